@@ -13,6 +13,7 @@ from .actions.audit_log import AuditLog
 from .actions.bulk.runner import BulkRunner
 from .actions.bulk.store import BulkStore
 from .actions.dead_letter_jobs import DeadLetterJobs
+from .actions.pauses import PauseLog
 from .actions.service import ActionService
 from .actions.trash import Trash
 from .actions.trash_listing import TrashListing
@@ -75,6 +76,7 @@ class Services:
     dead_letter_jobs: DeadLetterJobs
     action_service: ActionService
     trash_listing: TrashListing
+    pauses: PauseLog
     bulk_store: BulkStore
     bulk_runner: BulkRunner
     alert_service: AlertService
@@ -131,7 +133,8 @@ def build_services(settings: Settings, *, checks: bool, on_hung: Callable[[], No
     annotation_store = AnnotationStore(store)
     dead_letter_service = DeadLetterService(sources.backend, settings.dlq_queues, annotation_store, queues, interval_s)
     dead_letter_jobs = DeadLetterJobs(dead_letter_service, queues, settings.bulk_max_jobs)
-    action_service = _build_action_service(settings, sources, store, dead_letter_service)
+    pauses = PauseLog(store)
+    action_service = _build_action_service(settings, sources, store, dead_letter_service, pauses)
     bulk_store = BulkStore(store, sources.address_of)
     return Services(
         settings=settings,
@@ -147,6 +150,7 @@ def build_services(settings: Settings, *, checks: bool, on_hung: Callable[[], No
         dead_letter_jobs=dead_letter_jobs,
         action_service=action_service,
         trash_listing=TrashListing(store, settings.bin_max_bytes),
+        pauses=pauses,
         bulk_store=bulk_store,
         bulk_runner=BulkRunner(
             bulk_store,
@@ -197,7 +201,11 @@ def _build_reader(sources: MonitoredSources, store: SnapshotStore, holder: str, 
 
 
 def _build_action_service(
-    settings: Settings, sources: MonitoredSources, store: SnapshotStore, dead_letter_service: DeadLetterService
+    settings: Settings,
+    sources: MonitoredSources,
+    store: SnapshotStore,
+    dead_letter_service: DeadLetterService,
+    pauses: PauseLog,
 ) -> ActionService:
     return ActionService(
         sources.backend,
@@ -205,6 +213,7 @@ def _build_action_service(
         AuditLog(sources.own),
         dead_letter_service.remove_jobs,
         dead_letter_service.invalidate,
+        pauses,
     )
 
 

@@ -21,6 +21,7 @@ from ..model import QueueRef, QueueStats, Schedule, State, Worker
 from . import audit_log
 from .audit_log import Actor, AuditLog
 from .deletion import JobDeletion
+from .pauses import PauseLog
 from .trash import Trash, new_undo_batch
 
 BackendOf = Callable[[str, str], Backend]
@@ -62,7 +63,7 @@ class ActionService:
     """Runs actions on the sources of one process. All methods raise BackendUnavailable when a server does not respond.
 
     `left` is called with the jobs that an action removed from a list, `changed` after every other change, so that
-    pages stay current.
+    pages stay current. `pauses` records who pauses a queue.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class ActionService:
         audit_log: AuditLog,
         left: Callable[[QueueRef, State, Collection[str]], None] = lambda _ref, _state, _ids: None,
         changed: Callable[[], None] = lambda: None,
+        pauses: PauseLog | None = None,
     ) -> None:
         self._backend_of = backend_of
         self.trash = trash
@@ -79,6 +81,7 @@ class ActionService:
         self.audit_log = audit_log
         self._left = left
         self._changed = changed
+        self._pauses = pauses
 
     def on_jobs(
         self,
@@ -234,7 +237,13 @@ class ActionService:
                     return result
             return ActionResult(id=queue.name, outcome=Outcome.REFUSED, detail="Did not finish; try again.")
 
-        return self._act_on_one(actor, action, act_in_steps, queue.source, queue.backend, queue.name, reason)
+        result = self._act_on_one(actor, action, act_in_steps, queue.source, queue.backend, queue.name, reason)
+        if result.outcome is Outcome.DONE and self._pauses is not None:
+            if action is Action.PAUSE:
+                self._pauses.record_pause(queue, actor.name, whole_library=backend.pauses_whole_library)
+            elif action is Action.RESUME or (action is Action.OBLITERATE and not backend.pauses_whole_library):
+                self._pauses.forget_pause(queue)
+        return result
 
     def on_schedule(
         self, actor: Actor, schedule: Schedule, action: Action, *, reason: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 
+from ..actions.pauses import PauseLog
 from ..clock import monotonic_s
 from ..errors import QueuedeckError
 from ..model import Snapshot
@@ -51,8 +52,10 @@ class AlertEngine:
         wake: Callable[[], None] = lambda: None,
         delivers: Callable[[], bool] = lambda: True,
         tidy: Callable[[float], object] = lambda _now: None,
+        pauses: PauseLog | None = None,
     ) -> None:
-        """`wake` is called when there is something to deliver, `tidy` every minute with the store's time."""
+        """`wake` is called when there is something to deliver, `tidy` every minute with the store's time. `pauses`:
+        who paused a queue, for its notifications."""
         self._store = store
         self._ruleset = ruleset
         self._interval_s = interval_s
@@ -65,7 +68,8 @@ class AlertEngine:
         self._maintain = tidy
         self._maintained_at = float("-inf")
         self._evaluator = Evaluator(interval_s)
-        self._builder = NotificationBuilder(self._evaluator.history_recorder, errors_of)
+        self._pauses = pauses
+        self._builder = NotificationBuilder(self._evaluator.history_recorder, errors_of, pauses)
         self._known = KnownStates(store, wake)
         self._fresh = False  # whether the known states match the store
         self._epoch: int | None = None
@@ -92,7 +96,8 @@ class AlertEngine:
         """Evaluate one sample as the leader; False when another process leads and nothing was written.
 
         Raises BackendUnavailable, Forbidden. Cost: 3 round trips, plus one per 200 alerts that change, plus one every
-        FOLLOW_EVERY_S. The rule histories that pages show are written with the third, once a minute.
+        FOLLOW_EVERY_S, plus a few every MAINTAIN_EVERY_S. The rule histories that pages show are written with the
+        third, once a minute.
         """
         lead = f"{self._holder}:{epoch}"
         self.last_epoch = max(self.last_epoch, epoch)
@@ -255,6 +260,8 @@ class AlertEngine:
         if set_back or now - self._maintained_at >= MAINTAIN_EVERY_S:
             self._maintained_at = now
             self._maintain(inputs.now)
+            if self._pauses is not None:
+                self._pauses.forget_ended(snapshot.queues, inputs.now)
         durations, observations = None, None
         if now - self._persisted_at >= PERSIST_EVERY_S:
             durations = self._evaluator.durations.export_durations()

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..model import Snapshot
+from ..actions.pauses import PauseLog, RecordedPauses, describe_pause
+from ..errors import QueuedeckError
+from ..model import QueueStats, Snapshot, State
 from ..sampling.recent_history import History, Series
+from ..store.cache import SingleFlightCache
+from ..units import format_duration, format_number
 from .evaluation.evaluation_run import Transition
 from .evaluation.preview import failure_ratios
 from .evaluation.rule_history import RuleHistoryRecorder
@@ -13,6 +17,8 @@ from .evaluation.state_machine import AlertLabels, AlertState
 from .notification import QueuedNotification, build_notification, queue_notifications
 from .rules.metrics import METRICS
 
+# One incident can pause many queues: they share a read.
+PAUSES_KEPT_S = 5.0
 ErrorsOf = Callable[[AlertLabels, Snapshot], Sequence[str]]
 
 
@@ -23,20 +29,28 @@ def no_errors(labels: AlertLabels, snapshot: Snapshot) -> Sequence[str]:
 
 
 class NotificationBuilder:
-    """Builds the notifications of transitions, with the last hour from `recorder` where the sampler has none."""
+    """Builds the notifications of transitions, with the last hour from `recorder` where the sampler has none, and with
+    the user who paused a queue from `pauses`."""
 
-    def __init__(self, recorder: RuleHistoryRecorder, errors_of: ErrorsOf) -> None:
+    def __init__(self, recorder: RuleHistoryRecorder, errors_of: ErrorsOf, pauses: PauseLog | None = None) -> None:
         self._recorder = recorder
         self._errors_of = errors_of
+        self._pauses = pauses
+        self._recorded: SingleFlightCache[RecordedPauses] = SingleFlightCache(PAUSES_KEPT_S)
 
     def build_notifications(
         self, transition: Transition, history: History, snapshot: Snapshot
     ) -> list[QueuedNotification]:
-        """The notifications of one transition, one per channel."""
+        """The notifications of one transition, one per channel.
+
+        Cost: none, or 1 round trip for those about a pause, at most every PAUSES_KEPT_S.
+        """
         if not transition.due_notifications:
             return []
         reason = transition.changes[0].reason if transition.changes else None
-        detail = None if reason or not transition.after.is_active else _source_detail(transition.after, snapshot)
+        detail = None
+        if not reason and transition.after.is_active:
+            detail = self._pause_detail(transition.after, snapshot) or _source_detail(transition.after, snapshot)
         errors: tuple[str, ...] = ()
         if transition.after.labels.queue is not None and transition.due_notifications[0].kind in ("firing", "reminder"):
             errors = tuple(self._errors_of(transition.after.labels, snapshot))
@@ -58,6 +72,39 @@ class NotificationBuilder:
             )
             made += queue_notifications(notification, due, transition.rule)
         return made
+
+    def _pause_detail(self, state: AlertState, snapshot: Snapshot) -> str | None:
+        """What is waiting in a paused queue, and who paused it; None for alerts about anything else."""
+        labels = state.labels
+        if state.metric != "queue.paused_s" or labels.queue is None:
+            return None
+        queue = snapshot.find(labels.source or "", labels.backend or "", labels.queue)
+        if queue is None or not queue.paused:
+            return None
+        parts = [waiting_text(queue)]
+        recorded = self._read_pauses()
+        if recorded is not None:
+            parts.append(describe_pause(recorded.find_pause(queue)))
+        return ", ".join(part for part in parts if part)
+
+    def _read_pauses(self) -> RecordedPauses | None:
+        """The recorded pauses; None when they cannot be read, which must not stop the notification."""
+        if self._pauses is None:
+            return None
+        try:
+            return self._recorded.get("", self._pauses.list_pauses)
+        except QueuedeckError:
+            return None
+
+
+def waiting_text(queue: QueueStats) -> str:
+    """The jobs that a pause holds back: 1,200 jobs waiting; "" when that is unknown."""
+    if queue.depth:
+        more = "+" if State.WAITING in queue.at_least else ""
+        return f"{format_number(queue.depth)}{more} job{'' if queue.depth == 1 and not more else 's'} waiting"
+    if queue.overdue_s:
+        return f"scheduled jobs overdue by {format_duration(queue.overdue_s)}"
+    return "" if queue.depth is None else "no jobs waiting"
 
 
 def _source_detail(state: AlertState, snapshot: Snapshot) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..actions.pauses import PauseLog
 from ..errors import ConfigurationError, QueuedeckError
 from ..model import Snapshot
 from ..redact import masked_logger
@@ -80,6 +81,7 @@ class AlertRuntime:
             wake=self.notification_sender.wake,
             delivers=self._is_delivering,
             tidy=Outbox(store).maintain,
+            pauses=PauseLog(store),
         )
         self._outage_notifier = StoreOutageNotifier(
             store.source.address,

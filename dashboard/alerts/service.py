@@ -47,7 +47,7 @@ def build_alert_service(
     alert_store = AlertStore(store)
     ruleset = ruleset or build_ruleset(settings)
     channels = tuple(build_channels(settings))
-    alerts = AlertReader(alert_store, ownership)
+    alerts = AlertReader(alert_store, ruleset, ownership)
     interval_s = settings.sample_interval_s
     return AlertService(
         ownership=ownership,

@@ -118,6 +118,7 @@ class Backend(abc.ABC):
     worker_actions: ClassVar[tuple[Action, ...]] = ()
     # The library's documentation requires noeviction: when Redis evicts its keys, jobs are lost or never finish.
     needs_noeviction: ClassVar[bool] = False
+    pauses_whole_library: ClassVar[bool] = False  # PAUSE and RESUME act on all queues, not only on the one named
     # What each action does, in a sentence or two for the preview and the tooltip; why an action is not supported.
     action_help: ClassVar[Mapping[Action, str]] = {}
     unsupported_reasons: ClassVar[Mapping[Action, str]] = {}

@@ -46,7 +46,7 @@ from .pages import (
     trash,
     workers,
 )
-from .pages.alerts import alerts, rules, silences
+from .pages.alerts import alerts, firing_groups, rules, silences
 from .pages.dead_letters import actions as dead_letter_actions
 from .pages.dead_letters import groups, notes
 from .rendered_fragment import GZIP_FROM_BYTES, GZIP_LEVEL
@@ -78,7 +78,7 @@ READS = (
         health.bp,
     ),
     *(groups.bp, api_dead_letters.bp, rules.bp),
-    *(sign_in.bp, bulk.bp, audit.bp, api_actions.bulk_bp, api_actions.audit_bp, alerts.bp, silences.bp),
+    *(sign_in.bp, bulk.bp, audit.bp, api_actions.bulk_bp, api_actions.audit_bp, alerts.bp, firing_groups.bp),
     *(api_alerts.bp, api_rules.bp, trash.bp, api_trash.bp),
 )
 # In read-only mode these routes do not exist.

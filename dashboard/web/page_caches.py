@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from ..actions.pauses import RecordedPauses
 from ..alerts.management.checker_health import CheckerHealth
 from ..dead_letters.groups import SAMPLES, ErrorGroup
+from ..errors import BackendUnavailable, Forbidden
 from ..model import Snapshot
 from ..sampling.snapshot_reader import CurrentSnapshot
 from ..services import Services
@@ -16,6 +18,7 @@ from .views.overview_data import OverviewData
 from .views.rule_overview import RuleOverview, preview_all
 
 HEALTH_KEPT_S = 1.0  # the health check needs no sign-in, so strangers can call it
+PAUSES_KEPT_S = 60.0  # unless other queues are paused by then
 # Enough for 20 viewers with 10 filters each; a page of 50 queues is about 40 kB.
 MAX_FRAGMENTS = 256
 MAX_SAMPLED_GROUPS = 32  # groups whose samples are cached, at most some hundred kB each
@@ -33,6 +36,7 @@ class PageCaches:
             firing_banner.KEEP_S, stale_s=firing_banner.STALE_S
         )
         self._rules: SingleFlightCache[RuleOverview] = SingleFlightCache()
+        self._pauses: SingleFlightCache[RecordedPauses | None] = SingleFlightCache(PAUSES_KEPT_S)
         self._samples: SingleFlightCache[tuple[ErrorSample, ...]] = SingleFlightCache(max_entries=MAX_SAMPLED_GROUPS)
 
     def overview_data(self, snapshot: Snapshot, current: CurrentSnapshot) -> OverviewData:
@@ -59,6 +63,24 @@ class PageCaches:
         previews, current = self._services.alert_service.previews, self._services.snapshots.current()
         rules = self._services.alert_service.rules.rules_in_force()
         return self._rules.get("", lambda: preview_all(rules, previews, current), (current.version, rules))
+
+    def current_pauses(self) -> RecordedPauses | None:
+        """Who paused the queues that are paused in the newest sample; None when that cannot be read.
+
+        Cost: none while no queue is paused; else 1 round trip every PAUSES_KEPT_S, and when a pause begins or ends.
+        """
+        snapshot = self._services.snapshots.current().snapshot
+        paused = frozenset(queue.ref for queue in snapshot.queues if queue.paused) if snapshot else frozenset()
+        version = paused, self._services.pauses.changes
+        return self._pauses.get("", lambda: self._read_pauses(any_paused=bool(paused)), version)
+
+    def _read_pauses(self, *, any_paused: bool) -> RecordedPauses | None:
+        if not any_paused:
+            return RecordedPauses({})
+        try:
+            return self._services.pauses.list_pauses()
+        except (BackendUnavailable, Forbidden):
+            return None
 
     def error_samples(self, group: ErrorGroup) -> tuple[ErrorSample, ...]:
         """The newest SAMPLES jobs of `group`, except those that no longer exist.

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
+from dashboard.actions.pauses import PauseLog
 from dashboard.alerts.delivery.channels.base import Channel, DeliveryResult, Message
 from dashboard.alerts.delivery.message import PageLinks
 from dashboard.alerts.delivery.outbox import Outbox
@@ -97,8 +98,10 @@ class Process:
 
     def restart(self) -> None:
         """Drop all states held in memory."""
-        channels, tidy = tuple(self.channels), self.outbox.maintain
-        self.engine = AlertEngine(self.alerts, self.ruleset, INTERVAL_S, self.holder, channels, tidy=tidy)
+        channels, tidy, pauses = tuple(self.channels), self.outbox.maintain, PauseLog(self.store)
+        self.engine = AlertEngine(
+            self.alerts, self.ruleset, INTERVAL_S, self.holder, channels, tidy=tidy, pauses=pauses
+        )
 
     def lease(self, lease_s: float = 15.0) -> int | None:
         return self.store.acquire_lease(self.holder, lease_s).epoch

@@ -6,9 +6,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 
+from dashboard.actions.pauses import PauseLog
 from dashboard.alerts import keys
 from dashboard.alerts.delivery.channels.base import DeliveryResult
 from dashboard.alerts.evaluation.state_machine import AlertLabels
@@ -300,3 +302,19 @@ def test_a_queue_name_cannot_add_lines_or_performance_data_to_nagios_output() ->
     labels = AlertLabels(source="main", backend="rq", queue="a|time=1\nOK")
     words = describe_alert(FiringAlert(rule, Severity.CRITICAL, labels, 0.0, "now"))
     assert words == "No workers: a¦time=1�OK (rq, main): 0 workers (fires below 1)"
+
+
+def test_a_notification_about_a_pause_says_what_waits_and_who_paused_it(make_process: Make) -> None:
+    rule = {**DEEP, "id": "p", "metric": "queue.paused_s", "op": "ge", "critical": 0}
+    process = make_process(rules=[rule])
+    paused = msgspec.structs.replace(deep(1200).queues[0], paused=True)
+    other = msgspec.structs.replace(paused, name="q9", key="q9", depth=1)
+    PauseLog(process.store).record_pause(paused, "anna", whole_library=False)
+    snapshot = msgspec.structs.replace(deep(1200), queues=(paused, other))
+    process.evaluate(snapshot)
+    process.deliver()
+    details = [line.detail_text for message in process.channels["ops"].arrived for line in message.lines]
+    assert sorted(filter(None, details)) == [
+        "1 job waiting, paused outside Queuedeck",
+        "1,200 jobs waiting, paused by anna",
+    ]

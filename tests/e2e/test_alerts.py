@@ -139,3 +139,45 @@ def test_a_new_rule_fires(visit: Visit, url: str, connection: redis.Redis) -> No
     page.get_by_text("Delete…").click()
     page.get_by_role("button", name="Delete rule permanently").click()
     expect(page.locator("#flash")).to_contain_text("Rule deleted.")
+
+
+@pytest.fixture
+def crowded_url(any_server: EmbeddedRedis, tmp_path: Path) -> Iterator[str]:
+    """A dashboard with 1,000 firing alerts: two rules on 500 queues."""
+    file = tmp_path / "queuedeck.toml"
+    another = SETTINGS.partition("[[rules]]")[2].replace('"deep"', '"full"').replace("Too deep", "Too full")
+    off = "".join(
+        f'[[rules]]\nid = "{name}"\nenabled = false\n'
+        for name in ("queue-no-consumers", "workers-gone", "checker-slow", "queue-latency")
+    )
+    file.write_text(f"{SETTINGS.format(url=any_server.url)}[[rules]]{another}{off}")
+    with redis.Redis.from_url(any_server.url) as client:
+        client.flushall()
+        for number in range(500):
+            client.sadd("rq:queues", f"rq:queue:mail-{number:03}")
+            client.rpush(f"rq:queue:mail-{number:03}", *"abcdef"[: 4 + number % 3])
+    with serving("--config", file) as served:
+        wait_until(lambda: len(get_json(f"{served.url}/api/v1/alerts")["alerts"]) == 1000, what="1,000 alerts")
+        yield served.url
+
+
+def test_a_thousand_alerts_are_a_few_incidents(visit: Visit, crowded_url: str) -> None:
+    page = visit(f"{crowded_url}/alerts").page
+    expect(page.locator(".incident")).to_have_count(2)
+    for width in (390, 1440):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollHeight") < 3 * 900
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    details = page.locator(".members details").first
+    details.locator("summary").focus()
+    page.keyboard.press("Enter")
+    expect(details.get_by_role("listitem")).to_have_count(20)
+    with page.expect_response(re.compile("/alerts/_now")):
+        pass  # the next poll leaves it open
+    expect(details.get_by_role("listitem").first).to_be_visible()
+    page.get_by_role("link", name="Acknowledge 500…").first.click()
+    page.get_by_role("button", name="Acknowledge 500 alerts").click()
+    expect(page.locator("#flash")).to_contain_text("500 alerts acknowledged.")
+    expect(page.get_by_role("link", name="Acknowledge 500…")).to_have_count(1)
+    page.get_by_role("link", name="Show all alerts").click()
+    expect(page.get_by_role("navigation", name="Pages of firing alerts")).to_contain_text("1–50 of 1,000")

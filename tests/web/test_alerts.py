@@ -98,6 +98,88 @@ def test_one_form_can_acknowledge_all_alerts_of_a_rule(app: Flask, redis_client:
     assert (event["action"], len(event["ids"])) == ("acknowledge", 2)
 
 
+def fill_queues(redis_client: redis.Redis, names: list[str]) -> None:
+    for name in names:
+        redis_client.sadd("rq:queues", f"rq:queue:{name}")
+        redis_client.rpush(f"rq:queue:{name}", "a", "b", "c")
+
+
+def test_many_alerts_of_a_rule_are_one_incident_that_is_acknowledged_at_once(
+    app: Flask, redis_client: redis.Redis
+) -> None:
+    fill_queues(redis_client, [f"many-{n:02}" for n in range(59)])
+    client = app.test_client()
+    alerts = wait_until(lambda: found if len(found := firing(client)) == 60 else None, what="sixty alerts")
+    (key,) = {alert["group"] for alert in alerts}
+    page = " ".join(client.get("/alerts").text.split())
+    assert "<b>60 queues</b> of RQ on main" in page
+    assert "<summary>Worst 20 of 60 alerts" in page
+    assert 19 <= len(re.findall(r">many-\d\d<", page)) <= 20
+    assert page.count("Acknowledge 60…") == 1
+    assert page.count("<strong>ongoing</strong>") == 0  # the history does not repeat what is firing
+    listed = client.get(f"/alerts/firing?group={key}&page=2").text
+    assert "51–60 of 60" in " ".join(listed.split())
+    assert client.get(f"/alerts/firing?group={'0' * 16}").text.count("This incident is over.") == 1
+    path = f"/alerts/groups/{key}"
+    form = client.get(path).text
+    assert "Acknowledge 60 alerts" in form
+    (seen_at,) = re.findall(r'name="seen_at" value="([^"]+)"', form)
+    one = alerts[0]
+    client.post(f"/alerts/{one['fingerprint']}/ack", data={"episode": one["episode"]}, headers=SAME)
+    fill_queues(redis_client, ["late"])
+    wait_until(lambda: len(firing(client)) == 61, what="an alert that the form did not show")
+    answer = client.post(path, data={"seen_at": seen_at, "do": "acknowledge", "comment": "deploy"}, headers=SAME)
+    assert answer.status_code == 303
+    text = client.get(answer.location).text
+    assert "59 alerts acknowledged; 1 already was; 1 began since and is not acknowledged." in text
+    assert [alert["labels"]["queue"] for alert in firing(client) if not alert["acknowledged_by"]] == ["late"]
+    (event, *_) = client.get("/api/v1/audit").get_json()["events"]
+    assert (event["action"], event["count"], event["reason"]) == ("acknowledge", 59, "deploy")
+    for wrong in ({"seen_at": "soon", "do": "acknowledge"}, {"seen_at": seen_at, "do": "delete"}):
+        assert client.post(path, data=wrong, headers=SAME).status_code == 422
+    assert (
+        client.post("/alerts/groups/none", data={"seen_at": seen_at, "do": "silence"}, headers=SAME).status_code == 422
+    )
+    answer = client.post(path, data={"do": "silence", "hours": "1"}, headers=SAME)
+    assert "61 alerts silenced." in client.get(answer.location).text
+    assert all(alert["silenced_until"] for alert in firing(client))
+    (silence,) = client.get("/api/v1/silences").get_json()["silences"]
+    assert (silence["rule"], silence["source"], silence["backend"], silence["queue"]) == ("deep", "main", "rq", "*")
+
+
+def test_an_incident_that_ended_on_many_queues_is_one_row_of_the_history(
+    make_app: MakeApp, jobs: list[str], redis_client: redis.Redis
+) -> None:
+    names = [f"many-{n:02}" for n in range(30)]
+    fill_queues(redis_client, names)
+    app = make_app(checker="auto", rules=[{**ALONE[0], "recover_for_s": 0}, *ALONE[1:]], sample_interval_s=0.5)
+    app.extensions[EXTENSION].start()
+    client = app.test_client()
+    wait_until(lambda: len(firing(client)) == 31, what="the alerts")
+    redis_client.delete(*(f"rq:queue:{name}" for name in names))
+    wait_until(lambda: len(firing(client)) == 1, what="their end")
+    history = " ".join(client.get("/alerts").text.split()).partition('aria-label="Alert history"')[2]
+    assert "30 queues" in history
+    assert history.count("resolved after up to") == 1
+
+
+def test_the_api_says_that_an_alert_is_inhibited(make_app: MakeApp, jobs: list[str]) -> None:
+    rules = [*ALONE, {**RULE, "id": "follows", "inhibited_by": ["deep"], "new_instance_grace_s": 0}]
+    app = make_app(checker="auto", rules=rules, sample_interval_s=0.5)
+    app.extensions[EXTENSION].start()
+    client = app.test_client()
+
+    def both() -> list[dict[str, Any]]:
+        return [
+            alert for alert in client.get("/api/v1/alerts").get_json()["alerts"] if alert["metric"] == RULE["metric"]
+        ]
+
+    wait_until(lambda: len(both()) == 2, what="both alerts")
+    alerts = {alert["rule"]: alert for alert in both()}
+    assert {name: alert["muted"] for name, alert in alerts.items()} == {"deep": False, "follows": True}
+    assert alerts["deep"]["group"] == alerts["follows"]["group"]
+
+
 def test_the_silence_prefilled_for_an_alert_is_valid(app: Flask, redis_client: redis.Redis) -> None:
     name = "second [x] " + "y" * 80
     redis_client.sadd("rq:queues", f"rq:queue:{name}")
@@ -193,6 +275,49 @@ def test_pages_share_one_read_of_firing_alerts(once_told: None, app: Flask) -> N
         for _ in range(5):
             client.get("/_overview")
     assert meter.round_trips == 1
+
+
+def test_a_paused_queue_names_who_paused_it_and_offers_to_resume_it(
+    make_app: MakeApp, jobs: list[str], redis_client: redis.Redis
+) -> None:
+    client = make_app().test_client()
+    queue = "/queues/main/rq/mail"
+
+    def seen(*, paused: bool) -> dict[str, Any]:
+        row: dict[str, Any] = client.get(f"/api/v1{queue}").get_json()
+        return row if row["paused"] is paused else {}
+
+    before = wait_until(lambda: seen(paused=False), what="the queue")
+    assert (before["paused_by"], before["paused_at"]) == (None, None)
+    assert client.post(f"{queue}/queue", data={"action": "pause"}, headers=SAME).status_code == 303
+    row = wait_until(lambda: seen(paused=True), what="the pause")
+    assert row["paused_by"] == "local"
+    assert row["paused_at"] is not None
+    page = " ".join(client.get(queue).text.split())
+    assert re.search(r"paused by local <time datetime=", page)
+    assert "paused by local" not in page.partition('id="queue-actions"')[2]
+    job = " ".join(client.get(f"{queue}/jobs/{jobs[0]}").text.split())
+    assert "The queue was paused by local" in job
+    assert f'<a href="{queue}#queue-actions">Resume on the queue page</a>' in job
+    assert client.post(f"{queue}/queue", data={"action": "resume"}, headers=SAME).status_code == 303
+    wait_until(lambda: seen(paused=False), what="the resume")
+    redis_client.set("rq:suspended", 1)
+    row = wait_until(lambda: seen(paused=True), what="a pause elsewhere")
+    assert row["paused_by"] is None
+    assert "paused outside Queuedeck" in client.get(queue).text
+
+
+def test_an_alert_about_a_pause_says_what_waits_and_who_paused_it(make_app: MakeApp, jobs: list[str]) -> None:
+    rule = {**RULE, "id": "paused", "metric": "queue.paused_s", "op": "ge", "warning": 0, "new_instance_grace_s": 0}
+    app = make_app(checker="auto", rules=[rule, *ALONE[1:]], sample_interval_s=0.5)
+    app.extensions[EXTENSION].start()
+    client = app.test_client()
+    wait_until(lambda: client.get("/queues/main/rq/mail").status_code == 200, what="the queue")
+    assert client.post("/queues/main/rq/mail/queue", data={"action": "pause"}, headers=SAME).status_code == 303
+    text = wait_until(
+        lambda: "jobs waiting, paused by" in (page := client.get("/alerts").text) and page, what="the pause"
+    )
+    assert "3 jobs waiting, paused by local" in text
 
 
 def posted(client: FlaskClient, **form: Any) -> Any:

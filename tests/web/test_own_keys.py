@@ -184,6 +184,7 @@ def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
         services.alert_service.silences.draft_silence(for_s=3600, by="anna", queue="unused")
     )
     services.alert_service.notifications.send_test("ops", by="anna")
+    services.pauses.record_pause(snapshot.queues[0], "anna", whole_library=False)
     services.alert_service.rules.save_rule({**DEEP, "id": "deeper", "critical": 1000}, by="anna", version=None)
     attempt = SignInAttempt(name="anna", address="10.0.0.1")
     AttemptCounter().count_attempt(store, attempt)

@@ -9,7 +9,7 @@ import msgspec
 
 from ...globs import glob_matches
 from ...model import QueueStats
-from ..rules.figures import IDLE, Figure
+from ..rules.figures import IDLE, PAUSED, Figure
 from ..rules.metrics import METRICS
 from ..rules.rule import Rule, Severity
 from . import state_machine
@@ -141,7 +141,7 @@ class EvaluationRun:
                 if figure is None:
                     if not careful:
                         continue
-                elif figure is IDLE or not beyond(figure, mildest):
+                elif figure is IDLE or figure is PAUSED or not beyond(figure, mildest):
                     continue
                 if queues.is_new(index, rule):
                     continue
@@ -209,7 +209,13 @@ class EvaluationRun:
                 continue
             state = before or state_machine.create_state(rule, severity, labels, self._checker_context.now)
             after, change = state_machine.advance_state(
-                rule, state, health, value, self._checker_context.now, self._interval_s
+                rule,
+                state,
+                health,
+                value,
+                self._checker_context.now,
+                self._interval_s,
+                reason="queue paused" if figure is PAUSED else None,
             )
             self._record_transition(rule, before, after, change, inhibited=worse_fires)
             worse_fires = worse_fires or after.is_active

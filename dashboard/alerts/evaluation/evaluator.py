@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ...model import Snapshot
 from ...sampling.recent_history import History
-from ..rules.figures import IDLE, AtLeast, Figure
+from ..rules.figures import AtLeast, Figure, Idle
 from ..rules.rule import Rule, Severity
 from . import state_machine
 from .checker_context import CheckerContext
@@ -115,7 +115,7 @@ class Evaluator:
         for rule, things in self.observe_rules(snapshot, History(), judged, CheckerContext(now=snapshot.sampled_at)):
             for seen in things:
                 if seen.severity is not None:
-                    value = None if seen.figure is IDLE else seen.figure
+                    value = None if isinstance(seen.figure, Idle) else seen.figure
                     found.append(Breach(rule, seen.severity, seen.labels, value))
         return found
 

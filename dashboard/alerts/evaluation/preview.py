@@ -17,7 +17,7 @@ import msgspec
 from ...globs import glob_matches
 from ...model import Snapshot, Value
 from ...sampling.recent_history import History, Point, QueueHistory, Series
-from ..rules.figures import IDLE
+from ..rules.figures import Idle
 from ..rules.metrics import METRICS
 from ..rules.rule import Rule, Severity
 from ..silences import Silence
@@ -184,7 +184,7 @@ def _build_preview(rule: Rule, seen: Sequence[Observation], basis: Basis) -> Rul
     judged = rule.reducer == "last" or basis != "sample"
     beyond = [each for each in seen if each.severity is not None] if judged else []
     criticals = sum(each.severity is Severity.CRITICAL for each in beyond)
-    known = [each for each in seen if each.figure is not None and each.figure is not IDLE]
+    known = [each for each in seen if each.figure is not None and not isinstance(each.figure, Idle)]
     worst = min(known, key=lambda each: _worst_first(rule, each), default=None)
     return RulePreview(
         beyond=tuple(
@@ -202,13 +202,13 @@ def _build_preview(rule: Rule, seen: Sequence[Observation], basis: Basis) -> Rul
 
 
 def _worst_first(rule: Rule, seen: Observation) -> tuple[bool, float]:
-    value = None if seen.figure is IDLE else seen.figure
+    value = None if isinstance(seen.figure, Idle) else seen.figure
     number = 0.0 if value is None else float(value)
     return seen.severity is not Severity.CRITICAL, -number if rule.worsens_upwards else number
 
 
 def _match_from_observation(seen: Observation) -> RuleMatch:
-    return RuleMatch(seen.labels, None if seen.figure is IDLE else seen.figure, seen.severity)
+    return RuleMatch(seen.labels, None if isinstance(seen.figure, Idle) else seen.figure, seen.severity)
 
 
 def sampled_trend(rule: Rule, labels: AlertLabels, snapshot: Snapshot, history: History) -> Trend | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from ..rules.figures import IDLE, AtLeast, Figure
+from ..rules.figures import AtLeast, Figure, Idle
 from ..rules.rule import Rule
 from .state_machine import AlertLabels
 
@@ -31,11 +31,11 @@ class FigureReducers:
         self._touched.add(key)
         if series and now < series[-1][0]:
             series.clear()  # the clock was set back
-        if figure is not None and figure is not IDLE:
+        if figure is not None and not isinstance(figure, Idle):
             series.append((now, figure if isinstance(figure, AtLeast) else float(figure)))
         while series and now - series[0][0] > rule.window_s:
             series.popleft()
-        if figure is IDLE or figure is None:
+        if figure is None or isinstance(figure, Idle):
             return figure
         reduced = _reduce_values(rule.reducer, series)
         if reduced is None or not any(isinstance(value, AtLeast) for _, value in series):

@@ -13,7 +13,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from ...model import Value
-from ..rules.figures import IDLE, AtLeast, Figure
+from ..rules.figures import IDLE, PAUSED, AtLeast, Figure
 from ..rules.metrics import describe_value
 from ..rules.rule import Reducer, Rule, Severity, alert_fingerprint
 
@@ -130,7 +130,7 @@ class StateChange:
     value: float | None = None
     peak: float | None = None
     reason: str | None = (
-        None  # why it ended other than by recovery: no longer exists, rule deleted, disabled or changed
+        None  # why it ended other than by recovery: no longer exists, queue paused, rule deleted, disabled or changed
     )
 
 
@@ -160,7 +160,7 @@ def judge_figure(rule: Rule, severity: Severity, figure: Figure) -> tuple[Figure
     if figure is None:
         unknown = {"keep": FigureHealth.UNKNOWN, "ok": FigureHealth.HEALTHY, "breach": FigureHealth.BREACH}
         return unknown[rule.no_data], None
-    if figure is IDLE:
+    if figure is IDLE or figure is PAUSED:
         return FigureHealth.HEALTHY, None
     if isinstance(figure, AtLeast):
         return _judge_at_least(rule, severity, float(figure))
@@ -184,9 +184,16 @@ def elapsed_s(state: AlertState, now: float, interval_s: float) -> float:
 
 
 def advance_state(
-    rule: Rule, state: AlertState, health: FigureHealth, value: float | None, now: float, interval_s: float
+    rule: Rule,
+    state: AlertState,
+    health: FigureHealth,
+    value: float | None,
+    now: float,
+    interval_s: float,
+    *,
+    reason: str | None = None,
 ) -> tuple[AlertState, StateChange | None]:
-    """The state after one sample, and what it changed."""
+    """The state after one sample, and what it changed. `reason`: why a healthy figure is not a recovery."""
     passed = elapsed_s(state, now, interval_s)
     if health is FigureHealth.UNKNOWN:
         return replace(state, evaluated_at=now, unknown_s=state.unknown_s + passed), None
@@ -202,7 +209,7 @@ def advance_state(
     healthy_s = state.healthy_s + passed if state.phase is AlertPhase.RECOVERING else 0.0
     if healthy_s < rule.recover_for_s:
         return replace(state, phase=AlertPhase.RECOVERING, healthy_s=healthy_s), None
-    return _end_episode(state, now, None)
+    return _end_episode(state, now, reason)
 
 
 def _record_value(rule: Rule, state: AlertState, value: float | None, now: float, passed: float) -> AlertState:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ...globs import glob_matches
 from ...model import QueueStats, Snapshot
-from ..rules.figures import IDLE, AtLeast, Figure, count_library_workers
+from ..rules.figures import IDLE, PAUSED, AtLeast, Figure, Idle, count_library_workers
 from ..rules.metrics import METRICS
 from ..rules.rule import Rule
 from .checker_context import CheckerContext
@@ -77,6 +77,8 @@ class SubjectFinder:
     def _aggregate_subject(self, rule: Rule) -> Iterator[Subject]:
         """The sum or the maximum over all queues in scope; nothing when there is no such queue.
 
+        PAUSED when no queue has a figure, and at least one of them because it is paused.
+
         It is a lower bound when a queue of a sum, or a whole source, cannot be read now.
         """
         queues = self._queues.queues
@@ -90,9 +92,11 @@ class SubjectFinder:
             return
         pairs = zip(indexes, figures, strict=True)
         rows = [figure for index, figure in pairs if queues[index].source not in self.unreachable_sources]
-        known = [0.0 if figure is IDLE else figure for figure in rows if figure is not None]
+        known = [0.0 if isinstance(figure, Idle) else figure for figure in rows if figure is not None]
         figure: Figure = None
-        if known:
+        if whole and all(figure is IDLE or figure is PAUSED for figure in rows) and PAUSED in rows:
+            figure = PAUSED  # as for one queue: that nothing is finished or served is then on purpose
+        elif known:
             figure = sum(known) if rule.scope == "sum" else max(known)
             unknown = not whole or (rule.scope == "sum" and len(known) < len(rows))
             if unknown or any(isinstance(number, AtLeast) for number in known):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -11,7 +11,8 @@ from ...store.packing import unpack
 from .. import keys
 from ..evaluation.state_machine import AlertPhase, AlertState
 from ..notification import HistoryEntry
-from ..rules.rule import Severity
+from ..rules.rule import Rule, Severity
+from ..rules.ruleset import Ruleset
 from ..silences import Acknowledgement, ActiveSilences, Silence
 from ..store import AlertStore
 from ..stored_values import EvaluationInputs, stream_values
@@ -19,6 +20,7 @@ from .ownership import AlertOwnership
 
 MAX_INCIDENTS = 500
 MAX_TOGETHER = 200  # alerts acknowledged together
+FOLD_WITHIN_S = 120.0  # between two incidents of one entry of the history
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +38,12 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class AlertList:
-    """All alerts as of `at` (the store's clock): worst severity first, then oldest first."""
+    """All alerts as of `at` (the store's clock): worst severity first, then oldest first. `rules`: those in force."""
 
     at: float
     firing: tuple[Alert, ...]
     pending: tuple[Alert, ...]
+    rules: tuple[Rule, ...] = ()
 
     @property
     def incidents(self) -> tuple[Alert, ...]:
@@ -77,11 +80,29 @@ class PastIncident:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class FoldedIncidents:
+    """Incidents of one rule on one library that ended, or began, at about the same time; at least one, newest first."""
+
+    incidents: tuple[PastIncident, ...]
+
+    @property
+    def newest(self) -> PastIncident:
+        """The newest one."""
+        return self.incidents[0]
+
+    @property
+    def longest_s(self) -> float:
+        """How long the longest one lasted."""
+        return max(past.known.lasted_s for past in self.incidents)
+
+
 class AlertReader:
     """Reads alerts and incidents."""
 
-    def __init__(self, alert_store: AlertStore, ownership: AlertOwnership) -> None:
+    def __init__(self, alert_store: AlertStore, ruleset: Ruleset, ownership: AlertOwnership) -> None:
         self._alert_store = alert_store
+        self._ruleset = ruleset
         self._store = alert_store.store
         self._ownership = ownership
         self._sorted_cache: tuple[tuple[str, int], Sequence[AlertState]] | None = None
@@ -100,6 +121,7 @@ class AlertReader:
             inputs.now,
             tuple(alert for alert in alerts if alert.state.is_active),
             tuple(alert for alert in alerts if alert.state.phase is AlertPhase.PENDING),
+            self._ruleset.list_rules(inputs.rules),
         )
 
     def _sorted_states(self, inputs: EvaluationInputs) -> Sequence[AlertState]:
@@ -136,16 +158,56 @@ class AlertReader:
 
     def list_past_incidents(self, most: int = 100) -> tuple[PastIncident, ...]:
         """Incidents, newest first. Cost: 1 round trip."""
+        return self._read_incidents(2 * min(most, MAX_INCIDENTS))[0][:most]
+
+    def list_history(self, firing: Iterable[Alert], most: int) -> tuple[FoldedIncidents, ...]:
+        """Incidents, newest first, without those in `firing`, and with the ends and beginnings of many queues at about
+        the same time as one entry. Cost: 1 round trip, 1 more while most of the newest ones are left out."""
+        known = {alert.state.episode for alert in firing}
+        for count in (4 * most, 2 * MAX_INCIDENTS):
+            pasts, is_all = self._read_incidents(count)
+            folded = _fold_incidents(past for past in pasts if past.ended or past.known.episode not in known)
+            if is_all or len(folded) > most:
+                break
+        return folded[:most]
+
+    def _read_incidents(self, count: int) -> tuple[tuple[PastIncident, ...], bool]:
+        """(the incidents in the newest `count` entries of the history, whether these are all)."""
         if self._ownership.conflict is not None:
-            return ()
-        (rows,) = self._store.read_keys(("XREVRANGE", keys.EPISODES, "+", "-", "COUNT", 2 * min(most, MAX_INCIDENTS)))
+            return (), True
+        (rows,) = self._store.read_keys(("XREVRANGE", keys.EPISODES, "+", "-", "COUNT", count))
         found: dict[str, dict[str, HistoryEntry]] = {}
         for raw in stream_values(rows):
             entry = unpack(raw, HistoryEntry)
             if entry is not None:
                 found.setdefault(entry.episode, {}).setdefault(entry.kind, entry)
         pasts = (PastIncident(kinds.get("firing"), kinds.get("resolved")) for kinds in found.values())
-        return tuple(past for past in pasts if past.began or past.ended)[:most]
+        return tuple(past for past in pasts if past.began or past.ended), len(rows or ()) < count
+
+
+def _fold_incidents(pasts: Iterable[PastIncident]) -> tuple[FoldedIncidents, ...]:
+    """Incidents, newest first, in entries: of one rule on one library, with the same result, shortly after each other.
+
+    Those of other rules may lie between: what ends a large incident ends alerts of several rules.
+    """
+    entries: list[list[PastIncident]] = []
+    open_entries: dict[tuple[object, ...], list[PastIncident]] = {}
+    for past in pasts:
+        known = past.known
+        kind = (
+            known.rule_id,
+            known.severity,
+            known.labels.source,
+            known.labels.backend,
+            known.reason,
+            past.ended is None,
+        )
+        entry = open_entries.get(kind)
+        if entry is None or abs(entry[-1].known.at - known.at) > FOLD_WITHIN_S:
+            entry = open_entries[kind] = []
+            entries.append(entry)
+        entry.append(past)
+    return tuple(FoldedIncidents(tuple(entry)) for entry in entries)
 
 
 def _build_alert(state: AlertState, active_silences: ActiveSilences, now: float) -> Alert:

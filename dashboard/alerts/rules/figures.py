@@ -1,7 +1,7 @@
 """How the figure of each metric is read from one sample. Pure.
 
-A figure is a number, None (unknown: it neither breaches nor recovers), or IDLE: not applicable now, which counts as
-healthy (a queue without waiting jobs needs no worker).
+A figure is a number, None (unknown: it neither breaches nor recovers), or not applicable now, which counts as healthy:
+IDLE (a queue without waiting jobs needs no worker), or PAUSED (a queue that is paused on purpose is not late).
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from ..evaluation.durations import QueueFacts, SourceFacts
 
 
 class Idle(Enum):
-    """The type of IDLE."""
+    """Why a figure is not applicable now."""
 
     IDLE = "idle"
+    PAUSED = "paused"
 
 
 class AtLeast(float):
@@ -26,6 +27,7 @@ class AtLeast(float):
 
 
 IDLE: Final = Idle.IDLE
+PAUSED: Final = Idle.PAUSED  # an alert that ends with it has not recovered
 Figure: TypeAlias = "float | Idle | None"
 
 FRAGMENTED_BYTES = 256 * 1024 * 1024
@@ -41,15 +43,16 @@ def _count_figure(queue: QueueStats, state: State, figure: float | None) -> floa
 
 
 def queue_latency(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
-    return queue.latency_s  # also for a paused queue: its pause may have been forgotten
+    # The jobs of a paused queue wait on purpose; `queue.paused_s` reports a pause that was forgotten.
+    return PAUSED if queue.paused else queue.latency_s
 
 
-def no_progress(_queue: QueueStats, facts: QueueFacts, _least: int) -> Figure:
-    return facts.no_progress_s
+def no_progress(queue: QueueStats, facts: QueueFacts, _least: int) -> Figure:
+    return PAUSED if queue.paused else facts.no_progress_s
 
 
 def queue_throughput(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
-    return queue.throughput_per_min
+    return PAUSED if queue.paused else queue.throughput_per_min
 
 
 def error_ratio(queue: QueueStats, _facts: QueueFacts, least: int) -> Figure:
@@ -77,12 +80,13 @@ def stalled_jobs(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
 
 def overdue_s(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
     # A paused queue does not start scheduled jobs either, which says nothing about its scheduler.
-    return None if queue.paused and queue.overdue_s else queue.overdue_s
+    return PAUSED if queue.paused else queue.overdue_s
 
 
 def consumer_count(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
-    # Workers of a paused queue have nothing to do there; another rule covers that.
-    if queue.depth == 0 or (queue.depth is not None and queue.paused):
+    if queue.paused:  # its workers have nothing to do there
+        return PAUSED
+    if queue.depth == 0:
         return IDLE
     return None if queue.depth is None else queue.workers
 
@@ -157,13 +161,14 @@ def no_data(_source: SourceStats, facts: SourceFacts) -> Figure:
 
 def count_library_workers(queues: list[QueueStats]) -> Figure:
     """`workers.count` of one library on one source, from the rows of its queues."""
-    busy = False
+    busy = paused = False
     counted: list[int] = []
     for queue in queues:
         counts = queue.counts
         # Jobs waiting in a paused queue need no worker.
-        waiting = not queue.paused and (queue.depth or counts.scheduled or counts.retrying)
-        busy = busy or bool(counts.active or waiting)
+        waiting = bool(queue.depth or counts.scheduled or counts.retrying)
+        busy = busy or bool(counts.active) or (waiting and not queue.paused)
+        paused = paused or (waiting and bool(queue.paused))
         if queue.workers is not None:
             if queue.shared:
                 counted = [queue.workers]  # the row for all queues counts every process
@@ -172,5 +177,5 @@ def count_library_workers(queues: list[QueueStats]) -> Figure:
     if any(queue.error for queue in queues):
         return None
     if not busy:
-        return IDLE
+        return PAUSED if paused else IDLE
     return max(counted) if counted else None

@@ -7,6 +7,7 @@ from msgspec.structs import asdict
 
 from ...alerts.delivery.notification_claim import DeliveryAttempt
 from ...alerts.evaluation.state_machine import AlertPhase
+from ...alerts.management.alert_groups import group_alerts
 from ...alerts.management.alert_reader import Alert, AlertList
 from ...alerts.rules.rule import Severity
 from ...alerts.silences import Silence, WeeklyWindow
@@ -40,10 +41,12 @@ class AlertJson(JsonObject, frozen=True, kw_only=True):
 
 
 class FiringAlertJson(AlertJson, frozen=True, kw_only=True):
-    """A firing alert. `muted`: a warning without notifications, since the critical alert of the same rule and place is
-    firing too."""
+    """A firing alert. `muted`: without notifications, since another firing alert suppresses them: the critical one of
+    the same rule and place, a source that does not respond, or a rule of `inhibited_by`. Alerts with the same `group`
+    are one incident: of one rule on one library, or caused by it."""
 
     muted: bool
+    group: str
 
 
 class AlertsJson(JsonObject, frozen=True, kw_only=True):
@@ -143,9 +146,13 @@ def deliveries() -> DeliveriesJson:
 
 def json_firing(alert_list: AlertList) -> list[FiringAlertJson]:
     """Firing alerts as the API returns them, worst first."""
-    notified = {alert.state.fingerprint for alert in alert_list.incidents}
+    notified, grouped = {alert.state.fingerprint for alert in alert_list.incidents}, group_alerts(alert_list)
     return [
-        FiringAlertJson(**asdict(_json_alert(alert)), muted=alert.state.fingerprint not in notified)
+        FiringAlertJson(
+            **asdict(_json_alert(alert)),
+            muted=alert.state.fingerprint not in notified or alert.state.fingerprint in grouped.inhibited,
+            group=grouped.keys[alert.state.fingerprint],
+        )
         for alert in alert_list.firing
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ...actions.pauses import PauseRecord
 from ...backends.base import Backend
 from ...clock import instant, iso
 from ...model import Capability, ClassBoard, ClassStats, Counts, Quality, QueueStats, RedisHealth, SourceStats, State
@@ -17,7 +18,8 @@ class CountsJson(Counts, frozen=True, kw_only=True, array_like=False):
 
 
 class QueueJson(JsonObject, frozen=True, kw_only=True):
-    """The figures of a queue in the newest snapshot."""
+    """The figures of a queue in the newest snapshot. `paused_by`, `paused_at`: who paused it in Queuedeck, and when.
+    They are null when it is not paused, was paused elsewhere, or that is unknown."""
 
     source: str
     backend: str
@@ -25,6 +27,8 @@ class QueueJson(JsonObject, frozen=True, kw_only=True):
     prefix: str | None
     library_version: str | None
     paused: bool | None
+    paused_by: str | None
+    paused_at: Time | None
     shared: bool
     counts: CountsJson
     native_counts: dict[str, int | None]
@@ -131,8 +135,8 @@ class JobClassesJson(JsonObject, frozen=True, kw_only=True):
     truncated: bool
 
 
-def json_queue(queue: QueueStats, backend: Backend) -> QueueJson:
-    """A queue of `backend` as the API returns it."""
+def json_queue(queue: QueueStats, backend: Backend, pause: PauseRecord | None) -> QueueJson:
+    """A queue of `backend` as the API returns it; `pause` as recorded in Queuedeck."""
     return QueueJson(
         source=queue.source,
         backend=queue.backend,
@@ -140,6 +144,8 @@ def json_queue(queue: QueueStats, backend: Backend) -> QueueJson:
         prefix=queue.prefix,
         library_version=queue.library_version,
         paused=queue.paused,
+        paused_by=pause.who if pause else None,
+        paused_at=iso(instant(pause.at)) if pause else None,
         shared=queue.shared,
         counts=CountsJson(**msgspec.structs.asdict(queue.counts)),
         native_counts={entry.native: entry.count for entry in queue.native},

@@ -85,8 +85,13 @@ def queues() -> QueuesJson:
 
 
 def _json_queues(found: Iterable[QueueStats]) -> list[QueueJson]:
-    sources = app_services().sources
-    return [json_queue(queue, sources.backend(queue.source, queue.backend)) for queue in found]
+    sources, recorded = app_services().sources, app_context().caches.current_pauses()
+    return [
+        json_queue(
+            queue, sources.backend(queue.source, queue.backend), recorded.find_pause(queue) if recorded else None
+        )
+        for queue in found
+    ]
 
 
 def _is_wanted(row: QueueStats | Worker | Schedule) -> bool:
@@ -103,7 +108,8 @@ def queue(source: str, backend: str, name: str) -> QueueJson:
     Returns 404 if it is not in the newest snapshot.
     """
     queue = app_context().find_queue_stats(source, backend, name)
-    return json_queue(queue, app_services().sources.backend(source, backend))
+    (answer,) = _json_queues([queue])
+    return answer
 
 
 @bp.get(f"{_QUEUE}/classes")

@@ -7,16 +7,18 @@ from typing import Any
 from flask import Blueprint, Response, render_template, request
 
 from ...auth import Role
-from ...model import Capability
+from ...backends.actions import Action
+from ...backends.base import Backend
+from ...model import Capability, QueueStats
 from ...sources.metering import measure_cost
 from ..access.security import has_role
-from ..context import app_services
+from ..context import app_context, app_services
 from ..views.flash import ActionFlash
-from ..views.offered_actions import job_verbs
+from ..views.offered_actions import job_verbs, queue_verbs
 from ..views.payload_tree import build_tree
 from ..views.stack_trace import frames
 from ..views.timeline import story
-from ..views.waiting_reasons import explain_not_running
+from ..views.waiting_reasons import WaitingReason, explain_not_running, explain_pause
 from . import layout
 from .queues import find_queue
 
@@ -50,7 +52,9 @@ def job_context(source: str, backend: str, name: str, job_id: str) -> dict[str, 
         "backend": library,
         "job": job,
         "story": story(job),
-        "reasons": explain_not_running(job, queue, app_services().sources.now_s(queue.source)),
+        "reasons": explain_not_running(
+            job, queue, app_services().sources.now_s(queue.source), _explain_pause(library, queue)
+        ),
         "frames": frames(job.error.stack) if job.error and job.error.stack else (),
         "sections": tuple(
             (key, title, value, build_tree(value.value) if value.kind == "json" else None)
@@ -67,3 +71,14 @@ def job_context(source: str, backend: str, name: str, job_id: str) -> dict[str, 
         "keeps_logs": Capability.LOGS in library.capabilities,
         "cost": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
     }
+
+
+def _explain_pause(library: Backend, queue: QueueStats) -> WaitingReason | None:
+    """Who paused the queue, and whether its page can resume it; None when it is not paused."""
+    if not queue.paused:
+        return None
+    obstacle = None
+    if Action.RESUME not in queue_verbs(library, queue):
+        obstacle = queue.read_only or library.unsupported_reasons.get(Action.RESUME, "")
+    now = app_services().sources.now_s(queue.source)
+    return explain_pause(queue, app_context().caches.current_pauses(), now, obstacle)

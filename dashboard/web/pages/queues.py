@@ -140,6 +140,7 @@ def queue_context(current: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]
         "queue": queue,
         "backend": backend,
         "problems": of_queue(queue, dead_growth(queue, current.history)),
+        "recorded_pauses": app_context().caches.current_pauses() if queue.paused else None,
         "history": past,
         "chart": chart,
         "span_text": span_text(current.history),

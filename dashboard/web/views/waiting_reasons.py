@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+from ...actions.pauses import RecordedPauses
 from ...backends.job_facts import POSITION
 from ...model import Job, QueueStats, RateLimit, State
 from ...units import format_number
@@ -16,15 +18,21 @@ OVERDUE_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class WaitingReason:
-    """One reason, and what to do about it. `blocks`: nothing happens without manual action."""
+    """One reason, and what to do about it. `blocks`: nothing happens without manual action. `page`: where to do it."""
 
     text: str
     advice: str
     blocks: bool = False
+    page: Literal["queue", "workers"] | None = None
 
 
-def explain_not_running(job: Job, queue: QueueStats, now: float) -> tuple[WaitingReason, ...]:
-    """The known reasons, blocking ones first; () for a running or finished job. `now` in seconds since 1970."""
+def explain_not_running(
+    job: Job, queue: QueueStats, now: float, pause: WaitingReason | None = None
+) -> tuple[WaitingReason, ...]:
+    """The known reasons, blocking ones first; () for a running or finished job. `now` in seconds since 1970.
+
+    `pause`: that of `explain_pause`, where more is known than that the queue is paused.
+    """
     if job.state not in (State.WAITING, State.SCHEDULED, State.BLOCKED, State.RETRYING):
         return ()
     if job.abandoned:
@@ -32,30 +40,47 @@ def explain_not_running(job: Job, queue: QueueStats, now: float) -> tuple[Waitin
         return (WaitingReason(text, "Retry it to add it to the queue again, or delete it.", blocks=True),)
     found: list[WaitingReason] = []
     if queue.paused:
+        # Workers and overdue jobs of a paused queue follow from the pause: nothing else is worth doing first.
+        found.append(pause or explain_pause(queue, None, now))
+    elif queue.workers == 0:
         found.append(
             WaitingReason(
-                "The queue is paused.", "Resume it on the queue page, or with the library's own tools.", blocks=True
+                "No worker processes this queue.", "Start a worker, or see which ones run:", blocks=True, page="workers"
             )
         )
-    if queue.workers == 0:
-        found.append(
-            WaitingReason("No worker processes this queue.", "Start a worker, or check the Workers page.", blocks=True)
-        )
     elif queue.workers is None and job.state is State.WAITING:
-        found.append(WaitingReason("The number of workers is unknown.", "Check that your workers are running."))
-    found += _explain_waiting(job, now)
+        found.append(WaitingReason("The number of workers is unknown.", "See which workers run:", page="workers"))
+    found += _explain_waiting(job, queue, now)
     if queue.rate_limit is not None:
         found.append(_explain_rate_limit(queue.rate_limit))
     if job.state is State.WAITING and (position := _describe_position(job)):
         active = queue.counts.active
         busy = f"; {format_number(active)} {'is' if active == 1 else 'are'} running" if active else ""
-        found.append(WaitingReason(f"{position}{busy}.", "It starts when its turn comes."))
+        turn = "Its turn comes after the queue is resumed." if queue.paused else "It starts when its turn comes."
+        found.append(WaitingReason(f"{position}{busy}.", turn))
     added_s = now - job.enqueued_at.timestamp() if job.enqueued_at else 0.0
     if added_s < -SKEW_S:
         found.append(
             WaitingReason(f"It was enqueued {duration(-added_s)} in the future.", "The clocks of two machines differ.")
         )
     return tuple(sorted(found, key=lambda reason: not reason.blocks))
+
+
+def explain_pause(
+    queue: QueueStats, recorded: RecordedPauses | None, now: float, obstacle: str | None = None
+) -> WaitingReason:
+    """That the queue is paused, by whom, and how to resume it.
+
+    `recorded` None: who paused it cannot be read. `obstacle`: why Queuedeck cannot resume it; None when it can.
+    """
+    record = recorded.find_pause(queue) if recorded is not None else None
+    if record is not None:
+        text = f"The queue was paused by {record.who} {duration(max(0.0, now - record.at))} ago."
+    else:
+        text = "The queue is paused." if recorded is None else "The queue was paused outside Queuedeck."
+    if obstacle is None:
+        return WaitingReason(text, "Resume the queue when its jobs may run again:", blocks=True, page="queue")
+    return WaitingReason(text, f"Resume it where it was paused. {obstacle}", blocks=True)
 
 
 def _explain_rate_limit(limit: RateLimit) -> WaitingReason:
@@ -79,7 +104,7 @@ def _describe_position(job: Job) -> str:
     return "1 job is ahead of it" if ahead == 1 else f"{format_number(ahead)} jobs are ahead of it"
 
 
-def _explain_waiting(job: Job, now: float) -> list[WaitingReason]:
+def _explain_waiting(job: Job, queue: QueueStats, now: float) -> list[WaitingReason]:
     found: list[WaitingReason] = []
     if job.scheduled_for is not None and job.state is State.WAITING and job.scheduled_for.timestamp() > now:
         text = f"It is scheduled to start in {duration(job.scheduled_for.timestamp() - now)}."
@@ -91,7 +116,11 @@ def _explain_waiting(job: Job, now: float) -> list[WaitingReason]:
             found.append(WaitingReason(f"It {again} in {duration(left_s)}.", "No action needed."))
         elif left_s < -OVERDUE_S:
             text = f"Overdue by {duration(-left_s)}; no worker has picked it up."
-            found.append(WaitingReason(text, "A worker or scheduler moves it: check that one is running.", blocks=True))
+            if queue.paused:
+                found.append(WaitingReason(f"It is overdue by {duration(-left_s)}.", "It starts after the resume."))
+            else:
+                advice = "A worker or scheduler moves it. See which ones run:"
+                found.append(WaitingReason(text, advice, blocks=True, page="workers"))
     pending = [child for child in job.children if child.state is not State.COMPLETED]
     if job.state is State.BLOCKED:
         if pending:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from dashboard.actions.pauses import PauseRecord, RecordedPauses
 from dashboard.clock import instant
 from dashboard.model import Counts, Job, JobLink, QueueStats, RateLimit, State
-from dashboard.web.views.waiting_reasons import explain_not_running
+from dashboard.web.views.waiting_reasons import explain_not_running, explain_pause
 
 NOW = 1_800_000_000.0
 
@@ -36,12 +37,30 @@ def test_a_running_or_finished_job_has_no_reasons(state: Any) -> None:
 def test_reasons_that_need_manual_action_come_first() -> None:
     waiting = job(State.WAITING, jobs_ahead=12)
     reasons = explain_not_running(waiting, queue(paused=True, workers=0, counts=Counts(active=3)), NOW)
-    assert [reason.blocks for reason in reasons] == [True, True, False]
+    assert [reason.blocks for reason in reasons] == [True, False]
     assert [reason.text for reason in reasons] == [
         "The queue is paused.",
-        "No worker processes this queue.",
         "12 jobs are ahead of it; 3 are running.",
     ]
+
+
+@pytest.mark.parametrize("state", [State.WAITING, State.SCHEDULED])
+def test_nobody_is_told_to_start_workers_for_a_paused_queue(state: State) -> None:
+    late = job(state, scheduled_for=instant(NOW - 90))
+    reasons = explain_not_running(late, queue(paused=True, workers=0), NOW)
+    assert reasons[0].page == "queue"
+    assert not any("worker" in f"{reason.text} {reason.advice}".lower() for reason in reasons)
+    assert explain_not_running(late, queue(paused=False, workers=0), NOW)[0].page == "workers"
+
+
+def test_a_pause_names_who_paused_when_and_what_prevents_a_resume() -> None:
+    paused = queue(paused=True)
+    anna = RecordedPauses({"main\0x\0mails": PauseRecord(who="anna", at=NOW - 3 * 3600)})
+    assert explain_pause(paused, anna, NOW).text == "The queue was paused by anna 3\u202fh ago."
+    assert explain_pause(paused, RecordedPauses({}), NOW).text == "The queue was paused outside Queuedeck."
+    assert explain_pause(paused, None, NOW).text == "The queue is paused."
+    told = explain_pause(paused, anna, NOW, "Its Redis user may only read.")
+    assert (told.page, told.advice) == (None, "Resume it where it was paused. Its Redis user may only read.")
 
 
 @pytest.mark.parametrize(

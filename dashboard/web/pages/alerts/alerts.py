@@ -8,6 +8,10 @@ from flask import Blueprint, Response, redirect, render_template, request, url_f
 from flask.typing import ResponseReturnValue
 
 from ....actions import audit_log
+from ....actions.pauses import describe_pause
+from ....alerts.evaluation.state_machine import AlertLabels
+from ....alerts.management.alert_groups import group_alerts
+from ....alerts.notification_builder import waiting_text
 from ....auth import Role
 from ....errors import Forbidden, Unsupported
 from ....sources.metering import measure_cost
@@ -17,12 +21,14 @@ from ...context import app_context, app_services
 from ...forms.request_input import form_fields, form_word
 from ...urls import read_segment
 from .. import layout
+from .group_result import GroupResult
 
 bp = Blueprint("alerting", __name__)
 edit_bp = Blueprint("alerting_edit", __name__)
 
 ALERTS = "alerts/_alerts.html"
 SHOWN = 20
+FOLD_FROM = 4  # alerts of one incident; fewer are rows of their own while there is room
 
 
 @edit_bp.before_request
@@ -37,7 +43,9 @@ def index() -> str:
     """The Alerts page."""
     variables = _context()
     return render_template(
-        "alerts/index.html", **layout.page_context(app_services().snapshots.current(), variables["cost"]) | variables
+        "alerts/index.html",
+        **layout.page_context(app_services().snapshots.current(), variables["cost"]) | variables,
+        result=GroupResult.read(request.args),
     )
 
 
@@ -61,15 +69,30 @@ def _context() -> dict[str, Any]:
         alert_list, health = alert_service.alerts.list_alerts(), alert_service.checker.read_health()
         variables = {
             "alert_list": alert_list,
+            "groups": group_alerts(alert_list).groups,
+            "pause_note": pause_note,
+            "shown": SHOWN,
+            "fold_from": FOLD_FROM if len(alert_list.incidents) <= SHOWN else 2,
             "health": health,
             "problem": None if health.ok else app_services().checker_problem,
             "deliveries": alert_service.notifications.list_deliveries(SHOWN),
             "given_up": alert_service.notifications.list_failed_notifications(),
-            "past": alert_service.alerts.list_past_incidents(SHOWN),
+            "history": alert_service.alerts.list_history(alert_list.firing, SHOWN),
             "channels": alert_service.channels,
         }
     cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
     return variables | {"cost": cost, "titles": app_services().sources.titles}
+
+
+def pause_note(labels: AlertLabels) -> str:
+    """What is waiting in a paused queue, and who paused it; "" when neither is known. Cost: as `current_pauses`."""
+    snapshot = app_services().snapshots.current().snapshot
+    queue = snapshot.find(labels.source or "", labels.backend or "", labels.queue or "") if snapshot else None
+    if queue is None or not queue.paused:
+        return ""
+    recorded = app_context().caches.current_pauses()
+    parts = (waiting_text(queue), describe_pause(recorded.find_pause(queue)) if recorded is not None else "")
+    return ", ".join(part for part in parts if part)
 
 
 @edit_bp.get("/alerts/<segment:fp>/ack")

@@ -1,0 +1,137 @@
+"""Many alerts of one incident: all of them page by page, and the form that acknowledges or silences them together."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from flask import Response, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from ....alerts.delivery.message import glob_of
+from ....alerts.management.alert_groups import AlertGroup, group_alerts
+from ....alerts.management.alert_reader import AlertList
+from ....auth import Role
+from ....errors import Forbidden, NotFound, Unsupported
+from ... import fragments
+from ...access.security import current_actor, has_role
+from ...context import app_services
+from ...forms.request_input import form_fields, form_word
+from ...forms.silence_form import LONGEST_S, OPERATOR_S
+from .. import layout
+from . import alerts
+from .alerts import record_action
+from .group_result import MAX_DIGITS
+
+bp, edit_bp = alerts.bp, alerts.edit_bp
+
+PER_PAGE = 50
+LISTED = "alerts/_firing_list.html"
+
+
+@bp.get("/alerts/firing")
+def all_firing() -> str:
+    """All firing alerts, or with `group` those of one incident, PER_PAGE on a page."""
+    return layout.render_page("alerts/firing.html", _firing_page())
+
+
+@bp.get("/alerts/firing/_list")
+def firing_fragment() -> Response:
+    """The polled part of the page."""
+    return fragments.render_live(LISTED, _firing_page())
+
+
+def _firing_page() -> dict[str, Any]:
+    alert_list = app_services().alert_service.alerts.list_alerts()
+    key = request.args.get("group", "")[:64]
+    group = group_alerts(alert_list).find_group(key) if key else None
+    found = alert_list.incidents if not key else group.everything if group else ()
+    pages = max(1, math.ceil(len(found) / PER_PAGE))
+    text = request.args.get("page", "1")
+    page = min(int(text) if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS else 1, pages) or 1
+    return {
+        "key": key,
+        "group": group,
+        "total": len(found),
+        "page": page,
+        "pages": pages,
+        "first": (page - 1) * PER_PAGE,
+        "rows": found[(page - 1) * PER_PAGE : page * PER_PAGE],
+        "titles": app_services().sources.titles,
+        "pause_note": alerts.pause_note,
+        "cost": "",
+    }
+
+
+@edit_bp.get("/alerts/groups/<segment:key>")
+def group_form(key: str) -> str:
+    """The form that acknowledges or silences all alerts of an incident."""
+    alert_list, group = _read_group(key)
+    return render_template(
+        "alerts/group.html",
+        **layout.page_context(app_services().snapshots.current(), ""),
+        group=group,
+        seen_at=alert_list.at,
+        pause_note=alerts.pause_note,
+        titles=app_services().sources.titles,
+        shown=alerts.SHOWN,
+        longest_h=24 if not has_role(Role.ADMIN) else int(LONGEST_S / 3600),
+    )
+
+
+def _read_group(key: str) -> tuple[AlertList, AlertGroup]:
+    alert_list = app_services().alert_service.alerts.list_alerts()
+    group = group_alerts(alert_list).find_group(key)
+    if group is None:
+        raise NotFound("These alerts are no longer firing.")
+    return alert_list, group
+
+
+@edit_bp.post("/alerts/groups/<segment:key>")
+@form_fields("seen_at", "comment", "hours", "do")
+def act_on_group(key: str) -> ResponseReturnValue:
+    """Acknowledge the alerts that the form showed, or silence all of them: 303 to the alerts with the result."""
+    comment = request.form.get("comment", "")[:300]
+    if form_word("do", "acknowledge", "silence") == "silence":
+        result = _silence_group(key, _read_number("hours", LONGEST_S / 3600) * 3600, comment)
+    else:
+        done = app_services().alert_service.acknowledgements.acknowledge_group(
+            key, seen_at=_read_number("seen_at", 1e12), by=current_actor().name, comment=comment
+        )
+        record_action("acknowledge", list(done.done), comment)
+        result = {"acknowledged": len(done.done), "already": done.already, "newer": done.newer}
+    return redirect(url_for("alerting.index", **result), code=303)
+
+
+def _silence_group(key: str, for_s: float, comment: str) -> dict[str, Any]:
+    """Create a silence for each rule of the group on its library; all of them, or none that is invalid."""
+    if for_s > OPERATOR_S and not has_role(Role.ADMIN):
+        raise Forbidden("You need the admin role to silence for more than 24 hours.")
+    _, group = _read_group(key)
+    silences, by = app_services().alert_service.silences, current_actor().name
+    drafts = [
+        silences.draft_silence(
+            for_s=for_s,
+            by=by,
+            comment=comment,
+            rule=rule_id if rule_id == "*" else glob_of(rule_id),
+            source="*" if labels.source is None else glob_of(labels.source),
+            backend="*" if labels.backend is None else glob_of(labels.backend),
+        )
+        for rule_id, labels in group.scopes
+    ]
+    for drafted in drafts:
+        silences.save_silence(drafted)
+        record_action("silence", [drafted.id], comment)
+    return {"silenced": len(group.everything)}
+
+
+def _read_number(name: str, most: float) -> float:
+    text = request.form.get(name, "")[:40]
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number <= most:
+        raise Unsupported(f"{name}: expected a number above 0, at most {most:,.0f}.")
+    return number

@@ -1,0 +1,44 @@
+"""What was done with many alerts at once, in words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+MAX_DIGITS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class GroupResult:
+    """What was done with a group, carried in the URL to the page that shows it: counts only."""
+
+    acknowledged: int = 0
+    already: int = 0
+    newer: int = 0
+    silenced: int = 0
+
+    @classmethod
+    def read(cls, args: Mapping[str, str]) -> GroupResult | None:
+        """The result in the arguments of a URL; None when there is none."""
+        found = {}
+        for name in cls.__slots__:
+            text = args.get(name, "")
+            if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS:
+                found[name] = int(text)
+        return cls(**found) if found else None
+
+    @property
+    def text(self) -> str:
+        """The result in words."""
+        if self.silenced:
+            return f"{_count_alerts(self.silenced)} silenced"
+        parts = [f"{_count_alerts(self.acknowledged)} acknowledged"]
+        if self.already:
+            parts.append(f"{self.already:,} already {'was' if self.already == 1 else 'were'}")
+        if self.newer:
+            parts.append(f"{self.newer:,} began since and {'is' if self.newer == 1 else 'are'} not acknowledged")
+        return "; ".join(parts)
+
+
+def _count_alerts(count: int) -> str:
+    return f"{count:,} alert{'' if count == 1 else 's'}"
