@@ -164,10 +164,18 @@ def _gauge(
 ) -> Iterator[GaugeMetricFamily]:
     family = GaugeMetricFamily(f"queuedeck_{name}", text, labels=label_names)
     for values, figure in samples:
-        if figure is not None:
+        if figure is not None and _fits_float(figure):
             family.add_metric(values, figure)
     if family.samples:
         yield family
+
+
+def _fits_float(figure: float) -> bool:
+    try:
+        float(figure)
+    except OverflowError:
+        return False  # a larger integer would make the whole answer fail
+    return True
 
 
 def _queue_values(queue: QueueStats) -> tuple[str, str, str]:

@@ -26,7 +26,8 @@ from dashboard.units import (
         (0, "0"),
         (7, "7"),
         (0.25, "0.25"),
-        (0.001, "0"),
+        (0.001, "<0.01"),
+        (0.005, "0.01"),
         (9.999, "10"),
         (42.06, "42.1"),
         (940, "940"),
@@ -70,7 +71,17 @@ def test_durations(seconds: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ratio", "text"), [(0, "0%"), (0.0004, "<0.1%"), (0.004, "0.4%"), (0.1234, "12%"), (1, "100%")]
+    ("ratio", "text"),
+    [
+        (0, "0%"),
+        (0.0004, "<0.1%"),
+        (0.004, "0.4%"),
+        (0.1234, "12%"),
+        (0.994, "99%"),
+        (0.9961, "99.6%"),
+        (0.9996, ">99.9%"),
+        (1, "100%"),
+    ],
 )
 def test_percentages(ratio: float, text: str) -> None:
     assert format_percent(ratio) == text
@@ -104,6 +115,10 @@ def test_numbers_keep_two_decimals() -> None:
     assert [format_number(value) for value in (12431, 0.25, 1234567.5, 100)] == ["12,431", "0.25", "1,234,567.5", "100"]
 
 
+def test_a_number_near_zero_is_not_zero() -> None:
+    assert [format_number(value) for value in (0.004, -0.0003, 1e-9, 0)] == ["0.004", "-0.0003", "1e-09", "0"]
+
+
 @pytest.mark.parametrize(
     ("value", "unit", "words"),
     [
@@ -113,6 +128,8 @@ def test_numbers_keep_two_decimals() -> None:
         (0.05, "ratio", "5%"),
         (0.125, "ratio", "12.5%"),
         (12.5, "ratio", "1250%"),
+        (0.9996, "ratio", "99.96%"),
+        (1, "ratio", "100%"),
         (12004, "count", "12,004"),
         (64 * 1024 * 1024, "bytes", "64 MiB"),
         (310, "s", "5 m 10 s"),
