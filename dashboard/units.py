@@ -112,6 +112,19 @@ def shorten_number(value: float | None) -> str:
     return (_one_decimal(scaled) if scaled < 99.95 else f"{scaled:.0f}") + unit
 
 
+def shorten_at_least(value: float | None) -> str:
+    """A lower bound, rounded down, in at most six characters: 7+, 12.4k+, 3.1M+; a dash for None."""
+    if value is None or not _is_finite(value):
+        return UNKNOWN
+    if value >= 1000:
+        factor = max(factor for factor in _COUNTS.values() if factor <= value)
+        step = factor / 10 if value < 100 * factor else factor  # the last digit that is shown
+        value = value // step * step
+    elif value >= 100:
+        value = math.floor(value)
+    return f"{shorten_number(value)}+"
+
+
 def format_figure(value: float | None, unit: str) -> str:
     """A figure of a metric with its unit: 12,004, 3.25 per minute, 12.5%, 4 m 10 s, yes; a dash for None.
 

@@ -15,6 +15,7 @@ from dashboard.units import (
     format_percent,
     format_size,
     read_amount,
+    shorten_at_least,
     shorten_number,
     write_amount,
 )
@@ -45,6 +46,14 @@ from dashboard.units import (
 )
 def test_short_numbers(value: float, text: str) -> None:
     assert shorten_number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0+"), (7, "7+"), (10, "10+"), (999.9, "999+"), (12_499, "12.4k+"), (1_269_999, "1.2M+"), (999_999, "999k+")],
+)
+def test_a_lower_bound_is_never_rounded_up(value: float, text: str) -> None:
+    assert shorten_at_least(value) == text
 
 
 @pytest.mark.parametrize(
@@ -104,7 +113,9 @@ def test_sizes(count: float, text: str) -> None:
     assert format_size(count) == text
 
 
-@pytest.mark.parametrize("function", [shorten_number, format_number, format_duration, format_percent, format_size])
+@pytest.mark.parametrize(
+    "function", [shorten_number, shorten_at_least, format_number, format_duration, format_percent, format_size]
+)
 @pytest.mark.parametrize("value", [None, math.nan, math.inf])
 def test_what_is_not_known_is_a_dash_and_never_a_zero(function: object, value: float | None) -> None:
     assert callable(function)

@@ -78,7 +78,7 @@ _TABLE: tuple[Metric, ...] = (
     _queue_metric("queue.throughput_per_min", "per_min", figures.queue_throughput, "{} job(s) processed per minute",
                   "jobs processed per minute, succeeded and failed, averaged over 5 minutes"),
     _queue_metric("queue.error_ratio", "ratio", figures.error_ratio, "{} of jobs failed in 15 min",
-                  "share of finished jobs that failed permanently, over 15 minutes",
+                  "share of processed jobs that failed permanently, over 15 minutes",
                   bounded=True, events=ERROR_MIN_EVENTS),
     _queue_metric("queue.dead", "count", figures.dead_letters, "{} dead letter(s)",
                   "jobs in the dead letters"),
