@@ -272,12 +272,12 @@ def test_a_job_that_succeeded_in_the_end_shows_its_former_error_folded(
     fields = {"name": "send", "data": "{}", "opts": '{"attempts":3}', "timestamp": 1_700_000_000_000, "atm": 2}
     fields |= {"processedOn": 1_700_000_001_000, "finishedOn": 1_700_000_002_000, "returnvalue": "null"}
     fields |= {"failedReason": "502 Bad Gateway", "stacktrace": '["Error: 502 Bad Gateway\\n    at send (a.js:1:1)"]'}
-    for name, progress in (("done", '{"step":"resize","ok":true}'), ("failed", "40")):
+    for name, progress in (("j1", '{"step":"resize","ok":true}'), ("j2", "40")):
         redis_client.hset(f"bull:alpha:{name}", mapping=fields | {"progress": progress})
-    redis_client.zadd("bull:alpha:completed", {"done": 1_700_000_002_000})
-    redis_client.zadd("bull:alpha:failed", {"failed": 1_700_000_002_000})
+    redis_client.zadd("bull:alpha:completed", {"j1": 1_700_000_002_000})
+    redis_client.zadd("bull:alpha:failed", {"j2": 1_700_000_002_000})
     seen(client)
-    done, failed = (client.get(f"{ALPHA}/jobs/{name}").text for name in ("done", "failed"))
+    done, failed = (client.get(f"{ALPHA}/jobs/{name}").text for name in ("j1", "j2"))
     assert 'class="panel error"' not in done
     assert '<details class="panel former-error"><summary>Attempt 1 failed: Error: 502 Bad Gateway</summary>' in done
     assert done.index("timeline-title") < done.index("former-error")
