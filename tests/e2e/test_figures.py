@@ -71,10 +71,15 @@ CUT = r"""() => {
       cut.push(`label ${cell.dataset.label} of ${cell.textContent.trim()}`);
     }
   }
+  for (const heading of document.querySelectorAll("thead th")) {
+    const shown = getComputedStyle(heading.closest("thead")).clipPath === "none" && heading.checkVisibility();
+    if (shown && heading.scrollWidth > heading.clientWidth + 1) cut.push(`heading ${heading.textContent.trim()}`);
+  }
   return cut;
 }"""
 PAGES = (
     "/",
+    "/?sort=rate",
     "/queues/main/bullmq/large",
     "/queues/main/bullmq/large?state=dead",
     "/queues/main/rq/mail?state=dead",
