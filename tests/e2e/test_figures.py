@@ -25,7 +25,7 @@ url = "{url}"
 id = "large-deep"
 metric = "queue.depth"
 op = "gt"
-critical = 1234.5
+critical = 1234500.5
 for_s = 0
 min_samples = 1
 new_instance_grace_s = 0
@@ -59,7 +59,10 @@ CUT = r"""() => {
       if (style.clipPath !== "none" || style.position === "absolute") break;
       if (!["hidden", "clip"].includes(style.overflowX)) continue;
       const frame = outer.getBoundingClientRect();
-      if (box.right > frame.right + 1 || box.left < frame.left - 1) {
+      // An ellipsis begins where the padding does.
+      const ends = style.textOverflow === "ellipsis";
+      const inset = ends ? [style.paddingLeft, style.paddingRight].map(parseFloat) : [0, 0];
+      if (box.right > frame.right - inset[1] + 0.5 || box.left < frame.left + inset[0] - 0.5) {
         cut.push(`${words} in ${outer.tagName}.${outer.className} (${Math.round(frame.width)} px)`);
         break;
       }
