@@ -142,6 +142,14 @@ def test_no_time_is_cut_without_script(base: str, visit: Visit) -> None:
     assert cut_figures(visit("about:blank", java_script_enabled=False).page, base, PAGES) == []
 
 
+def test_a_long_change_is_not_cut(base: str, visit: Visit) -> None:
+    page = visit(f"{base}/queues/main/bullmq/large").page
+    long = "document.querySelector('.figure small').textContent = '+1,234,567 since start (14\u202fm)'"
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate(f"() => {{ {long}; return ({CUT})(); }}") == [], width
+
+
 def test_a_figure_that_is_cut_is_found(base: str, visit: Visit) -> None:
     """The search itself: a narrow cell with a long figure."""
     page = visit(f"{base}/").page
