@@ -72,28 +72,37 @@ def format_size(count: float | None) -> str:
 
 
 def format_percent(ratio: float | None) -> str:
-    """A ratio from 0 to 1 in percent: 0%, <0.1%, 0.4%, 12%; a dash for None."""
+    """A ratio from 0 to 1 in percent: 0%, <0.1%, 0.4%, 12%, 99.6%, >99.9%; a dash for None.
+
+    Only nothing is 0% and only all of it is 100%.
+    """
     if ratio is None or not _is_finite(ratio):
         return UNKNOWN
     value = ratio * 100
     if 0 < value < 0.1:
         return "<0.1%"
+    if 99.5 <= value < 100:
+        return f"{_one_decimal(value)}%" if value < 99.95 else ">99.9%"
     return (_one_decimal(value) if value < 10 else f"{value:.0f}") + "%"
 
 
 def format_number(value: float | None) -> str:
-    """All digits with thousands separators: 12,431; at most two decimals; a dash for None."""
+    """All digits with thousands separators: 12,431; two decimals, more only for a figure near zero; a dash for None."""
     if value is None or not _is_finite(value):
         return UNKNOWN
+    if 0 < abs(value) < 0.005:
+        return _plain_number(Decimal(f"{value:.1g}")) if abs(value) >= 1e-6 else f"{value:.1g}"
     return f"{value:,.2f}".rstrip("0").rstrip(".")
 
 
 def shorten_number(value: float | None) -> str:
-    """A count or rate in at most five characters: 7, 0.25, 42.1, 940, 12.4k, 3.1M; a dash for None."""
+    """A count or rate in at most five characters: 7, <0.01, 0.25, 42.1, 940, 12.4k, 3.1M; a dash for None."""
     if value is None or not _is_finite(value):
         return UNKNOWN
     if value < 0:
         return f"-{shorten_number(-value)}"
+    if 0 < value < 0.005:
+        return "<0.01"
     if value < 10 and value != int(value):
         return f"{value:.2f}".rstrip("0").rstrip(".") or "0"
     if value < 1000:
@@ -101,6 +110,19 @@ def shorten_number(value: float | None) -> str:
     unit = next((unit for unit, factor in _COUNTS.items() if value < factor * 999.5), "T")
     scaled = value / _COUNTS[unit]
     return (_one_decimal(scaled) if scaled < 99.95 else f"{scaled:.0f}") + unit
+
+
+def shorten_at_least(value: float | None) -> str:
+    """A lower bound, rounded down, in at most six characters: 7+, 12.4k+, 3.1M+; a dash for None."""
+    if value is None or not _is_finite(value):
+        return UNKNOWN
+    if value >= 1000:
+        factor = max(factor for factor in _COUNTS.values() if factor <= value)
+        step = factor / 10 if value < 100 * factor else factor  # the last digit that is shown
+        value = value // step * step
+    elif value >= 100:
+        value = math.floor(value)
+    return f"{shorten_number(value)}+"
 
 
 def format_figure(value: float | None, unit: str) -> str:
@@ -115,7 +137,7 @@ def format_figure(value: float | None, unit: str) -> str:
     if unit == "bytes":
         return format_size(value)
     if unit == "ratio":
-        return f"{value * 100:.3g}%" if value < 9.995 else format_percent(value)
+        return f"{_percent_digits(value)}%" if value < 9.995 else format_percent(value)
     if unit == "flag":
         return "yes" if value else "no"
     number = format_number(value) if abs(value) >= 1 else f"{value:.3g}"
@@ -161,6 +183,13 @@ def _is_finite(value: float) -> bool:
 
 def _one_decimal(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
+
+
+def _percent_digits(ratio: float) -> str:
+    """The percentage with three digits, or with as many as keep it from reading 100."""
+    value = ratio * 100
+    texts = (f"{value:.{digits}g}" for digits in range(3, 18))
+    return next((text for text in texts if value == 100 or text != "100"), "100")
 
 
 def _plain_number(number: Decimal) -> str:

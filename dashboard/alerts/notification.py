@@ -30,6 +30,8 @@ class Notification(Value, frozen=True, kw_only=True, omit_defaults=True):
     threshold: float | None = None
     reducer: Reducer = "last"
     value: float | None = None
+    last_value: float | None = None  # the last known one, while `value` is unknown
+    unknown_s: float = 0.0  # for how long `value` has been unknown
     peak: float | None = None
     started_at: float | None = None
     ended_at: float | None = None
@@ -131,6 +133,8 @@ def build_notification(
         threshold=state.threshold,
         reducer=state.reducer,
         value=state.value_now,
+        last_value=state.value if state.unknown_s else None,
+        unknown_s=state.unknown_s,
         peak=state.peak,
         started_at=due.started_at,
         ended_at=now if due.kind == "resolved" else None,

@@ -15,7 +15,15 @@ from ..alerts.delivery.message import glob_of
 from ..clock import instant, iso
 from ..model import QueueRef, QueueStats
 from ..sources.source import raw_bytes
-from ..units import UNKNOWN, format_duration, format_number, format_percent, format_size, shorten_number
+from ..units import (
+    UNKNOWN,
+    format_duration,
+    format_number,
+    format_percent,
+    format_size,
+    shorten_at_least,
+    shorten_number,
+)
 from .urls import quote_segment
 
 # gunicorn rejects a longer request line by default, and so do most proxies.
@@ -30,7 +38,11 @@ def install(app: Flask) -> None:
     filters = (duration, size, printable, format_moment, one_line, iso, instant, glob_of, queue_title)
     app.jinja_env.filters.update({function.__name__: function for function in filters})
     app.jinja_env.filters.update(
-        short=shorten_number, full=format_number, percent=format_percent, segment=quote_segment
+        short=shorten_number,
+        at_least=shorten_at_least,
+        full=format_number,
+        percent=format_percent,
+        segment=quote_segment,
     )
     app.jinja_env.globals.update(queue_url=queue_url, job_url=job_url, anchor=anchor, version=__version__)
 

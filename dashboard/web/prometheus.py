@@ -40,7 +40,7 @@ SOURCE_GAUGES = (
     Gauge("source_up", "1 while the Redis responds.", "reachable"),
     Gauge(
         "source_together_throughput_per_minute",
-        "Jobs finished per minute in queues whose separate throughput is unknown; no sample without such queues.",
+        "Jobs processed per minute in queues whose separate throughput is unknown; no sample without such queues.",
         "together_per_min",
     ),
 )
@@ -52,9 +52,13 @@ QUEUE_GAUGES = (
     Gauge("queue_stalled", "Active jobs whose lock or worker no longer exists.", "stalled"),
     Gauge("queue_workers", "Processes that consume the queue.", "workers"),
     Gauge("queue_paused", "1 while the queue is paused.", "paused"),
-    Gauge("queue_throughput_per_minute", "Jobs finished per minute, over 5 minutes.", "throughput_per_min"),
+    Gauge(
+        "queue_throughput_per_minute",
+        "Jobs processed per minute, succeeded and failed, over 5 minutes.",
+        "throughput_per_min",
+    ),
     Gauge("queue_failed_per_minute", "Jobs that failed permanently per minute, over 5 minutes.", "failed_per_min"),
-    Gauge("queue_error_ratio", "Ratio of failed to finished jobs, over 5 minutes.", "error_ratio"),
+    Gauge("queue_error_ratio", "Ratio of failed to processed jobs, over 5 minutes.", "error_ratio"),
     Gauge("queue_runtime_p50_seconds", "Median run time.", "runtime_p50_s"),
     Gauge("queue_runtime_p95_seconds", "Run time that 95% of jobs stay below.", "runtime_p95_s"),
 )
@@ -164,10 +168,18 @@ def _gauge(
 ) -> Iterator[GaugeMetricFamily]:
     family = GaugeMetricFamily(f"queuedeck_{name}", text, labels=label_names)
     for values, figure in samples:
-        if figure is not None:
+        if figure is not None and _fits_float(figure):
             family.add_metric(values, figure)
     if family.samples:
         yield family
+
+
+def _fits_float(figure: float) -> bool:
+    try:
+        float(figure)
+    except OverflowError:
+        return False  # a larger integer would make the whole answer fail
+    return True
 
 
 def _queue_values(queue: QueueStats) -> tuple[str, str, str]:

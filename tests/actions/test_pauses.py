@@ -10,7 +10,7 @@ from dashboard.actions import pauses
 from dashboard.actions.audit_log import AuditLog
 from dashboard.actions.pauses import PauseLog, describe_pause
 from dashboard.actions.service import ActionService
-from dashboard.actions.undo_bin import UndoBin
+from dashboard.actions.trash import Trash
 from dashboard.backends.actions import Action
 from dashboard.backends.base import Backend
 from dashboard.backends.bullmq.backend import BullMQ
@@ -31,7 +31,7 @@ def queue_of(backend: str, name: str = "mail", *, paused: bool = True) -> QueueS
 def actions_of(source: Source, backend: Backend) -> tuple[ActionService, PauseLog]:
     store = Store(source)
     log = PauseLog(store)
-    service = ActionService(lambda _s, _n: backend, UndoBin(store, 1024), AuditLog(source), pauses=log)
+    service = ActionService(lambda _s, _n: backend, Trash(store, 1024), AuditLog(source), pauses=log)
     return service, log
 
 

@@ -15,6 +15,7 @@ from dashboard.units import (
     format_percent,
     format_size,
     read_amount,
+    shorten_at_least,
     shorten_number,
     write_amount,
 )
@@ -26,7 +27,8 @@ from dashboard.units import (
         (0, "0"),
         (7, "7"),
         (0.25, "0.25"),
-        (0.001, "0"),
+        (0.001, "<0.01"),
+        (0.005, "0.01"),
         (9.999, "10"),
         (42.06, "42.1"),
         (940, "940"),
@@ -44,6 +46,14 @@ from dashboard.units import (
 )
 def test_short_numbers(value: float, text: str) -> None:
     assert shorten_number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0+"), (7, "7+"), (10, "10+"), (999.9, "999+"), (12_499, "12.4k+"), (1_269_999, "1.2M+"), (999_999, "999k+")],
+)
+def test_a_lower_bound_is_never_rounded_up(value: float, text: str) -> None:
+    assert shorten_at_least(value) == text
 
 
 @pytest.mark.parametrize(
@@ -70,7 +80,17 @@ def test_durations(seconds: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ratio", "text"), [(0, "0%"), (0.0004, "<0.1%"), (0.004, "0.4%"), (0.1234, "12%"), (1, "100%")]
+    ("ratio", "text"),
+    [
+        (0, "0%"),
+        (0.0004, "<0.1%"),
+        (0.004, "0.4%"),
+        (0.1234, "12%"),
+        (0.994, "99%"),
+        (0.9961, "99.6%"),
+        (0.9996, ">99.9%"),
+        (1, "100%"),
+    ],
 )
 def test_percentages(ratio: float, text: str) -> None:
     assert format_percent(ratio) == text
@@ -93,7 +113,9 @@ def test_sizes(count: float, text: str) -> None:
     assert format_size(count) == text
 
 
-@pytest.mark.parametrize("function", [shorten_number, format_number, format_duration, format_percent, format_size])
+@pytest.mark.parametrize(
+    "function", [shorten_number, shorten_at_least, format_number, format_duration, format_percent, format_size]
+)
 @pytest.mark.parametrize("value", [None, math.nan, math.inf])
 def test_what_is_not_known_is_a_dash_and_never_a_zero(function: object, value: float | None) -> None:
     assert callable(function)
@@ -102,6 +124,10 @@ def test_what_is_not_known_is_a_dash_and_never_a_zero(function: object, value: f
 
 def test_numbers_keep_two_decimals() -> None:
     assert [format_number(value) for value in (12431, 0.25, 1234567.5, 100)] == ["12,431", "0.25", "1,234,567.5", "100"]
+
+
+def test_a_number_near_zero_is_not_zero() -> None:
+    assert [format_number(value) for value in (0.004, -0.0003, 1e-9, 0)] == ["0.004", "-0.0003", "1e-09", "0"]
 
 
 @pytest.mark.parametrize(
@@ -113,6 +139,8 @@ def test_numbers_keep_two_decimals() -> None:
         (0.05, "ratio", "5%"),
         (0.125, "ratio", "12.5%"),
         (12.5, "ratio", "1250%"),
+        (0.9996, "ratio", "99.96%"),
+        (1, "ratio", "100%"),
         (12004, "count", "12,004"),
         (64 * 1024 * 1024, "bytes", "64 MiB"),
         (310, "s", "5 m 10 s"),

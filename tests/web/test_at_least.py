@@ -67,10 +67,10 @@ def test_a_total_that_lacks_queues_is_a_lower_bound() -> None:
         figure = build_figures(OverviewData(snapshot, History()))[1]
         return figure.value, figure.title
 
-    assert finished(known) == ("12", "12 jobs finished per minute, 5-minute average")
+    assert finished(known) == ("12", "12 succeeded and failed jobs per minute, 5-minute average")
     assert finished(known, unknown) == (
         "12+",
-        "12 jobs finished per minute, 5-minute average; 1 queue reports no rate, so there may be more",
+        "12 succeeded and failed jobs per minute, 5-minute average; 1 queue reports no rate, so there may be more",
     )
     assert finished(unknown)[0] == "\N{EN DASH}"
 

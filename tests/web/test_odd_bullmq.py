@@ -263,3 +263,27 @@ def test_a_waiting_job_names_the_rate_limit_of_its_workers(
     page = client.get(f"{ALPHA}/jobs/{job_id}").text
     assert "rate limiter counts starts: 1 so far, resets in" in page
     assert "If the limit is reached, no job starts until then." in page
+
+
+def test_a_job_that_succeeded_in_the_end_shows_its_former_error_folded(
+    client: FlaskClient, redis_client: redis.Redis
+) -> None:
+    redis_client.hset("bull:alpha:meta", "version", "bullmq:5.81.0")
+    fields = {"name": "send", "data": "{}", "opts": '{"attempts":3}', "timestamp": 1_700_000_000_000, "atm": 2}
+    fields |= {"processedOn": 1_700_000_001_000, "finishedOn": 1_700_000_002_000, "returnvalue": "null"}
+    fields |= {"failedReason": "502 Bad Gateway", "stacktrace": '["Error: 502 Bad Gateway\\n    at send (a.js:1:1)"]'}
+    for name, progress in (("j1", '{"step":"resize","ok":true}'), ("j2", "40")):
+        redis_client.hset(f"bull:alpha:{name}", mapping=fields | {"progress": progress})
+    redis_client.zadd("bull:alpha:completed", {"j1": 1_700_000_002_000})
+    redis_client.zadd("bull:alpha:failed", {"j2": 1_700_000_002_000})
+    seen(client)
+    done, failed = (client.get(f"{ALPHA}/jobs/{name}").text for name in ("j1", "j2"))
+    assert 'class="panel error"' not in done
+    assert '<details class="panel former-error"><summary>Attempt 1 failed: Error: 502 Bad Gateway</summary>' in done
+    assert done.index("timeline-title") < done.index("former-error")
+    assert 'class="panel error"' in failed
+    assert "former-error" not in failed
+    assert "{'step'" not in done
+    assert "&#39;step&#39;" not in done
+    assert '<b>step</b><span class="string">resize</span>' in done
+    assert "40%" in failed

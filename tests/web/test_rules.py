@@ -315,3 +315,12 @@ def test_a_draft_says_when_its_metric_has_no_history(client: FlaskClient) -> Non
     assert "History of this metric starts when a rule that evaluates it for the same queues is saved." in page
     page = text(post(client, "/alerts/rules", **draft | {"reducer": "max", "window_s": "5 min"}).text)
     assert "Unknown until the rule is saved: it evaluates the maximum over the last 5 m" in page
+
+
+def test_a_flag_is_yes_or_no_and_has_no_number_or_threshold(client: FlaskClient, jobs: list[str]) -> None:
+    listed = re.sub(r"\s+", " ", client.get("/alerts/rules").text)
+    row = listed[listed.index(">Redis persistence is failing<") :].partition("</tr>")[0]
+    assert '<td data-label="worst now">no</td>' in row
+    shown = re.sub(r"\s+", " ", client.get("/alerts/rule/redis-persistence").text)
+    assert "<strong>OK.</strong> 1 checked." in shown
+    assert "<dt>Critical</dt> <dd>yes</dd>" in shown

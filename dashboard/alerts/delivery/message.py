@@ -115,6 +115,7 @@ def build_message(
         started_at=instant(min((each.started_at for each in ordered if each.started_at is not None), default=None)),
         ended_at=instant(max((at for each in ordered if (at := _ended_at(each, ends)) is not None), default=None)),
         spark=worst.spark if one else (),
+        spark_of=_describe_spark(worst) if one and worst.spark else None,
         top_errors=tuple(clean_text(mask_text(text)) for text in worst.top_errors) if one else (),
         most_named=sum(each.episode not in unnamed for each in ordered) if unnamed else None,
         references=first if worst.number > 1 else None,
@@ -202,11 +203,31 @@ def _build_line(notification: Notification, end: Notification | None, links: Pag
     return MessageLine(
         label=subject or detail or notification.rule_name,
         value_text=value,
+        last_known_text=None if value is not None or worst_shown else _last_known_text(notification),
         threshold_text=_threshold_text(notification),
         since_text=_since_text(notification, end),
         detail_text=detail if subject else None,
         url=links.subject_url(notification.labels),
         episode=notification.episode,
+    )
+
+
+def _last_known_text(notification: Notification) -> str | None:
+    if not notification.unknown_s:
+        return None
+    unknown = f"value unknown for {format_duration(notification.unknown_s)}"
+    last = describe_value(notification.metric, notification.last_value, notification.reducer)
+    return unknown if last is None else f"{unknown}, last known: {last}"
+
+
+def _describe_spark(notification: Notification) -> str | None:
+    """What the sparkline shows, where that is not the value of the alert: see last_hour_series."""
+    if notification.metric.startswith("redis.memory"):
+        return "used memory"
+    if notification.reducer == "last":
+        return None
+    return {"queue.depth": "waiting jobs", "queue.dead": "dead letters", "queue.error_ratio": "error ratio"}.get(
+        notification.metric
     )
 
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from ...model import Value
 from ..rules.figures import IDLE, PAUSED, AtLeast, Figure
-from ..rules.metrics import describe_value
+from ..rules.metrics import METRICS, describe_value, format_threshold
 from ..rules.rule import Reducer, Rule, Severity, alert_fingerprint
 
 GONE_S = 600.0
@@ -106,6 +106,19 @@ class AlertState(Value, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     def value_text(self) -> str | None:
         """`value_now` with the words of its metric; None when it is unknown or a flag."""
         return describe_value(self.metric, self.value_now, self.reducer)
+
+    @property
+    def last_value_text(self) -> str | None:
+        """The last known figure with the words of its metric; None if it was never known, or for a flag."""
+        return describe_value(self.metric, self.value, self.reducer)
+
+    @property
+    def threshold_text(self) -> str | None:
+        """The threshold with its unit; None for a flag, which is exceeded when it is set."""
+        metric = METRICS.get(self.metric)
+        if metric is not None and metric.unit == "flag" and self.reducer != "rate":
+            return None
+        return format_threshold(self.metric, self.threshold, self.reducer)
 
     @property
     def is_active(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from ...model import QueueStats, SourceStats
-from ...units import format_figure
+from ...units import UNKNOWN, format_figure
 from ..evaluation.durations import QueueFacts, SourceFacts
 from . import figures
 from .figures import Figure
@@ -75,10 +75,11 @@ _TABLE: tuple[Metric, ...] = (
     _queue_metric("queue.no_progress_s", "s", figures.no_progress, "no progress for {}",
                   "time since a job last finished (or started, if finished jobs leave no record), while jobs are "
                   "waiting and the queue is not paused"),
-    _queue_metric("queue.throughput_per_min", "per_min", figures.queue_throughput, "{} job(s) finished per minute",
-                  "jobs finished per minute, averaged over 5 minutes; not evaluated while the queue is paused"),
+    _queue_metric("queue.throughput_per_min", "per_min", figures.queue_throughput, "{} job(s) processed per minute",
+                  "jobs processed per minute, succeeded and failed, averaged over 5 minutes; not evaluated while the "
+                  "queue is paused"),
     _queue_metric("queue.error_ratio", "ratio", figures.error_ratio, "{} of jobs failed in 15 min",
-                  "share of finished jobs that failed permanently, over 15 minutes",
+                  "share of processed jobs that failed permanently, over 15 minutes",
                   bounded=True, events=ERROR_MIN_EVENTS),
     _queue_metric("queue.dead", "count", figures.dead_letters, "{} dead letter(s)",
                   "jobs in the dead letters"),
@@ -153,5 +154,15 @@ def describe_value(name: str, value: float | None, reducer: str = "last") -> str
 def format_threshold(name: str, threshold: float, reducer: str = "last") -> str:
     """The threshold of a rule on this metric with its unit; a plain number for an unknown metric."""
     metric = METRICS.get(name)
-    figure = format_figure(threshold, metric.unit if metric else "count")
+    return format_amount(threshold, metric.unit if metric else "count", reducer)
+
+
+def format_amount(value: float | None, unit: str, reducer: str = "last") -> str:
+    """A value or threshold with its unit, after the reducer of its rule; a dash for None.
+
+    The change of a flag is a number, not yes or no.
+    """
+    if value is None:
+        return UNKNOWN
+    figure = format_figure(value, "count" if reducer == "rate" and unit == "flag" else unit)
     return f"{figure} per minute" if reducer == "rate" else figure

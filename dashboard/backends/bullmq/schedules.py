@@ -257,7 +257,7 @@ def _pattern_of(details: Mapping[str, str | None]) -> str | None:
     if details["pattern"]:
         return details["pattern"]
     every = keys.parse_number(details["every"].encode() if details["every"] else None)
-    return f"every {every / 1000:g} s" if every else None
+    return f"every {every / 1000:.15g} s" if every else None
 
 
 def _payload_of(fields: JobFields) -> Payload | None:
@@ -302,4 +302,4 @@ def _list_facts(details: Mapping[str, str | None], ended: str | None) -> Iterabl
         if value := details[name]:
             yield label, iso(instant(keys.parse_seconds(value.encode()))) or value
     if offset := keys.parse_number(details["offset"].encode() if details["offset"] else None):
-        yield "Offset", f"{offset / 1000:g} s"
+        yield "Offset", f"{offset / 1000:.15g} s"

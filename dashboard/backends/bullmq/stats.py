@@ -335,7 +335,7 @@ def _list_notes(fields: dict[str, Any], limit: RateLimit | None, *, bull: bool) 
     if concurrency:
         yield f"global concurrency {concurrency}"
     if most and span:
-        yield f"at most {most} jobs per {span / 1000:g} s"
+        yield f"at most {most} jobs per {span / 1000:.15g} s"
     if limit is not None:
         left = format_duration(limit.resets_in_s)
         yield (

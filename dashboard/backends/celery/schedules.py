@@ -118,7 +118,7 @@ def _pattern_of(schedule: Any) -> str | None:
         return None
     if schedule.get("__type__") == "interval":
         every = finite(schedule.get("every"))
-        return None if every is None else f"every {every:g} s"
+        return None if every is None else f"every {every:.15g} s"
     if schedule.get("__type__") == "crontab":
         parts = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
         return text_or_none(" ".join(str(schedule.get(part, "*"))[:60] for part in parts), 300)

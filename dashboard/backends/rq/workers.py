@@ -236,7 +236,7 @@ def _build_schedule(
         name=_word_or_none(job.get("func_name")) or _word_or_none(job.get("name")),
         queue=ref.name if ref else _word_or_none(queue),
         ref=ref,
-        pattern=_word_or_none(cron) or (None if every is None else f"every {every:g} s"),
+        pattern=_word_or_none(cron) or (None if every is None else f"every {every:.15g} s"),
         next_run_at=_parse_time(job.get("next_enqueue_time")),
         last_run_at=_parse_time(job.get("latest_enqueue_time")),
         payload=Payload(kind="json", value=value, text=json.dumps(value, ensure_ascii=False, indent=2)),

@@ -37,7 +37,7 @@ def list_tie_facts(source: Source, namespace: str, payload: Mapping[str, Any]) -
         yield "Batch", f"{batch} (never completes if this job is deleted)"
     seconds = finite(payload.get("unique_for"))
     if seconds is not None and seconds > 0:
-        yield "Unique for (s)", f"{seconds:g}"
+        yield "Unique for (s)", f"{seconds:.15g}"
     jid = payload.get("jid")
     own = jid if isinstance(jid, str) and jid.isascii() and len(jid) <= LONGEST_JID else ""
     digest = lock_digest(payload)

@@ -199,7 +199,7 @@ def _pattern_of(every: Any) -> str | None:
     if isinstance(every, list):
         every = every[0] if every else None
     seconds = finite(every)
-    return text_or_none(every, 200) if seconds is None else f"every {seconds:g} s"
+    return text_or_none(every, 200) if seconds is None else f"every {seconds:.15g} s"
 
 
 def _printable_or_none(raw: Any) -> str | None:

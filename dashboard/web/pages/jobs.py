@@ -14,6 +14,7 @@ from ...sources.metering import measure_cost
 from ..access.security import has_role
 from ..context import app_context, app_services
 from ..views.flash import ActionFlash
+from ..views.job_facts import describe_progress, former_error_title
 from ..views.offered_actions import job_verbs, queue_verbs
 from ..views.payload_tree import build_tree
 from ..views.stack_trace import frames
@@ -55,6 +56,8 @@ def job_context(source: str, backend: str, name: str, job_id: str) -> dict[str, 
         "reasons": explain_not_running(
             job, queue, app_services().sources.now_s(queue.source), _explain_pause(library, queue)
         ),
+        "progress": describe_progress(job.progress),
+        "former_error": former_error_title(job),
         "frames": frames(job.error.stack) if job.error and job.error.stack else (),
         "sections": tuple(
             (key, title, value, build_tree(value.value) if value.kind == "json" else None)

@@ -11,12 +11,12 @@ from flask import Blueprint, Response, render_template, request
 from ...model import Snapshot, State
 from ...sampling.recent_history import History, Point, known_sum
 from ...sampling.snapshot_reader import CurrentSnapshot
-from ...units import format_duration, format_number, format_percent, shorten_number
+from ...units import format_duration, format_number, format_percent, shorten_at_least, shorten_number
 from .. import fragments
 from ..context import app_context, app_services
 from ..formatting import duration, size
 from ..views.overview_data import OverviewData
-from ..views.problems import Problem, ProblemKind, ProblemLevel
+from ..views.problems import Problem, ProblemKind, ProblemLevel, error_ratio_level
 from ..views.queue_table import QueueTableQuery, build_table
 from ..views.sparkline import line
 from . import layout
@@ -26,6 +26,7 @@ bp = Blueprint("overview", __name__)
 TEMPLATE = "overview/_overview.html"
 MAX_PROBLEMS = 5
 SPARK_SIZE = (132, 36)
+HOUR_S = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +125,12 @@ def span_text(history: History) -> str:
 
 
 def build_figures(overview: OverviewData) -> tuple[OverviewFigure, ...]:
-    """Waiting, finished per minute, error ratio, dead letters, Redis memory."""
+    """Waiting, processed per minute, error ratio, dead letters, Redis memory."""
     sums, more, history, problems = overview.totals, overview.at_least, overview.history, overview.problems
     past, step_s = history.totals, history.step_s
     ratios = past.error_ratio
     growing = any(problem.kind is ProblemKind.DEAD_LETTERS for problem in problems)
-    failing = _worst_level(problems, ProblemKind.FAILING)
+    failing = error_ratio_level(sums["error_ratio"], sums["throughput_per_min"])
     return (
         OverviewFigure(
             "Waiting", _count_text(sums["depth"], State.WAITING in more),
@@ -137,8 +138,8 @@ def build_figures(overview: OverviewData) -> tuple[OverviewFigure, ...]:
             _sparkline_path(past.depth), _change_note(past.depth, sums["depth"], step_s),
         ),
         OverviewFigure(
-            "Finished/min", _count_text(sums["throughput_per_min"], bool(sums["throughput_unknown"])),
-            _figure_title(sums["throughput_per_min"], "jobs finished per minute, 5-minute average")
+            "Processed/min", _count_text(sums["throughput_per_min"], bool(sums["throughput_unknown"])),
+            _figure_title(sums["throughput_per_min"], "succeeded and failed jobs per minute, 5-minute average")
             + _lacking_note(sums),
             _sparkline_path(past.finished_per_min),
             _change_note(past.finished_per_min, sums["throughput_per_min"], step_s),
@@ -146,11 +147,11 @@ def build_figures(overview: OverviewData) -> tuple[OverviewFigure, ...]:
         ),
         OverviewFigure(
             "Error ratio", format_percent(sums["error_ratio"]),
-            "permanently failed jobs, of those finished in the last 5 minutes"
+            "permanently failed jobs, of those processed in the last 5 minutes"
             if sums["error_ratio"] is not None
-            else "no jobs finished in the last 5 minutes"
+            else "no jobs processed in the last 5 minutes"
             if sums["throughput_per_min"] == 0 and not sums["throughput_unknown"]
-            else "unknown: no queue reports both finished and failed jobs",
+            else "unknown: no queue reports both processed and failed jobs",
             _sparkline_path(ratios, top=max([0.05, *(ratio for ratio in ratios if ratio is not None)])), "",
             failing, overview.estimated,
         ),
@@ -169,7 +170,7 @@ def _worst_level(problems: Sequence[Problem], kind: ProblemKind) -> ProblemLevel
 
 
 def _count_text(value: float | None, more: bool) -> str:
-    return f"{format_number(value)}+" if more and value is not None else shorten_number(value)
+    return shorten_at_least(value) if more else shorten_number(value)
 
 
 def _lacking_note(sums: Mapping[str, Any]) -> str:
@@ -181,22 +182,33 @@ def _lacking_note(sums: Mapping[str, Any]) -> str:
 
 
 def _memory_figure(snapshot: Snapshot, history: History, problems: Sequence[Problem]) -> OverviewFigure:
-    used = known_sum(source.health.used_memory_bytes for source in snapshot.sources)
-    limit = known_sum(source.health.maxmemory_bytes for source in snapshot.sources)
-    series = [history.memory[source.name] for source in snapshot.sources if source.name in history.memory]
+    healths = [source.health for source in snapshot.sources]
+    used = known_sum(health.used_memory_bytes for health in healths)
+    lacking = sum(health.used_memory_bytes is None for health in healths) if used is not None else 0
+    # The limit of some of the servers says nothing about the memory of all.
+    limits = [health.maxmemory_bytes for health in healths]
+    limit = sum(each for each in limits if each) if limits and all(limits) and not lacking else 0
+    series = [history.memory.get(source.name, ()) for source in snapshot.sources]
     longest = max((len(points) for points in series), default=0)
     padded = [(None,) * (longest - len(points)) + tuple(points) for points in series]
-    points = tuple(known_sum(column) for column in zip(*padded, strict=True))
+    # A sum without one of the servers would look like a change.
+    points = tuple(None if None in column else known_sum(column) for column in zip(*padded, strict=True))
     level = _worst_level(problems, ProblemKind.MEMORY)
-    change = _change_note(points, used, history.step_s, size)
+    change = "" if lacking else _change_note(points, used, history.step_s, size)
     return OverviewFigure(
         "Redis memory",
-        size(used),
-        f"of {size(limit)}" if limit else "no limit set",
+        f"{size(used)}+" if lacking else size(used),
+        _memory_title(limit, limits, lacking),
         _sparkline_path(points),
         change or (f"of {size(limit)}" if limit else ""),
         level,
     )
+
+
+def _memory_title(limit: int, limits: Sequence[int | None], lacking: int) -> str:
+    if lacking:
+        return f"without {lacking} of {len(limits)} servers, whose memory is unknown"
+    return f"of {size(limit)}" if limit else "no limit set" if not any(limits) else "not every server has a limit"
 
 
 def _sparkline_path(points: Sequence[Point], top: float | None = None) -> str:
@@ -210,12 +222,15 @@ def _figure_title(value: float | None, meaning: str) -> str:
 def _change_note(
     points: Sequence[Point], now: float | None, step_s: float, as_text: Callable[[float], str] = shorten_number
 ) -> str:
-    """The difference between a figure and its oldest known point, as "+12 in 5 m"; "" when there is no such point."""
+    """The difference between a figure and its oldest known point: "+12 in 1 h", or "+12 since start (14 m)" while the
+    history is shorter than an hour; "" when there is no such point."""
     known = [(age, point) for age, point in zip(range(len(points), 0, -1), points, strict=True) if point is not None]
     if now is None or len(known) < 2:
         return ""
     age, first = known[0]
-    since = f" in {duration(age * step_s)}"
+    age_s = age * step_s
+    whole = duration(age_s // 60 * 60 if age_s >= 60 else age_s)
+    since = f"since start ({whole})" if age == len(points) and age_s < HOUR_S else f"in {whole}"
     if abs(now - first) < 0.005:
-        return f"no change{since}"
-    return ("+" if now > first else "−") + as_text(abs(now - first)) + since
+        return f"no change {since}"
+    return ("+" if now > first else "−") + as_text(abs(now - first)) + f" {since}"

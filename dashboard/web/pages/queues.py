@@ -8,6 +8,7 @@ from typing import Any
 from flask import Blueprint, Response, render_template, request
 
 from ...actions.trash_listing import TrashFilter
+from ...alerts.evaluation.preview import failure_ratios
 from ...auth import Role
 from ...backends.actions import Action
 from ...backends.base import Backend
@@ -21,7 +22,7 @@ from ..context import app_context, app_services
 from ..forms.job_query import job_query
 from ..views.flash import ActionFlash
 from ..views.offered_actions import list_verbs, queue_verbs
-from ..views.problems import dead_growth, of_queue
+from ..views.problems import dead_growth, error_ratio_level, of_queue
 from ..views.sparkline import line
 from . import layout
 from .overview import span_text
@@ -132,6 +133,9 @@ def queue_context(current: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]
     def chart(points: tuple[Point, ...]) -> str:
         return line(points, slots, *CHART_SIZE)
 
+    def ratio_chart(ratios: tuple[Point, ...]) -> str:
+        return line(ratios, slots, *CHART_SIZE, top=max([0.05, *(ratio for ratio in ratios if ratio is not None)]))
+
     acts = has_role(Role.OPERATOR)
     moves = not queue.read_only and Action.MOVE in backend.job_actions.get(State.WAITING, ())
     redrives = acts and moves and app_services().dead_letter_service.is_dlq(queue)
@@ -143,6 +147,9 @@ def queue_context(current: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]
         "recorded_pauses": app_context().caches.current_pauses() if queue.paused else None,
         "history": past,
         "chart": chart,
+        "ratio_chart": ratio_chart,
+        "error_ratios": failure_ratios(past) if past else (),
+        "error_level": error_ratio_level(queue.error_ratio, queue.throughput_per_min),
         "span_text": span_text(current.history),
         "tabs": _build_tabs(backend, queue, listing),
         "natives": _native_lists(backend, queue, listing.query.state),

@@ -150,13 +150,9 @@ def of_queue(queue: QueueStats, dead_more: int = 0) -> tuple[Problem, ...]:
         found.append(
             _build_problem(queue, ProblemLevel.WARNING, overdue_s, ProblemKind.OVERDUE, _overdue_text, overdue_s)
         )
-    if error_ratio is not None and error_ratio >= ERROR_WARNING_RATIO:
-        finished = (queue.throughput_per_min or 0.0) * 5
-        if finished >= ERROR_MIN_JOBS:
-            level = ProblemLevel.CRITICAL if error_ratio >= ERROR_CRITICAL_RATIO else ProblemLevel.WARNING
-            found.append(
-                _build_problem(queue, level, error_ratio * 1e3, ProblemKind.FAILING, _failing_text, error_ratio)
-            )
+    failing = error_ratio_level(error_ratio, queue.throughput_per_min)
+    if error_ratio is not None and failing is not ProblemLevel.OK:
+        found.append(_build_problem(queue, failing, error_ratio * 1e3, ProblemKind.FAILING, _failing_text, error_ratio))
     if dead_more > 0:
         found.append(
             _build_problem(
@@ -164,6 +160,13 @@ def of_queue(queue: QueueStats, dead_more: int = 0) -> tuple[Problem, ...]:
             )
         )
     return tuple(sorted(found, key=_rank_of) if len(found) > 1 else found)
+
+
+def error_ratio_level(error_ratio: float | None, throughput_per_min: float | None) -> ProblemLevel:
+    """The level of an error ratio of the last 5 minutes, wherever it is shown; OK if it is unknown or of a few jobs."""
+    if error_ratio is None or (throughput_per_min or 0.0) * 5 < ERROR_MIN_JOBS or error_ratio < ERROR_WARNING_RATIO:
+        return ProblemLevel.OK
+    return ProblemLevel.CRITICAL if error_ratio >= ERROR_CRITICAL_RATIO else ProblemLevel.WARNING
 
 
 def _build_problem(
@@ -190,7 +193,7 @@ def _overdue_text(overdue_s: float) -> str:
 
 
 def _failing_text(error_ratio: float) -> str:
-    return f"{format_percent(error_ratio)} of finished jobs"
+    return f"{format_percent(error_ratio)} of processed jobs failed"
 
 
 def _growing_text(dead_more: int) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ...model import QueueStats, State, states_at_least
 from ...sampling.recent_history import QueueHistory, known_sum
 from .overview_data import OverviewData
-from .problems import Problem, ProblemLevel
+from .problems import Problem, ProblemLevel, error_ratio_level
 
 PER_PAGE = 50
 MAX_TEXT = 200
@@ -23,6 +23,11 @@ class QueueRow:
     queue: QueueStats
     history: QueueHistory | None
     problems: tuple[Problem, ...]
+
+    @property
+    def error_level(self) -> ProblemLevel:
+        """The level of its error ratio."""
+        return error_ratio_level(self.queue.error_ratio, self.queue.throughput_per_min)
 
     @property
     def level(self) -> ProblemLevel:

@@ -76,7 +76,7 @@ def test_a_resolved_line_has_the_duration_and_reason() -> None:
 def test_the_worst_value_of_a_rule_that_fires_below_its_threshold_is_the_lowest() -> None:
     firing = notification(metric="queue.throughput_per_min", op="lt", threshold=5.0, value=0.2, peak=0.2)
     message = build_message("m", "resolved", [resolved(firing, 1014.6)], LINKS, "ops")
-    line = "mail (rq, main): at worst 0.2 jobs finished per minute (fires below 5 per minute)"
+    line = "mail (rq, main): at worst 0.2 jobs processed per minute (fires below 5 per minute)"
     assert line in wording.format_plain_text(message)
 
 
@@ -178,6 +178,39 @@ def test_a_rate_is_shown_as_a_change_and_not_as_the_value() -> None:
     growing = notification(metric="queue.depth", reducer="rate", threshold=10.0, value=80.0)
     message = build_message("m", "firing", [growing], LINKS, "ops")
     assert message.lines[0].value_text == "queue.depth changes by 80 per minute"
+
+
+def test_a_reminder_about_a_value_that_became_unknown_gives_the_last_known_one_and_its_age() -> None:
+    ratio = {"metric": "queue.error_ratio", "threshold": 0.05, "value": None, "kind": "reminder"}
+    message = build_message("m", "reminder", [notification(**ratio, last_value=0.18, unknown_s=1800.0)], LINKS, "ops")
+    (line,) = message.lines
+    assert line.value_text is None
+    text = "mail (rq, main): value unknown for 30 m, last known: 18% of jobs failed in 15 min (fires above 5%)"
+    assert wording.line_text(message, line).startswith(text)
+
+
+def test_a_resolved_alert_says_the_worst_value_and_not_the_last_known_one() -> None:
+    ended = replace(resolved(notification(value=None, last_value=2000.0, unknown_s=600.0), 1600.0))
+    message = build_message("m", "resolved", [ended], LINKS, "ops")
+    assert message.lines[0].value_text == "at worst oldest job waiting 40 m"
+    assert message.lines[0].last_known_text is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "reducer", "title"),
+    [
+        ("redis.memory_full_in_s", "last", "Last hour, used memory"),
+        ("redis.memory_ratio", "last", "Last hour, used memory"),
+        ("queue.depth", "rate", "Last hour, waiting jobs"),
+        ("queue.depth", "last", "Last hour"),
+        ("queue.latency_s", "max", "Last hour"),
+    ],
+)
+def test_the_sparkline_is_named_after_what_it_shows(metric: str, reducer: str, title: str) -> None:
+    drawn = notification(metric=metric, reducer=reducer, spark=(1.0, None, 2.0))
+    message = build_message("m", "firing", [drawn], LINKS, "ops")
+    assert f"{title}: ▅·█" in wording.format_plain_text(message)
+    assert f"{title} `▅·█`" in str(slack.build_payload(message))
 
 
 def test_a_title_says_redis_once() -> None:

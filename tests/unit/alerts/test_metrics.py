@@ -14,7 +14,7 @@ from dashboard.alerts.rules.metrics import METRICS, describe_value
         ("queue.depth", 1.0, "1 waiting job"),
         ("queue.latency_s", 720.0, "oldest job waiting 12 m"),
         ("queue.no_progress_s", 900.0, "no progress for 15 m"),
-        ("queue.throughput_per_min", 1.0, "1 job finished per minute"),
+        ("queue.throughput_per_min", 1.0, "1 job processed per minute"),
         ("queue.error_ratio", 0.12, "12% of jobs failed in 15 min"),
         ("queue.dead", 1.0, "1 dead letter"),
         ("queue.dead_growth_per_h", 80.0, "80 dead letters per hour"),

@@ -20,7 +20,7 @@ from dashboard.alerts.evaluation.state_machine import (
 )
 from dashboard.alerts.rules.figures import IDLE, AtLeast
 from dashboard.alerts.rules.metrics import METRICS
-from dashboard.alerts.rules.rule import Rule, Severity
+from dashboard.alerts.rules.rule import Reducer, Rule, Severity
 from dashboard.model import Counts
 from dashboard.model import State as JobState
 from tests.unit.alerts.factories import queue, rule
@@ -413,3 +413,20 @@ def test_flapping_is_notified_when_the_mute_ends() -> None:
     alert.muted = False
     alert.feed(B)
     assert alert.kinds[3:] == ["firing"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "reducer", "value", "text", "threshold"),
+    [
+        ("queue.depth", "last", 2.0, "2 waiting jobs", "1"),
+        ("queue.depth", "rate", 2.0, "queue.depth changes by 2 per minute", "1 per minute"),
+        ("queue.dead_growth_per_h", "last", 2.0, "2 dead letters per hour", "1 per hour"),
+        ("redis.writes_refused", "last", 1.0, None, None),
+    ],
+)
+def test_a_state_words_its_last_value_and_threshold(
+    metric: str, reducer: Reducer, value: float, text: str | None, threshold: str | None
+) -> None:
+    state = state_machine.create_state(rule(), Severity.CRITICAL, AlertLabels(queue="mail"), START)
+    state = replace(state, metric=metric, reducer=reducer, value=value, threshold=1.0, unknown_s=1800.0)
+    assert (state.value_text, state.last_value_text, state.threshold_text) == (None, text, threshold)

@@ -74,6 +74,11 @@ def test_a_figure_is_read_back_as_it_is(figure: float) -> None:
     assert sample.value == figure
 
 
+def test_a_figure_too_large_for_a_float_costs_only_its_own_sample() -> None:
+    depths = metrics_of(current(queue("huge", depth=10**400), queue("mail", depth=3)))["queue_depth"].samples
+    assert [(sample.labels["queue"], sample.value) for sample in depths] == [("mail", 3)]
+
+
 def test_no_number_is_a_figure_too() -> None:
     (sample,) = metrics_of(current(queue("mail", latency_s=math.nan)))["queue_latency_seconds"].samples
     assert math.isnan(sample.value)

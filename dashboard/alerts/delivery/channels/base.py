@@ -44,6 +44,7 @@ class MessageLine(msgspec.Struct, frozen=True, kw_only=True):
 
     label: str  # which queue, worker or server
     value_text: str | None = None  # None = unknown
+    last_known_text: str | None = None  # while the value is unknown: what it was, and for how long it has been unknown
     threshold_text: str | None = None
     since_text: str | None = None
     detail_text: str | None = None  # what Redis reports about itself
@@ -71,6 +72,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime | None = None  # aware, UTC
     ended_at: datetime | None = None  # aware, UTC; None while it lasts
     spark: tuple[float | None, ...] = ()  # the last hour, oldest first, evenly spaced; None = unknown
+    spark_of: str | None = None  # what it shows, if that is not the value of the lines
     top_errors: tuple[str, ...] = ()
     most_named: int | None = None  # lines to show; the rest is only counted, as it was never named here; None = all
     references: str | None = None  # id of the first message of the episode on this channel, for email threads

@@ -72,7 +72,7 @@ def escape_markdown(words: str, limit: int) -> str:
 def _build_description(message: Message) -> str:
     tail: list[str] = []
     spark = wording.format_sparkline(message.spark)
-    tail += [f"`{spark}` last hour"] if spark else []
+    tail += [f"`{spark}` {wording.spark_title(message).lower()}"] if spark else []
     errors = wording.shown_errors(message)
     tail += ["**Top errors**", *(f"• {escape_markdown(error, _FIELD_LIMIT)}" for error in errors)] if errors else []
     # A link is omitted rather than truncated.

@@ -65,8 +65,10 @@ def render_html(message: Message, *, with_picture: bool) -> str:
     rows += [f"<li>{wording.hidden_lines_text(message)}</li>"] if wording.hidden_lines_text(message) else []
     spark = escape(wording.format_sparkline(message.spark))
     size = f'width="{WIDTH}" height="{HEIGHT}"'
+    title = escape(wording.spark_title(message))
     image = (
-        f'<p style="margin:12px 0"><img src="cid:{_PICTURE}" {size} alt="Last hour: {spark}" style="max-width:100%">'
+        f'<p style="margin:12px 0">{title}<br>'
+        f'<img src="cid:{_PICTURE}" {size} alt="{title}: {spark}" style="max-width:100%">'
     )
     cell = 'style="padding:2px 16px 2px 0"'
     facts = "".join(

@@ -90,7 +90,7 @@ def _custom_details(message: Message) -> dict[str, Any]:
     details["Lines"] = [wording.line_text(message, line) for line in wording.shown_lines(message)]
     spark = wording.format_sparkline(message.spark)
     if spark:
-        details["Last hour"] = spark
+        details["Last hour"] = f"{message.spark_of} {spark}" if message.spark_of else spark
     errors = wording.shown_errors(message)
     if errors:
         details["Top errors"] = errors

@@ -94,7 +94,7 @@ def build_payload(message: Message) -> dict[str, Any]:
     blocks += [_section_block(part) for part in _pack_rows(facts)]
     spark = wording.format_sparkline(message.spark)
     if spark:
-        blocks.append({"type": "context", "elements": [_mrkdwn_text(f"Last hour `{spark}`")]})
+        blocks.append({"type": "context", "elements": [_mrkdwn_text(f"{wording.spark_title(message)} `{spark}`")]})
     errors = [f"• {escape_mrkdwn(error)}" for error in wording.shown_errors(message)]
     if errors:
         blocks += [_section_block(part) for part in _pack_rows(["*Top errors*", *errors])]

@@ -92,7 +92,7 @@ def _build_card(message: Message, rows: list[str]) -> dict[str, Any]:
     body += [_rich_text_block(hidden)] if hidden else []
     body += [_rich_text_block(f"{name}: {value}", isSubtle=True) for name, value in wording.incident_facts(message)]
     spark = wording.format_sparkline(message.spark)
-    body += [_rich_text_block(f"Last hour {spark}", fontType="Monospace")] if spark else []
+    body += [_rich_text_block(f"{wording.spark_title(message)} {spark}", fontType="Monospace")] if spark else []
     errors = wording.shown_errors(message)
     body += (
         [_rich_text_block("Top errors", weight="Bolder"), *(_rich_text_block(f"• {error}") for error in errors)]

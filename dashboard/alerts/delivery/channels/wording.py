@@ -86,6 +86,8 @@ def line_text(message: Message, line: MessageLine) -> str:
     text = line.label
     if line.value_text:
         text += f": {line.value_text}"
+    elif line.last_known_text:
+        text += f": {line.last_known_text}"
     elif line.threshold_text:  # without a threshold, the name of the rule says everything
         text += ": value unknown"
     if line.threshold_text:
@@ -177,6 +179,11 @@ def scale_points(points: Sequence[float | None]) -> list[float | None]:
     return [None if point is None else (point / 2 - low / 2) / span if span else 0.0 for point in points]
 
 
+def spark_title(message: Message) -> str:
+    """The title of the sparkline: the last hour, and of what, if it does not show the value of the alert."""
+    return f"Last hour, {message.spark_of}" if message.spark_of else "Last hour"
+
+
 def format_sparkline(points: Sequence[float | None]) -> str:
     """The last hour as characters, zero at the bottom, `·` where it is unknown; empty without any figure."""
     shares = scale_points(resample_points(points, SPARK_WIDTH))
@@ -195,7 +202,7 @@ def format_plain_text(message: Message) -> str:
     rows += [hidden_lines_text(message)] if hidden_lines_text(message) else []
     rows += ["", *(f"{name}: {value}" for name, value in incident_facts(message))]
     spark = format_sparkline(message.spark)
-    rows += ["", f"Last hour: {spark}"] if spark else []
+    rows += ["", f"{spark_title(message)}: {spark}"] if spark else []
     errors = shown_errors(message)
     rows += ["", "Top errors:", *(f"- {error}" for error in errors)] if errors else []
     rows += ["", *(f"{label}: {url}" for label, url in action_links(message))]

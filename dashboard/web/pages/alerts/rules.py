@@ -9,14 +9,13 @@ from flask.typing import ResponseReturnValue
 
 from ....alerts.evaluation.preview import RulePreview, Trend, has_history, rule_trend
 from ....alerts.evaluation.rule_history import RuleHistories
-from ....alerts.rules.metrics import METRICS
+from ....alerts.rules.metrics import METRICS, format_amount
 from ....alerts.rules.rule import Origin, Rule
 from ....alerts.rules.ruleset import RuleInForce
 from ....errors import BackendUnavailable, ConfigurationError, Conflict, Forbidden, Unsupported
 from ....sampling.recent_history import Series
 from ....sampling.snapshot_reader import CurrentSnapshot
 from ....sources.metering import measure_cost
-from ....units import format_figure
 from ... import fragments
 from ...context import app_context, app_services
 from ...forms.request_input import form_fields, form_flag, form_word
@@ -159,7 +158,8 @@ def _preview_context(
         "drafted": drafted,
         "has_past": has_history(rule.metric),
         "reducers": REDUCERS,
-        "amount": lambda value: format_figure(value, METRICS[rule.metric].unit),
+        "amount": lambda value: format_amount(value, METRICS[rule.metric].unit, rule.reducer),
+        "current_amount": lambda value: format_amount(value, METRICS[rule.metric].unit),
         "ops": OPS,
         "titles": app_services().sources.titles,
     }
@@ -180,8 +180,8 @@ def _graph(rule: Rule, found: Trend | None, size: tuple[int, int], behind: Serie
     return build_chart(rule, found.points, found.slots, *size, behind)
 
 
-def _short(value: float | None, metric: str) -> str:
-    text = format_figure(value, METRICS[metric].unit)
+def _short(value: float | None, rule: Rule, *, judged: bool = True) -> str:
+    text = format_amount(value, METRICS[rule.metric].unit, rule.reducer if judged else "last")
     return text.replace(" per minute", "/min").replace(" per hour", "/h")
 
 
