@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..alerts.management.checker_health import CheckerHealth
 from ..dead_letters.groups import SAMPLES, ErrorGroup
 from ..model import Snapshot
@@ -10,8 +12,9 @@ from ..services import Services
 from ..store.cache import SingleFlightCache
 from .rendered_fragment import RenderedFragment
 from .views import firing_banner
+from .views.alert_status import AlertStatus, AlertStatusReader
 from .views.error_samples import ErrorSample, read_samples
-from .views.firing_banner import FiringSummary, read_summary
+from .views.firing_banner import FiringSummary
 from .views.overview_data import OverviewData
 from .views.rule_overview import RuleOverview, preview_all
 
@@ -29,27 +32,37 @@ class PageCaches:
         self._services = services
         self._overview_data: SingleFlightCache[OverviewData] = SingleFlightCache()
         self._health: SingleFlightCache[CheckerHealth] = SingleFlightCache(HEALTH_KEPT_S)
-        self._firing: SingleFlightCache[FiringSummary | None] = SingleFlightCache(
-            firing_banner.KEEP_S, stale_s=firing_banner.STALE_S
-        )
+        # Viewers get an old status rather than wait for a Redis that does not respond.
+        self._status: SingleFlightCache[AlertStatus] = SingleFlightCache(firing_banner.KEEP_S, stale_s=math.inf)
+        self._status_reader = AlertStatusReader(services.alert_service)
         self._rules: SingleFlightCache[RuleOverview] = SingleFlightCache()
         self._samples: SingleFlightCache[tuple[ErrorSample, ...]] = SingleFlightCache(max_entries=MAX_SAMPLED_GROUPS)
 
     def overview_data(self, snapshot: Snapshot, current: CurrentSnapshot) -> OverviewData:
-        """The data of the overview, from the snapshot of `current`."""
-        return self._overview_data.get("", lambda: OverviewData(snapshot, current.history), current.version)
+        """The data of the overview, from the snapshot of `current` and the alerts of now."""
+        status = self.alert_status()
+        return self._overview_data.get(
+            "", lambda: OverviewData(snapshot, current.history, status.facts), (current.version, status.version)
+        )
 
     def checker_health(self) -> CheckerHealth:
         """Whether rules are evaluated, at most a second old. Cost: mostly none, else as CheckerMonitor.read_health."""
         return self._health.get("", self._services.alert_service.checker.read_health)
 
+    def alert_status(self) -> AlertStatus:
+        """The alerts as pages show them, at most a second old while the store can be read.
+
+        Cost: mostly none, else as AlertStatusReader.read.
+        """
+        return self._status.get("", self._status_reader.read)
+
     def firing_summary(self) -> FiringSummary | None:
-        """The firing alerts in one line, at most a second old; None while they are unknown."""
-        return self._firing.get("", lambda: read_summary(self._services.alert_service))
+        """The firing alerts in one line; None while they are unknown. Cost: as `alert_status`."""
+        return self.alert_status().summary
 
     def forget_firing(self) -> None:
         """Drop the cached summary, so that the next page shows what an action changed."""
-        self._firing.invalidate()
+        self._status.invalidate()
 
     def rule_overview(self) -> RuleOverview:
         """All rules with their previews in the newest sample.

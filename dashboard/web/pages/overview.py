@@ -16,7 +16,7 @@ from .. import fragments
 from ..context import app_context, app_services
 from ..formatting import duration, size
 from ..views.overview_data import OverviewData
-from ..views.problems import Problem, ProblemKind, ProblemLevel
+from ..views.problems.problem import Problem, ProblemKind, ProblemLevel
 from ..views.queue_table import QueueTableQuery, build_table
 from ..views.sparkline import line
 from . import layout

@@ -10,7 +10,9 @@ from typing import Any
 from ...model import Quality, QueueStats, Snapshot, SourceStats, State, states_at_least
 from ...sampling.recent_history import History, known_sum
 from ...sampling.total_rates import total_rates
-from .problems import Problem, dead_growth, of_queue, worst_of_snapshot
+from .problems.checks import dead_growth
+from .problems.judgement import NO_ALERTS, AlertFacts, ProblemLine, group_problems, judge, judge_queue
+from .problems.problem import Problem
 
 _STATES = (State.ACTIVE.value, State.SCHEDULED.value, State.RETRYING.value, State.BLOCKED.value, State.DEAD.value)
 
@@ -21,21 +23,28 @@ class OverviewData:
     Computing a figure is one pass over all queues. Queues are identified by their index in `queues`.
     """
 
-    def __init__(self, snapshot: Snapshot, history: History) -> None:
+    def __init__(self, snapshot: Snapshot, history: History, facts: AlertFacts = NO_ALERTS) -> None:
+        """`facts`: the firing and pending alerts, and the thresholds of the rules in force."""
         self.snapshot = snapshot
         self.history = history
+        self.facts = facts
         self.queues = snapshot.queues
 
     @cached_property
     def problems_by_queue(self) -> list[tuple[Problem, ...]]:
         """The problems of each queue, worst first."""
-        history = self.history
-        return [of_queue(queue, dead_growth(queue, history)) for queue in self.queues]
+        history, facts = self.history, self.facts
+        return [judge_queue(queue, facts, dead_growth(queue, history)) for queue in self.queues]
 
     @cached_property
     def problems(self) -> list[Problem]:
         """The problems of all sources and queues, worst first."""
-        return worst_of_snapshot(self.snapshot, self.problems_by_queue)
+        return judge(self.snapshot, self.problems_by_queue, self.facts)
+
+    @cached_property
+    def problem_lines(self) -> list[ProblemLine]:
+        """The lines of the list of problems, worst first."""
+        return group_problems(self.problems)
 
     @cached_property
     def names(self) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ...model import QueueStats, State, states_at_least
 from ...sampling.recent_history import QueueHistory, known_sum
 from .overview_data import OverviewData
-from .problems import Problem, ProblemLevel
+from .problems.problem import Problem, ProblemLevel
 
 PER_PAGE = 50
 MAX_TEXT = 200
