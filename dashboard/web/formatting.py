@@ -13,6 +13,7 @@ from flask import Flask, url_for
 from .. import __version__
 from ..alerts.delivery.message import glob_of
 from ..clock import instant, iso
+from ..errors import join_hint
 from ..model import QueueRef, QueueStats
 from ..sources.source import raw_bytes
 from ..units import UNKNOWN, format_duration, format_number, format_percent, format_size, shorten_number
@@ -30,7 +31,7 @@ def install(app: Flask) -> None:
     filters = (duration, size, printable, format_moment, one_line, iso, instant, glob_of, queue_title)
     app.jinja_env.filters.update({function.__name__: function for function in filters})
     app.jinja_env.filters.update(
-        short=shorten_number, full=format_number, percent=format_percent, segment=quote_segment
+        short=shorten_number, full=format_number, percent=format_percent, segment=quote_segment, sentences=join_hint
     )
     app.jinja_env.globals.update(queue_url=queue_url, job_url=job_url, anchor=anchor, version=__version__)
 

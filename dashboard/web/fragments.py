@@ -100,8 +100,8 @@ def stamp_outage(response: Response, problem: BackendUnavailable) -> None:
 
 
 def stamp_headers(response: Response) -> None:
-    """Add headers with the age of the figures, the firing alerts and an outage, so that a page stays current even when its content
-    does not change."""
+    """Add headers with the age of the figures, the firing alerts and an outage, so that a page stays current even when
+    its content does not change."""
     found = app_context().caches.firing_summary()
     if found is not None:
         response.headers[firing_banner.HEADER] = found.header
@@ -109,5 +109,6 @@ def stamp_headers(response: Response) -> None:
     if (down := current_outage(current)) is not None:
         response.headers[outage.HEADER] = down.header
     if current.snapshot is not None and current.age_s is not None:
+        app_context().caches.last_known.remember(current.snapshot)
         response.headers[SAMPLED_AT] = f"{current.snapshot.sampled_at:.3f}"
         response.headers[AGE] = f"{current.age_s:.2f}"

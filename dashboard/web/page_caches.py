@@ -16,6 +16,7 @@ from .views.alert_status import AlertStatus, AlertStatusReader
 from .views.error_samples import ErrorSample, read_samples
 from .views.firing_banner import FiringSummary
 from .views.overview_data import OverviewData
+from .views.problems.outage import LastKnown
 from .views.rule_overview import RuleOverview, preview_all
 
 HEALTH_KEPT_S = 1.0  # the health check needs no sign-in, so strangers can call it
@@ -35,15 +36,19 @@ class PageCaches:
         # Viewers get an old status rather than wait for a Redis that does not respond.
         self._status: SingleFlightCache[AlertStatus] = SingleFlightCache(firing_banner.KEEP_S, stale_s=math.inf)
         self._status_reader = AlertStatusReader(services.alert_service)
+        self.last_known = LastKnown()
         self._rules: SingleFlightCache[RuleOverview] = SingleFlightCache()
         self._samples: SingleFlightCache[tuple[ErrorSample, ...]] = SingleFlightCache(max_entries=MAX_SAMPLED_GROUPS)
 
     def overview_data(self, snapshot: Snapshot, current: CurrentSnapshot) -> OverviewData:
         """The data of the overview, from the snapshot of `current` and the alerts of now."""
         status = self.alert_status()
-        return self._overview_data.get(
-            "", lambda: OverviewData(snapshot, current.history, status.facts), (current.version, status.version)
-        )
+
+        def build() -> OverviewData:
+            shown, taken_at = self.last_known.fill(snapshot)
+            return OverviewData(shown, current.history, status.facts, taken_at)
+
+        return self._overview_data.get("", build, (current.version, status.version))
 
     def checker_health(self) -> CheckerHealth:
         """Whether rules are evaluated, at most a second old. Cost: mostly none, else as CheckerMonitor.read_health."""

@@ -58,7 +58,8 @@ def fragment() -> Response:
     """The part of the page that polls. Rendered once per sample and query, for any number of viewers."""
     current = app_services().snapshots.current()
     query = QueueTableQuery.of(request.args)
-    response = fragments.render_fragment(TEMPLATE, query.key, lambda: overview_context(current, query), current.version)
+    version = f"{current.version}:{app_context().caches.alert_status().version}"
+    response = fragments.render_fragment(TEMPLATE, query.key, lambda: overview_context(current, query), version)
     response.headers[layout.COST_HEADER] = format_sample_cost(current)
     return response
 
@@ -75,11 +76,14 @@ def overview_context(current: CurrentSnapshot, query: QueueTableQuery) -> dict[s
     if snapshot is None:
         return answer
     overview = app_context().caches.overview_data(snapshot, current)
-    problems = overview.problems
+    lines = overview.problem_lines
     span = len(current.history.totals.depth)
     return answer | {
-        "problems": problems[:MAX_PROBLEMS],
-        "more_problems": max(0, len(problems) - MAX_PROBLEMS),
+        "snapshot": overview.snapshot,
+        "problem_lines": lines[:MAX_PROBLEMS],
+        "more_problems": sum(line.queues for line in lines[MAX_PROBLEMS:]),
+        "calm_text": calm_text(overview, current),
+        "taken_at": overview.taken_at,
         "figures": build_figures(overview),
         "table": build_table(overview, query),
         "libraries": overview.libraries,
@@ -87,9 +91,21 @@ def overview_context(current: CurrentSnapshot, query: QueueTableQuery) -> dict[s
         "span": span,
         "span_text": span_text(current.history),
         "spark": lambda points: line(points, span, 72, 20),
+        "failing_level": failing_level,
         "searching": searching_text(snapshot),
         "down": [source for source in snapshot.sources if not source.reachable],
     }
+
+
+def calm_text(overview: OverviewData, current: CurrentSnapshot) -> str | None:
+    """The line for an overview without problems; None while the figures are too old to say so, or without queues."""
+    count, dead = len(overview.queues), overview.totals["dead"]
+    if overview.problems or current.stale or not count:
+        return None
+    text = f"No problems in {format_number(count)} {'queue' if count == 1 else 'queues'}."
+    if dead:
+        text += f" {format_number(dead)} {'dead letter' if dead == 1 else 'dead letters'} to review."
+    return text
 
 
 def searching_text(snapshot: Snapshot) -> str:
@@ -128,8 +144,8 @@ def build_figures(overview: OverviewData) -> tuple[OverviewFigure, ...]:
     sums, more, history, problems = overview.totals, overview.at_least, overview.history, overview.problems
     past, step_s = history.totals, history.step_s
     ratios = past.error_ratio
-    growing = any(problem.kind is ProblemKind.DEAD_LETTERS for problem in problems)
-    failing = _worst_level(problems, ProblemKind.FAILING)
+    growing = max(_worst_level(problems, kind) for kind in (ProblemKind.RISING, ProblemKind.DEAD_LETTERS))
+    failing = failing_level(problems)
     return (
         OverviewFigure(
             "Waiting", _count_text(sums["depth"], State.WAITING in more),
@@ -158,10 +174,15 @@ def build_figures(overview: OverviewData) -> tuple[OverviewFigure, ...]:
             "Dead letters", _count_text(sums["dead"], State.DEAD in more),
             _figure_title(sums["dead"], "failed jobs that will not be retried"),
             _sparkline_path(past.dead), _change_note(past.dead, sums["dead"], step_s),
-            ProblemLevel.WARNING if growing else ProblemLevel.OK,
+            growing,
         ),
         _memory_figure(overview.snapshot, history, problems),
     )  # fmt: skip
+
+
+def failing_level(problems: Sequence[Problem]) -> ProblemLevel:
+    """The level of the error ratio among the problems of one queue."""
+    return _worst_level(problems, ProblemKind.FAILING)
 
 
 def _worst_level(problems: Sequence[Problem], kind: ProblemKind) -> ProblemLevel:

@@ -20,7 +20,8 @@ from ..context import app_context, app_services
 from ..forms.job_query import job_query
 from ..views.flash import ActionFlash
 from ..views.offered_actions import list_verbs, queue_verbs
-from ..views.problems import dead_growth, of_queue
+from ..views.problems.checks import dead_growth
+from ..views.problems.judgement import judge_queue
 from ..views.sparkline import line
 from . import layout
 from .overview import span_text
@@ -121,7 +122,7 @@ def queue_context(current: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]
         "reading": current,
         "queue": queue,
         "backend": backend,
-        "problems": of_queue(queue, dead_growth(queue, current.history)),
+        "problems": judge_queue(queue, app_context().caches.alert_status().facts, dead_growth(queue, current.history)),
         "history": past,
         "chart": chart,
         "span_text": span_text(current.history),

@@ -61,6 +61,8 @@ def _version_of(alert_list: AlertList, shown: Sequence[Alert]) -> str:
     for alert in shown:
         state = alert.state
         handled = alert.ack.by if alert.ack else alert.silenced_until
-        text = f"{state.fingerprint} {state.phase} {state.value} {round(state.unknown_s)} {state.started_at} {handled}\n"
+        text = (
+            f"{state.fingerprint} {state.phase} {state.value} {round(state.unknown_s)} {state.started_at} {handled}\n"
+        )
         digest.update(text.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()

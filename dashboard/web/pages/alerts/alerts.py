@@ -58,18 +58,21 @@ def firing() -> Response:
 def _context() -> dict[str, Any]:
     alert_service = app_services().alert_service
     with measure_cost() as meter:
-        alert_list, health = alert_service.alerts.list_alerts(), alert_service.checker.read_health()
-        variables = {
-            "alert_list": alert_list,
-            "health": health,
-            "problem": None if health.ok else app_services().checker_problem,
-            "deliveries": alert_service.notifications.list_deliveries(SHOWN),
-            "given_up": alert_service.notifications.list_failed_notifications(),
-            "past": alert_service.alerts.list_past_incidents(SHOWN),
-            "channels": alert_service.channels,
-        }
+        alert_list = alert_service.alerts.list_or_recall()
+        variables: dict[str, Any] = {"alert_list": alert_list, "channels": alert_service.channels}
+        if alert_list.problem is None:
+            health = alert_service.checker.read_health()
+            variables |= {
+                "health": health,
+                "problem": None if health.ok else app_services().checker_problem,
+                "deliveries": alert_service.notifications.list_deliveries(SHOWN),
+                "given_up": alert_service.notifications.list_failed_notifications(),
+                "past": alert_service.alerts.list_past_incidents(SHOWN),
+            }
     cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
-    return variables | {"cost": cost, "titles": app_services().sources.titles}
+    checker = app_services().checker
+    announced = checker.alerts.announced_outage if checker is not None and checker.alerts is not None else None
+    return variables | {"cost": cost, "titles": app_services().sources.titles, "announced": announced}
 
 
 @edit_bp.get("/alerts/<segment:fp>/ack")

@@ -93,9 +93,9 @@ def check_queue(queue: QueueStats, scale: Scale, dead_more: int = 0) -> tuple[Pr
         if queue.overdue_s and (level := scale.level(thresholds.OVERDUE, queue.overdue_s)):
             add(ProblemKind.OVERDUE, level, queue.overdue_s, _overdue_text, queue.overdue_s)
     ratio = queue.error_ratio
-    if ratio and (queue.throughput_per_min or 0.0) * 5 >= ERROR_MIN_JOBS:
-        if level := scale.level(thresholds.ERROR_RATIO, ratio):
-            add(ProblemKind.FAILING, level, ratio * 1e3, _failing_text, ratio)
+    enough = (queue.throughput_per_min or 0.0) * 5 >= ERROR_MIN_JOBS
+    if ratio and enough and (level := scale.level(thresholds.ERROR_RATIO, ratio)):
+        add(ProblemKind.FAILING, level, ratio * 1e3, _failing_text, ratio)
     if dead_more > 0 and (level := scale.level(thresholds.DEAD_GROWTH, dead_more)):
         add(ProblemKind.RISING, level, min(dead_more, 900), _growing_text, dead_more)
     elif dead and (level := scale.level(thresholds.DEAD, dead)):

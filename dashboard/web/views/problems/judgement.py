@@ -68,7 +68,7 @@ def judge_queue(queue: QueueStats, facts: AlertFacts, dead_more: int = 0) -> tup
 def judge(snapshot: Snapshot, problems_by_queue: Sequence[Sequence[Problem]], facts: AlertFacts) -> list[Problem]:
     """All problems, worst first; `problems_by_queue` in the order of the snapshot.
 
-    An unreachable source hides the problems of its queues, and a library without workers those of its queues that
+    An unreachable source hides the alerts about its queues, and a library without workers those of its queues that
     report the same.
     """
     down = {source.name for source in snapshot.sources if not source.reachable}
@@ -77,7 +77,7 @@ def judge(snapshot: Snapshot, problems_by_queue: Sequence[Sequence[Problem]], fa
     found = _merge(elsewhere, [*_of_sources(snapshot, facts), *_of_alerting(facts.health)])
     found = [each for each in found if each.source not in down or each.kind in _OF_A_DOWN_SOURCE]
     for queue, problems in zip(snapshot.queues, problems_by_queue, strict=True):
-        if problems and queue.source not in down:
+        if problems:
             covered = (queue.source, queue.backend) in idle
             found.extend(each for each in problems if not (covered and each.kind is ProblemKind.NO_WORKER))
     return sorted(found, key=rank_of)
@@ -139,9 +139,7 @@ def _merge(reported: Iterable[Problem], shown: Iterable[Problem]) -> list[Proble
     return [*found.values(), *beside]
 
 
-_EXPLAINED = frozenset(
-    {ProblemKind.UNREACHABLE, ProblemKind.UNREADABLE, ProblemKind.EVICTION, ProblemKind.PERSISTENCE}
-)
+_EXPLAINED = frozenset({ProblemKind.UNREACHABLE, ProblemKind.UNREADABLE, ProblemKind.EVICTION, ProblemKind.PERSISTENCE})
 
 
 def _place_of(problem: Problem) -> tuple[str, ...]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import quote
 
 from msgspec.structs import replace
 
 from ....errors import BackendUnavailable, Forbidden, join_hint
-from ....model import QueueStats, Snapshot, SourceStats
+from ....model import Snapshot, SourceStats
 
 HEADER = "Queuedeck-Down"
 MAX_TEXT = 400
@@ -56,41 +56,42 @@ def _quoted(text: str) -> str:
     return quote(text[:MAX_TEXT], safe="", errors="replace")
 
 
-@dataclass(slots=True)
 class LastKnown:
-    """The last figures of each source that this process saw, to show them with their age while it is down.
+    """The last snapshot of each source in which it could be read, to show its figures with their age while it is down.
 
-    Used by one thread at a time.
+    Thread-safe: it only ever replaces whole entries.
     """
 
-    _sources: dict[str, tuple[SourceStats, tuple[QueueStats, ...], float]] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._snapshots: dict[str, Snapshot] = {}
+
+    def remember(self, snapshot: Snapshot) -> None:
+        """Keep `snapshot` for each of its sources that could be read."""
+        for source in snapshot.sources:
+            if source.reachable:
+                self._snapshots[source.name] = snapshot
 
     def fill(self, snapshot: Snapshot) -> tuple[Snapshot, Mapping[str, float]]:
         """The snapshot with the last known figures of unreachable sources and their queues, and when those were taken.
 
         Seconds since 1970, by source. A source that this process has never read stays without figures.
         """
-        taken: dict[str, float] = {}
-        queues = list(snapshot.queues)
-        sources = list(snapshot.sources)
-        self._remember(snapshot)
-        for position, source in enumerate(snapshot.sources):
-            if source.reachable or source.name not in self._sources:
-                continue
-            before, known, at = self._sources[source.name]
-            taken[source.name] = at
-            sources[position] = replace(source, health=before.health)
-            queues = [queue for queue in queues if queue.source != source.name] + list(known)
-        if not taken:
-            return snapshot, taken
+        before = {
+            source.name: self._snapshots[source.name]
+            for source in snapshot.sources
+            if not source.reachable and source.name in self._snapshots
+        }
+        if not before:
+            return snapshot, {}
+        sources = tuple(_with_health_of(source, before.get(source.name)) for source in snapshot.sources)
+        queues = [queue for queue in snapshot.queues if queue.source not in before]
+        for name, known in before.items():
+            queues += [queue for queue in known.queues if queue.source == name]
         queues.sort(key=lambda queue: (queue.source, queue.backend, queue.name))
-        return replace(snapshot, sources=tuple(sources), queues=tuple(queues)), taken
+        taken_at = {name: known.sampled_at for name, known in before.items()}
+        return replace(snapshot, sources=sources, queues=tuple(queues)), taken_at
 
-    def _remember(self, snapshot: Snapshot) -> None:
-        by_source: dict[str, list[QueueStats]] = {source.name: [] for source in snapshot.sources if source.reachable}
-        for queue in snapshot.queues:
-            if queue.source in by_source:
-                by_source[queue.source].append(queue)
-        for source in snapshot.sources:
-            if source.reachable:
-                self._sources[source.name] = source, tuple(by_source[source.name]), snapshot.sampled_at
+
+def _with_health_of(source: SourceStats, known: Snapshot | None) -> SourceStats:
+    before = next((each for each in known.sources if each.name == source.name), source) if known else source
+    return replace(source, health=before.health)
