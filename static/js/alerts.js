@@ -33,7 +33,7 @@
     banner.className = `banner firing ${now.level}${now.count && now.count === now.handled ? " handled" : ""}`;
     banner.hidden = !now.count;
     banner.querySelector("[data-firing-text]").textContent = now.count ? line(now) : "";
-    const href = icon.dataset[now.level] ?? icon.dataset.calm;
+    const href = (open() && icon.dataset[now.level]) || icon.dataset.calm;
     if (icon.getAttribute("href") !== href) icon.setAttribute("href", href);
     if (!live || document.hidden) document.title = (open() ? `(${open()}) ` : "") + title;
   };

@@ -67,7 +67,7 @@
     banner.hidden = said || !["lost", "stale", "gone", "down"].includes(now);
     if (banner.hidden) return;
     const what = { lost: failure, stale: "Data is no longer updating.", gone, down: down?.text }[now];
-    // While Redis is down, samples without it go on: their age is not that of the figures.
+    // While Redis is down, samples are still taken without it: their age is not that of the figures.
     const since = now === "down" ? " Showing what was known before." : old === null ? "" : ` Showing data from ${words(old)} ago.`;
     // The age keeps rising; a screen reader should announce the message only once.
     setText(banner.querySelector("[data-banner-text]"), what);

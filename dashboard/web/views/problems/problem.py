@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum, StrEnum
+from operator import attrgetter
 from typing import Any
 
 from ....model import QueueStats, Value
@@ -86,6 +87,5 @@ class Problem(Value, frozen=True, kw_only=True, gc=False):
         return self.describe(self.figure)
 
 
-def rank_of(problem: Problem) -> tuple[float, float]:
-    """The sort key of problems: worst first."""
-    return problem.rank
+# The sort key of problems, worst first; a call of it costs no Python frame.
+rank_of: Callable[[Problem], tuple[float, float]] = attrgetter("rank")
