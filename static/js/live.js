@@ -63,7 +63,7 @@
 
   const showBanner = (now, old) => {
     // A list of problems on the page says itself that Redis is down.
-    const said = now === "down" && !failures && document.querySelector(".problems");
+    const said = now === "down" && !failures && document.querySelector(".problems, [data-outage]");
     banner.hidden = said || !["lost", "stale", "gone", "down"].includes(now);
     if (banner.hidden) return;
     const what = { lost: failure, stale: "Data is no longer updating.", gone, down: down?.text }[now];

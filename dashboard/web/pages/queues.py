@@ -18,6 +18,7 @@ from ...sources.metering import measure_cost
 from ..access.security import has_role
 from ..context import app_context, app_services
 from ..forms.job_query import job_query
+from ..fragments import current_outage
 from ..views.flash import ActionFlash
 from ..views.offered_actions import list_verbs, queue_verbs
 from ..views.problems.checks import dead_growth
@@ -132,6 +133,7 @@ def queue_context(current: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]
         "listing": listing,
         "classes": classes,
         "cost": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
+        "is_down": current_outage(current) is not None,
         "flash": ActionFlash.read(request.args),
         "offered": list_verbs(backend, queue, listing.query.state, listing.jobs) if acts else (),
         "queue_offered": queue_verbs(backend, queue) if acts else (),
