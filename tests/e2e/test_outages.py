@@ -88,7 +88,7 @@ def test_a_stopped_redis_is_reported_once_with_what_was_known(watch: Callable[..
     row = overview.locator("#queues tbody tr")
     expect(row).to_have_class("old")
     expect(row.locator("td.wait")).to_have_text("2")
-    expect(overview.locator(".as-of")).to_have_text(re.compile(r"Last known figures, from \d+\ss ago\."))
+    expect(overview.locator(".as-of")).to_have_text(re.compile(r"Last known figures, from\s+\d+\ss ago\."))
     expect(overview.locator("#source-main .dot")).to_have_class("dot critical")
     watched.server.start()
     watched.check_that_each_recovers()
