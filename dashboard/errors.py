@@ -92,3 +92,10 @@ class Forbidden(QueuedeckError):
     """The user, or the Redis user, is not allowed to do this."""
 
     code = "forbidden"
+
+
+def join_hint(message: str, hint: str | None) -> str:
+    """A message and its hint as two sentences."""
+    if not hint:
+        return message
+    return f"{message if message.endswith(('.', '!', '?')) else message + '.'} {hint}"

@@ -14,7 +14,7 @@ from ..store.redis_store import Store
 from .delivery.channels.base import Channel, build_channel
 from .delivery.dead_mans_switch import DeadMansSwitch
 from .delivery.message import PageLinks
-from .delivery.outage_spool import spool_folder
+from .delivery.outage_spool import OutageRecord, spool_folder
 from .delivery.outbox import Outbox
 from .delivery.outbox_claims import OutboxClaims
 from .delivery.sender import NotificationSender
@@ -124,6 +124,11 @@ class AlertRuntime:
         """Track the leader's state."""
         self._engine.follow_leader()
         self._was_leader = False
+
+    @property
+    def announced_outage(self) -> OutageRecord | None:
+        """The store outage that this process has announced and that is not over; None without one."""
+        return self._outage_notifier.announced_outage
 
     def on_success(self) -> None:
         """Record that the store is usable."""

@@ -47,8 +47,8 @@ def build_alert_service(
     alert_store = AlertStore(store)
     ruleset = ruleset or build_ruleset(settings)
     channels = tuple(build_channels(settings))
-    alerts = AlertReader(alert_store, ruleset, ownership)
     interval_s = settings.sample_interval_s
+    alerts = AlertReader(alert_store, ownership, ruleset, interval_s)
     return AlertService(
         ownership=ownership,
         alerts=alerts,

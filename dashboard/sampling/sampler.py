@@ -79,12 +79,18 @@ class Sampler:
         """Continue from what another sampler published. Its queues that these settings include stay known until a
         complete search does not find them. Its history is used if it is newer, without the totals of a sampler with
         other settings."""
-        if snapshot is not None and snapshot.sampler != self._name and snapshot.sampled_at > self._adopted_at:
+        # A web process and the checker in it have the same name; only the samples of the checker have an epoch.
+        own = snapshot is not None and snapshot.sampler == self._name and not snapshot.epoch
+        if snapshot is not None and not own and snapshot.sampled_at > self._adopted_at:
             self._adopted_at = snapshot.sampled_at
+            adopted: dict[str, list[QueueStats]] = {}
             for queue in snapshot.queues:
-                if self._is_same_source(snapshot, queue.source):
-                    for backend in self._backends.get(queue.source, ()):
-                        backend.adopt_queue(queue)
+                backends = self._backends.get(queue.source, ()) if self._is_same_source(snapshot, queue.source) else ()
+                if any(backend.adopt_queue(queue) for backend in backends):
+                    adopted.setdefault(queue.source, []).append(queue)
+            # So that queues are still listed if their source cannot be read at all.
+            for source, queues in adopted.items():
+                self._last.setdefault(source, tuple(queues))
         if history.last_at > self._keeper.history.last_at:
             if snapshot is not None and snapshot.settings_digest not in ("", self._watch.settings_digest):
                 history = self._without_others(snapshot, history)
@@ -215,10 +221,12 @@ class _BackendSampler:
         self._windows: dict[str, FlowWindow] = {}  # by key
         self._together: FlowWindow | None = None  # of the queues that cannot be distinguished
 
-    def adopt_queue(self, queue: QueueStats) -> None:
+    def adopt_queue(self, queue: QueueStats) -> bool:
         """Add a queue that another sampler found, if it is of this backend and its settings include it."""
-        if self._backend.name == queue.backend and (ref := self._backend.configured_ref(queue.ref)) is not None:
-            self.search.add_queue(ref)
+        if self._backend.name != queue.backend or (ref := self._backend.configured_ref(queue.ref)) is None:
+            return False
+        self.search.add_queue(ref)
+        return True
 
     def search_progress(self, keys: int | None) -> float | None:
         """As `QueueSearch.search_progress`; None if the backend scans no keys."""

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, redirect, render_template, request, url_for
+from flask import Flask, Response, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from htmx_flask import Htmx
 from jinja2 import StrictUndefined
@@ -107,6 +107,8 @@ _STATUS: tuple[tuple[type[errors.QueuedeckError], int], ...] = (
     (errors.BackendUnavailable, 503),
     (errors.UnreadableData, 503),
 )
+# Reasons for which Redis itself does not respond, or not yet.
+_DOWN = frozenset({"refused", "timeout", "loading", "lost", "tls", "auth"})
 
 
 def create_app(
@@ -215,7 +217,10 @@ def _answer_errors(app: Flask) -> None:
             return fragments.gone_response(_error_line(exc.message, exc.hint))
         status = next((status for kind, status in _STATUS if isinstance(exc, kind)), 500)
         undo_batch = exc.undo_batch if isinstance(exc, errors.OutcomeUnknown) else None
-        return _error_response(status, exc.code, exc.message, exc.hint, undo_batch)
+        response = make_response(_error_response(status, exc.code, exc.message, exc.hint, undo_batch))
+        if isinstance(exc, errors.BackendUnavailable) and exc.reason in _DOWN:
+            fragments.stamp_outage(response, exc)
+        return response
 
     @app.errorhandler(HTTPException)
     def http(exc: HTTPException) -> ResponseReturnValue:
@@ -249,7 +254,7 @@ def _error_response(
 
 
 def _error_line(message: str, hint: str | None) -> str:
-    return formatting.printable(f"{message} {hint or ''}".strip())
+    return formatting.printable(errors.join_hint(message, hint))
 
 
 def _is_api() -> bool:

@@ -13,6 +13,7 @@ from flask import Flask, url_for
 from .. import __version__
 from ..alerts.delivery.message import glob_of
 from ..clock import instant, iso
+from ..errors import join_hint
 from ..model import QueueRef, QueueStats
 from ..sources.source import raw_bytes
 from ..units import (
@@ -43,6 +44,7 @@ def install(app: Flask) -> None:
         full=format_number,
         percent=format_percent,
         segment=quote_segment,
+        sentences=join_hint,
     )
     app.jinja_env.globals.update(queue_url=queue_url, job_url=job_url, anchor=anchor, version=__version__)
 

@@ -13,10 +13,13 @@ from urllib.parse import quote
 
 from flask import Response, render_template, request
 
-from ..errors import QueuedeckError
+from ..errors import BackendUnavailable, QueuedeckError
+from ..sampling.snapshot_reader import CurrentSnapshot
 from .context import app_context, app_services
 from .rendered_fragment import GZIP_FROM_BYTES, RenderedFragment, encode_fragment
 from .views import firing_banner
+from .views.problems import outage
+from .views.problems.outage import Outage
 
 PTAG = "HX-PTag"
 SAMPLED_AT = "Queuedeck-Sampled-At"
@@ -80,13 +83,32 @@ def _respond(entry: RenderedFragment) -> Response:
     return response
 
 
+def current_outage(current: CurrentSnapshot) -> Outage | None:
+    """The outage of a source that pages show; None while all can be read."""
+    if current.snapshot is None or current.age_s is None:
+        return None
+    return outage.find_outage(current.snapshot, current.snapshot.sampled_at + current.age_s)
+
+
+def stamp_outage(response: Response, problem: BackendUnavailable) -> None:
+    """Add the header that says which Redis does not respond, so that the page does not blame Queuedeck."""
+    try:
+        found = current_outage(app_services().snapshots.current())
+    except QueuedeckError:
+        found = None
+    response.headers[outage.HEADER] = (found or outage.outage_of_error(problem)).header
+
+
 def stamp_headers(response: Response) -> None:
-    """Add headers with the age of the figures and the firing alerts, so that a page stays current even when its content
-    does not change."""
+    """Add headers with the age of the figures, the firing alerts and an outage, so that a page stays current even when
+    its content does not change."""
     found = app_context().caches.firing_summary()
     if found is not None:
         response.headers[firing_banner.HEADER] = found.header
     current = app_services().snapshots.current()
+    if (down := current_outage(current)) is not None:
+        response.headers[outage.HEADER] = down.header
     if current.snapshot is not None and current.age_s is not None:
+        app_context().caches.last_known.remember(current.snapshot)
         response.headers[SAMPLED_AT] = f"{current.snapshot.sampled_at:.3f}"
         response.headers[AGE] = f"{current.age_s:.2f}"

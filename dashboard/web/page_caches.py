@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..actions.pauses import RecordedPauses
 from ..alerts.management.checker_health import CheckerHealth
 from ..dead_letters.groups import SAMPLES, ErrorGroup
@@ -12,9 +14,11 @@ from ..services import Services
 from ..store.cache import SingleFlightCache
 from .rendered_fragment import RenderedFragment
 from .views import firing_banner
+from .views.alert_status import AlertStatus, AlertStatusReader
 from .views.error_samples import ErrorSample, read_samples
-from .views.firing_banner import FiringSummary, read_summary
+from .views.firing_banner import FiringSummary
 from .views.overview_data import OverviewData
+from .views.problems.outage import LastKnown
 from .views.rule_overview import RuleOverview, preview_all
 
 HEALTH_KEPT_S = 1.0  # the health check needs no sign-in, so strangers can call it
@@ -32,28 +36,42 @@ class PageCaches:
         self._services = services
         self._overview_data: SingleFlightCache[OverviewData] = SingleFlightCache()
         self._health: SingleFlightCache[CheckerHealth] = SingleFlightCache(HEALTH_KEPT_S)
-        self._firing: SingleFlightCache[FiringSummary | None] = SingleFlightCache(
-            firing_banner.KEEP_S, stale_s=firing_banner.STALE_S
-        )
+        # Viewers get an old status rather than wait for a Redis that does not respond.
+        self._status: SingleFlightCache[AlertStatus] = SingleFlightCache(firing_banner.KEEP_S, stale_s=math.inf)
+        self._status_reader = AlertStatusReader(services.alert_service)
+        self.last_known = LastKnown()
         self._rules: SingleFlightCache[RuleOverview] = SingleFlightCache()
         self._pauses: SingleFlightCache[RecordedPauses | None] = SingleFlightCache(PAUSES_KEPT_S)
         self._samples: SingleFlightCache[tuple[ErrorSample, ...]] = SingleFlightCache(max_entries=MAX_SAMPLED_GROUPS)
 
     def overview_data(self, snapshot: Snapshot, current: CurrentSnapshot) -> OverviewData:
-        """The data of the overview, from the snapshot of `current`."""
-        return self._overview_data.get("", lambda: OverviewData(snapshot, current.history), current.version)
+        """The data of the overview, from the snapshot of `current` and the alerts of now."""
+        status = self.alert_status()
+
+        def build() -> OverviewData:
+            shown, taken_at = self.last_known.fill(snapshot)
+            return OverviewData(shown, current.history, status.facts, taken_at)
+
+        return self._overview_data.get("", build, (current.version, status.version))
 
     def checker_health(self) -> CheckerHealth:
         """Whether rules are evaluated, at most a second old. Cost: mostly none, else as CheckerMonitor.read_health."""
         return self._health.get("", self._services.alert_service.checker.read_health)
 
+    def alert_status(self) -> AlertStatus:
+        """The alerts as pages show them, at most a second old while the store can be read.
+
+        Cost: mostly none, else as AlertStatusReader.read.
+        """
+        return self._status.get("", self._status_reader.read)
+
     def firing_summary(self) -> FiringSummary | None:
-        """The firing alerts in one line, at most a second old; None while they are unknown."""
-        return self._firing.get("", lambda: read_summary(self._services.alert_service))
+        """The firing alerts in one line; None while they are unknown. Cost: as `alert_status`."""
+        return self.alert_status().summary
 
     def forget_firing(self) -> None:
         """Drop the cached summary, so that the next page shows what an action changed."""
-        self._firing.invalidate()
+        self._status.invalidate()
 
     def rule_overview(self) -> RuleOverview:
         """All rules with their previews in the newest sample.

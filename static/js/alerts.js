@@ -22,7 +22,7 @@
   };
 
   const line = ({ level, count, handled, words }) => {
-    if (level === "handled") return `${count} ${count === 1 ? "alert" : "alerts"} firing, all acknowledged or silenced`;
+    if (count === handled) return `${count} ${count === 1 ? "alert" : "alerts"} firing, all acknowledged or silenced`;
     const rest = count - 1;
     const more = rest ? `, and ${rest} more firing` : "";
     return `${level}: ${words}${more}${handled ? ` (${handled} acknowledged or silenced)` : ""}`;
@@ -30,10 +30,10 @@
 
   const show = () => {
     const now = read(shown);
-    banner.className = `banner firing ${now.level}`;
+    banner.className = `banner firing ${now.level}${now.count && now.count === now.handled ? " handled" : ""}`;
     banner.hidden = !now.count;
     banner.querySelector("[data-firing-text]").textContent = now.count ? line(now) : "";
-    const href = icon.dataset[now.level] ?? icon.dataset.calm;
+    const href = (open() && icon.dataset[now.level]) || icon.dataset.calm;
     if (icon.getAttribute("href") !== href) icon.setAttribute("href", href);
     if (!live || document.hidden) document.title = (open() ? `(${open()}) ` : "") + title;
   };

@@ -21,6 +21,7 @@
   let paused = false;
   let failures = 0;
   let failure = "";
+  let down = null; // a Redis that cannot be read: since when (our clock), its name, and what to do
   let gone = ""; // why there is nothing to show now
   let current = null; // the request in progress
   let timer = 0;
@@ -34,6 +35,7 @@
   };
 
   const state = () => {
+    if (down && !paused) return "down"; // whatever else fails then, Redis is the cause
     if (failures) return "lost";
     if (gone) return "gone";
     if (paused) return "paused";
@@ -43,10 +45,11 @@
   const show = () => {
     const now = state();
     const old = age();
-    const word = { live: "live", paused: "paused", stale: "stale", lost: "offline", gone: "not found" }[now];
+    const word = { live: "live", paused: "paused", stale: "stale", lost: "offline", gone: "not found", down: `${down?.name} down` }[now];
     button.dataset.state = now;
     button.setAttribute("aria-pressed", String(paused));
-    const text = old === null || now === "paused" ? word : `${word}${now === "live" ? " · " : " "}${words(old)}`;
+    const seconds = now === "down" ? (Date.now() - down.since) / 1000 : old;
+    const text = seconds === null || now === "paused" ? word : `${word}${now === "live" ? " · " : " "}${words(seconds)}`;
     setText(button.querySelector("[data-live-word]"), text);
     // Set here because the fragment would otherwise differ with every sample; outside the live region of screen readers.
     for (const element of document.querySelectorAll("[data-checked]")) {
@@ -54,20 +57,23 @@
     }
     const critical = document.querySelectorAll(".problems li.critical").length;
     const count = window.queuedeck.firing() || critical;
-    document.title = (now === "lost" ? "(!) " : count ? `(${count}) ` : "") + title;
+    document.title = (now === "lost" || now === "down" ? "(!) " : count ? `(${count}) ` : "") + title;
     showBanner(now, old);
   };
 
   const showBanner = (now, old) => {
-    banner.hidden = now !== "lost" && now !== "stale" && now !== "gone";
+    // A list of problems on the page says itself that Redis is down.
+    const said = now === "down" && !failures && document.querySelector(".problems, [data-outage]");
+    banner.hidden = said || !["lost", "stale", "gone", "down"].includes(now);
     if (banner.hidden) return;
-    const what = { lost: failure, stale: "Data is no longer updating.", gone }[now];
-    const since = old === null ? "" : ` Showing data from ${words(old)} ago.`;
+    const what = { lost: failure, stale: "Data is no longer updating.", gone, down: down?.text }[now];
+    // While Redis is down, samples are still taken without it: their age is not that of the figures.
+    const since = now === "down" ? " Showing what was known before." : old === null ? "" : ` Showing data from ${words(old)} ago.`;
     // The age keeps rising; a screen reader should announce the message only once.
     setText(banner.querySelector("[data-banner-text]"), what);
     const wait = nextAt ? Math.ceil((nextAt - Date.now()) / 1000) : 0;
     const next = current || wait <= 0 ? " Retrying…" : ` Retrying in ${wait} s.`;
-    setText(banner.querySelector("[data-banner-next]"), since.trim() + (now === "lost" ? next : ""));
+    setText(banner.querySelector("[data-banner-next]"), since.trim() + (failures ? next : ""));
   };
 
   const schedule = () => {
@@ -100,6 +106,17 @@
     window.queuedeck.setClock(headers.get("Queuedeck-Sampled-At"), seconds);
   };
 
+  // The header counts seconds; without them, the outage began when this page first heard of it.
+  const tookOutage = (headers) => {
+    const [seconds, name, text] = (headers.get("Queuedeck-Down") ?? "").split(" ");
+    if (!text) {
+      down = null;
+      return;
+    }
+    const since = seconds === "-" ? (down?.since ?? Date.now()) : Date.now() - Number(seconds) * 1000;
+    down = { since, name: decodeURIComponent(name), text: decodeURIComponent(text) };
+  };
+
   const failed = (message) => {
     failures += 1;
     failure = message;
@@ -113,14 +130,19 @@
     failures = 0;
     gone = decodeURIComponent(ctx.response.headers.get("Queuedeck-Gone") ?? "");
     if (!gone) tookAge(ctx.response.headers);
+    tookOutage(ctx.response.headers);
     const cost = ctx.response.headers.get("Queuedeck-Cost");
     if (cost !== null) setText(document.querySelector("[data-cost]"), cost);
   });
   live.addEventListener("htmx:response:error", ({ detail: { ctx } }) => {
+    tookOutage(ctx.response.headers);
     const plain = (ctx.response.headers.get("Content-Type") ?? "").startsWith("text/plain");
     failed(plain ? ctx.text.slice(0, MAX_MESSAGE) : `The server responded with status ${ctx.response.status}.`);
   });
-  live.addEventListener("htmx:error", () => failed("Cannot reach Queuedeck."));
+  live.addEventListener("htmx:error", () => {
+    down = null; // no longer known
+    failed("Cannot reach Queuedeck.");
+  });
   live.addEventListener("htmx:after:swap", () => document.dispatchEvent(new CustomEvent("queuedeck:updated")));
   live.addEventListener("htmx:finally:request", ({ detail: { ctx } }) => {
     if (ctx !== current) return; // a newer request replaced it
@@ -146,6 +168,7 @@
   });
   window.addEventListener("online", () => failures && refresh());
   window.addEventListener("pageshow", (event) => event.persisted && refresh());
+  if (document.body.dataset.down) tookOutage(new Headers({ "Queuedeck-Down": document.body.dataset.down }));
   if (document.body.dataset.age) takenAt = Date.now() - Number(document.body.dataset.age) * 1000;
   setInterval(() => {
     revive();

@@ -235,7 +235,9 @@ def test_every_page_shows_firing_and_acknowledged_alerts(app: Flask) -> None:
 
     def banner(path: str) -> tuple[str, str]:
         page = client.get(path).text
-        found = re.search(r'<div id="firing" class="banner firing (\w+)".*?data-firing-text>(.*?)</a>', page, re.DOTALL)
+        found = re.search(
+            r'<div id="firing" class="banner firing ([\w ]+)".*?data-firing-text>(.*?)</a>', page, re.DOTALL
+        )
         assert found, path
         return found[1], found[2]
 
@@ -248,7 +250,7 @@ def test_every_page_shows_firing_and_acknowledged_alerts(app: Flask) -> None:
         header = client.get(path, headers={"HX-Request": "true"}).headers.get("Queuedeck-Firing", "")
         assert re.fullmatch(r"warning 1 0 [0-9a-f]{12} Mail%20is%20%3Cdeep%3E%3A%20mail%20%28rq%2C%20main%29", header)
     client.post(f"/alerts/{alert['fingerprint']}/ack", data={"episode": alert["episode"]}, headers=SAME)
-    assert banner("/") == ("handled", "1 alert firing, all acknowledged or silenced")
+    assert banner("/") == ("warning handled", "1 alert firing, all acknowledged or silenced")
     assert 'href="/static/img/mark.' in client.get("/").text
 
 

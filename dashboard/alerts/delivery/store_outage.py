@@ -66,6 +66,12 @@ class StoreOutageNotifier:
         """Whether this process is the one that sends for its host."""
         return self._spool.is_locked
 
+    @property
+    def announced_outage(self) -> OutageRecord | None:
+        """The outage that this process has announced and that is not over; None without one."""
+        outage = self._spool.outage if self.is_notifying else None
+        return None if outage is None or outage.ended is not None else outage
+
     def record_failure(
         self,
         problem: QueuedeckError,

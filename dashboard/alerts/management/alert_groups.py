@@ -95,7 +95,7 @@ class GroupedAlerts:
 
 def group_alerts(alert_list: AlertList) -> GroupedAlerts:
     """Group the firing alerts of `alert_list`. Cost: linear in their number."""
-    causes = RootCauses(alert_list.rules, [alert.state for alert in alert_list.firing])
+    causes = RootCauses([entry.rule for entry in alert_list.rules], [alert.state for alert in alert_list.firing])
     keys = {alert.state.fingerprint: _group_key(causes.find_root(alert.state)) for alert in alert_list.firing}
     members: dict[str, list[Alert]] = {}
     effects: dict[str, list[Alert]] = {}

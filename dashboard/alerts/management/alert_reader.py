@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
-from ...errors import NotFound
+from ...clock import monotonic_s
+from ...errors import BackendUnavailable, Forbidden, NotFound
 from ...store.packing import unpack
 from .. import keys
 from ..evaluation.state_machine import AlertPhase, AlertState
 from ..notification import HistoryEntry
-from ..rules.rule import Rule, Severity
-from ..rules.ruleset import Ruleset
+from ..rules.rule import Severity
+from ..rules.ruleset import RuleInForce, Ruleset
 from ..silences import Acknowledgement, ActiveSilences, Silence
 from ..store import AlertStore
 from ..stored_values import EvaluationInputs, stream_values
+from .checker_health import CheckerHealth, health_from_beat
 from .ownership import AlertOwnership
 
 MAX_INCIDENTS = 500
@@ -38,12 +40,19 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class AlertList:
-    """All alerts as of `at` (the store's clock): worst severity first, then oldest first. `rules`: those in force."""
+    """All alerts as of `at` (the store's clock): worst severity first, then oldest first.
+
+    `rules`: all rules in force then; `health` is None while another dashboard evaluates them. `problem` None: just
+    read; otherwise why the store cannot be read, and the list is what it was `age_s` seconds ago.
+    """
 
     at: float
     firing: tuple[Alert, ...]
     pending: tuple[Alert, ...]
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[RuleInForce, ...] = ()
+    health: CheckerHealth | None = None
+    problem: BackendUnavailable | Forbidden | None = None
+    age_s: float = 0.0
 
     @property
     def incidents(self) -> tuple[Alert, ...]:
@@ -100,11 +109,15 @@ class FoldedIncidents:
 class AlertReader:
     """Reads alerts and incidents."""
 
-    def __init__(self, alert_store: AlertStore, ruleset: Ruleset, ownership: AlertOwnership) -> None:
+    def __init__(
+        self, alert_store: AlertStore, ownership: AlertOwnership, ruleset: Ruleset, sample_interval_s: float
+    ) -> None:
         self._alert_store = alert_store
-        self._ruleset = ruleset
         self._store = alert_store.store
         self._ownership = ownership
+        self._ruleset = ruleset
+        self._sample_interval_s = sample_interval_s
+        self._last_list: tuple[float, AlertList] | None = None  # when it was read (monotonic)
         self._sorted_cache: tuple[tuple[str, int], Sequence[AlertState]] | None = None
 
     def list_alerts(self) -> AlertList:
@@ -117,12 +130,28 @@ class AlertReader:
             return AlertList(inputs.now, (), ())
         rows = self._sorted_states(inputs)
         alerts = [_build_alert(state, inputs.active_silences, inputs.now) for state in rows]
-        return AlertList(
+        found = AlertList(
             inputs.now,
             tuple(alert for alert in alerts if alert.state.is_active),
             tuple(alert for alert in alerts if alert.state.phase is AlertPhase.PENDING),
-            self._ruleset.list_rules(inputs.rules),
+            self._ruleset.rules_in_force(inputs.rules),
+            health_from_beat(inputs.now, inputs.beat, self._sample_interval_s),
         )
+        self._last_list = monotonic_s(), found
+        return found
+
+    def list_or_recall(self) -> AlertList:
+        """As `list_alerts`; while the store cannot be read, what this process read last, with `problem` set.
+
+        Raises BackendUnavailable, Forbidden when it has not read any yet.
+        """
+        try:
+            return self.list_alerts()
+        except (BackendUnavailable, Forbidden) as exc:
+            if self._last_list is None:
+                raise
+            read_at, last = self._last_list
+            return replace(last, problem=exc, age_s=monotonic_s() - read_at)
 
     def _sorted_states(self, inputs: EvaluationInputs) -> Sequence[AlertState]:
         """All stored states, worst first; cached until the store counts another change."""

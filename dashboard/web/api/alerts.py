@@ -12,7 +12,7 @@ from ...alerts.management.alert_reader import Alert, AlertList
 from ...alerts.rules.rule import Severity
 from ...alerts.silences import Silence, WeeklyWindow
 from ...clock import instant, iso
-from ...errors import QueuedeckError
+from ...errors import QueuedeckError, join_hint
 from ..context import app_services
 from .responses import JsonObject, Time, json_response
 
@@ -50,12 +50,14 @@ class FiringAlertJson(AlertJson, frozen=True, kw_only=True):
 
 
 class AlertsJson(JsonObject, frozen=True, kw_only=True):
-    """Firing and pending alerts. `problem` says why they may be incomplete."""
+    """Firing and pending alerts. `problem` says why they may be incomplete. `age_s`: since they were read; above 0
+    while the store cannot be read, for what this process knew before."""
 
     alerts: list[FiringAlertJson]
     pending: list[AlertJson]
     watched: bool
     problem: str | None
+    age_s: float
 
 
 class SilenceJson(JsonObject, frozen=True, kw_only=True):
@@ -112,13 +114,16 @@ def alerts() -> AlertsJson:
     reason where it is known.
     """
     alert_service = app_services().alert_service
-    alert_list, health = alert_service.alerts.list_alerts(), alert_service.checker.read_health()
-    problem = None if health.ok else app_services().checker_problem
+    alert_list = alert_service.alerts.list_or_recall()
+    health = alert_list.health
+    watched = alert_list.problem is None and health is not None and health.ok
+    problem = alert_list.problem or (None if watched else app_services().checker_problem)
     return AlertsJson(
         alerts=json_firing(alert_list),
         pending=[_json_alert(alert) for alert in alert_list.pending],
-        watched=health.ok,
-        problem=join_hint(problem),
+        watched=watched,
+        problem=join_problem(problem),
+        age_s=round(alert_list.age_s, 3),
     )
 
 
@@ -129,7 +134,7 @@ def silences() -> SilencesJson:
     alert_service = app_services().alert_service
     return SilencesJson(
         silences=[_json_silence(silence) for silence in alert_service.silences.list_silences()],
-        problem=join_hint(alert_service.ownership.conflict),
+        problem=join_problem(alert_service.ownership.conflict),
     )
 
 
@@ -140,7 +145,7 @@ def deliveries() -> DeliveriesJson:
     alert_service = app_services().alert_service
     return DeliveriesJson(
         deliveries=[_json_delivery(attempt) for attempt in alert_service.notifications.list_deliveries()],
-        problem=join_hint(alert_service.ownership.conflict),
+        problem=join_problem(alert_service.ownership.conflict),
     )
 
 
@@ -209,6 +214,6 @@ def _json_delivery(attempt: DeliveryAttempt) -> DeliveryJson:
     )
 
 
-def join_hint(problem: QueuedeckError | None) -> str | None:
+def join_problem(problem: QueuedeckError | None) -> str | None:
     """The error and its hint in one line."""
-    return f"{problem.message.rstrip('.')}. {problem.hint or ''}".rstrip() if problem else None
+    return join_hint(problem.message, problem.hint) if problem else None

@@ -18,7 +18,7 @@ from ..context import app_context, app_services
 from ..forms.request_input import Body, json_body
 from ..pages.alerts.rule_changes import delete_rule, save_rule, set_rule_enabled
 from . import alerts
-from .alerts import join_hint
+from .alerts import join_problem
 from .responses import JsonObject, Time, json_response
 
 bp = alerts.bp
@@ -80,7 +80,7 @@ def rules() -> RulesJson:
     """
     overview = app_context().caches.rule_overview()
     listed = [_json_rule(entry, overview.previews.get(entry.rule.id)) for entry in overview.entries]
-    return RulesJson(rules=listed, problem=join_hint(app_services().alert_service.ownership.conflict))
+    return RulesJson(rules=listed, problem=join_problem(app_services().alert_service.ownership.conflict))
 
 
 @bp.get("/rules/<segment:rule_id>")

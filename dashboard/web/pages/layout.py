@@ -28,11 +28,14 @@ def render_polled(template: str, context: dict[str, Any]) -> Response:
 
 
 def page_context(current: CurrentSnapshot, cost: str) -> dict[str, Any]:
-    """The variables of layout.html."""
+    """The variables of layout.html. They depend only on the sample; the last one of each Redis is remembered here."""
+    if current.snapshot is not None:
+        app_context().caches.last_known.remember(current.snapshot)
     return {
         "interval_s": app_context().settings.sample_interval_s,
         "age_s": current.age_s,
         "other_settings": current.other,
+        "outage": fragments.current_outage(current),
         "sampled_at": current.snapshot.sampled_at if current.snapshot else None,
         "cost": cost,
     }

@@ -42,6 +42,8 @@ def list_context(
         name for source, name in there if capability not in app_services().sources.backend(source, name).capabilities
     }
     titles = app_services().sources.titles
+    down = [source for source in snapshot.sources if not source.reachable] if snapshot else []
+    named = {source.name for source in down}  # said once, not for each of its libraries
     return {
         "rows": rows[:MAX_ROWS],
         "flash": ActionFlash.read(request.args),
@@ -53,10 +55,12 @@ def list_context(
         "more": max(0, len(rows) - MAX_ROWS),
         "total": len(live_rows.rows),
         "q": request.args.get("q", "")[:200],
-        "problems": [(source, titles.get(name, name), why) for source, name, why in live_rows.problems],
+        "problems": [
+            (source, titles.get(name, name), why) for source, name, why in live_rows.problems if source not in named
+        ],
         "silent": sorted(titles.get(name, name) for name in silent),
         "titles": titles,
-        "down": [source for source in snapshot.sources if not source.reachable] if snapshot else [],
+        "down": down,
         "cost": layout.format_cost(live_rows.commands, live_rows.round_trips, live_rows.cost_s * 1000)
         + ", shared by all viewers",
     }

@@ -16,7 +16,8 @@ from .. import fragments
 from ..context import app_context, app_services
 from ..formatting import duration, size
 from ..views.overview_data import OverviewData
-from ..views.problems import Problem, ProblemKind, ProblemLevel, error_ratio_level
+from ..views.problems.checks import error_ratio_level
+from ..views.problems.problem import Problem, ProblemKind, ProblemLevel, level_of
 from ..views.queue_table import QueueTableQuery, build_table
 from ..views.sparkline import line
 from . import layout
@@ -59,7 +60,8 @@ def fragment() -> Response:
     """The part of the page that polls. Rendered once per sample and query, for any number of viewers."""
     current = app_services().snapshots.current()
     query = QueueTableQuery.of(request.args)
-    response = fragments.render_fragment(TEMPLATE, query.key, lambda: overview_context(current, query), current.version)
+    version = f"{current.version}:{app_context().caches.alert_status().version}"
+    response = fragments.render_fragment(TEMPLATE, query.key, lambda: overview_context(current, query), version)
     response.headers[layout.COST_HEADER] = format_sample_cost(current)
     return response
 
@@ -76,11 +78,14 @@ def overview_context(current: CurrentSnapshot, query: QueueTableQuery) -> dict[s
     if snapshot is None:
         return answer
     overview = app_context().caches.overview_data(snapshot, current)
-    problems = overview.problems
+    lines = overview.problem_lines
     span = len(current.history.totals.depth)
     return answer | {
-        "problems": problems[:MAX_PROBLEMS],
-        "more_problems": max(0, len(problems) - MAX_PROBLEMS),
+        "snapshot": overview.snapshot,
+        "problem_lines": lines[:MAX_PROBLEMS],
+        "more_problems": sum(line.queues for line in lines[MAX_PROBLEMS:]),
+        "calm_text": calm_text(overview, current),
+        "taken_at": overview.taken_at,
         "figures": build_figures(overview),
         "table": build_table(overview, query),
         "libraries": overview.libraries,
@@ -91,6 +96,17 @@ def overview_context(current: CurrentSnapshot, query: QueueTableQuery) -> dict[s
         "searching": searching_text(snapshot),
         "down": [source for source in snapshot.sources if not source.reachable],
     }
+
+
+def calm_text(overview: OverviewData, current: CurrentSnapshot) -> str | None:
+    """The line for an overview without problems; None while the figures are too old to say so, or without queues."""
+    count, dead = len(overview.queues), overview.totals["dead"]
+    if overview.problems or current.stale or not count:
+        return None
+    text = f"No problems in {format_number(count)} {'queue' if count == 1 else 'queues'}."
+    if dead:
+        text += f" {format_number(dead)} {'dead letter' if dead == 1 else 'dead letters'} to review."
+    return text
 
 
 def searching_text(snapshot: Snapshot) -> str:
@@ -129,8 +145,10 @@ def build_figures(overview: OverviewData) -> tuple[OverviewFigure, ...]:
     sums, more, history, problems = overview.totals, overview.at_least, overview.history, overview.problems
     past, step_s = history.totals, history.step_s
     ratios = past.error_ratio
-    growing = any(problem.kind is ProblemKind.DEAD_LETTERS for problem in problems)
-    failing = error_ratio_level(sums["error_ratio"], sums["throughput_per_min"])
+    growing = max(level_of(problems, kind) for kind in (ProblemKind.RISING, ProblemKind.DEAD_LETTERS))
+    failing = error_ratio_level(
+        sums["error_ratio"], sums["throughput_per_min"], overview.facts.thresholds.for_all_queues
+    )
     return (
         OverviewFigure(
             "Waiting", _count_text(sums["depth"], State.WAITING in more),
@@ -159,14 +177,10 @@ def build_figures(overview: OverviewData) -> tuple[OverviewFigure, ...]:
             "Dead letters", _count_text(sums["dead"], State.DEAD in more),
             _figure_title(sums["dead"], "failed jobs that will not be retried"),
             _sparkline_path(past.dead), _change_note(past.dead, sums["dead"], step_s),
-            ProblemLevel.WARNING if growing else ProblemLevel.OK,
+            growing,
         ),
         _memory_figure(overview.snapshot, history, problems),
     )  # fmt: skip
-
-
-def _worst_level(problems: Sequence[Problem], kind: ProblemKind) -> ProblemLevel:
-    return max((problem.level for problem in problems if problem.kind is kind), default=ProblemLevel.OK)
 
 
 def _count_text(value: float | None, more: bool) -> str:
@@ -193,7 +207,7 @@ def _memory_figure(snapshot: Snapshot, history: History, problems: Sequence[Prob
     padded = [(None,) * (longest - len(points)) + tuple(points) for points in series]
     # A sum without one of the servers would look like a change.
     points = tuple(None if None in column else known_sum(column) for column in zip(*padded, strict=True))
-    level = _worst_level(problems, ProblemKind.MEMORY)
+    level = level_of(problems, ProblemKind.MEMORY)
     change = "" if lacking else _change_note(points, used, history.step_s, size)
     return OverviewFigure(
         "Redis memory",

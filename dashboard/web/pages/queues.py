@@ -20,9 +20,12 @@ from ...sources.metering import measure_cost
 from ..access.security import has_role
 from ..context import app_context, app_services
 from ..forms.job_query import job_query
+from ..fragments import current_outage
 from ..views.flash import ActionFlash
 from ..views.offered_actions import list_verbs, queue_verbs
-from ..views.problems import dead_growth, error_ratio_level, of_queue
+from ..views.problems.checks import dead_growth
+from ..views.problems.judgement import judge_queue
+from ..views.problems.problem import ProblemKind, level_of
 from ..views.sparkline import line
 from . import layout
 from .overview import span_text
@@ -127,6 +130,7 @@ def queue_context(current: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]
     with measure_cost() as meter:
         listing = _read_listing(backend, queue)
         classes = app_services().job_reader.class_stats(queue)
+    problems = judge_queue(queue, app_context().caches.alert_status().facts, dead_growth(queue, current.history))
     past = current.history.history_of(queue)
     slots = len(current.history.totals.depth)
 
@@ -143,13 +147,13 @@ def queue_context(current: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]
         "reading": current,
         "queue": queue,
         "backend": backend,
-        "problems": of_queue(queue, dead_growth(queue, current.history)),
+        "problems": problems,
         "recorded_pauses": app_context().caches.current_pauses() if queue.paused else None,
         "history": past,
         "chart": chart,
         "ratio_chart": ratio_chart,
         "error_ratios": failure_ratios(past) if past else (),
-        "error_level": error_ratio_level(queue.error_ratio, queue.throughput_per_min),
+        "error_level": level_of(problems, ProblemKind.FAILING),
         "span_text": span_text(current.history),
         "tabs": _build_tabs(backend, queue, listing),
         "natives": _native_lists(backend, queue, listing.query.state),
@@ -157,6 +161,7 @@ def queue_context(current: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]
         "listing": listing,
         "classes": classes,
         "cost": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
+        "is_down": current_outage(current) is not None,
         "flash": ActionFlash.read(request.args),
         "offered": list_verbs(backend, queue, listing.query.state, listing.jobs) if acts else (),
         "queue_offered": queue_verbs(backend, queue) if acts else (),

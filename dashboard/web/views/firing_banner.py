@@ -8,8 +8,6 @@ from urllib.parse import quote
 
 from ...alerts.delivery.message import alert_title
 from ...alerts.management.alert_reader import Alert, AlertList
-from ...alerts.service import AlertService
-from ...errors import BackendUnavailable, Forbidden
 
 HEADER = "Queuedeck-Firing"
 KEEP_S, STALE_S = 1.0, 10.0
@@ -18,7 +16,7 @@ MAX_TEXT = 120
 
 @dataclass(frozen=True, slots=True)
 class FiringSummary:
-    """`level` is the worst open severity; "handled" if all are acknowledged or silenced, "none" without alerts.
+    """`level` is the worst severity of the open alerts, or of all if none is open; "none" without alerts.
 
     `mark` changes whenever the set of open incidents does; `text` names the worst one.
     """
@@ -30,9 +28,14 @@ class FiringSummary:
     text: str = ""
 
     @property
+    def is_handled(self) -> bool:
+        """Whether all alerts are acknowledged or silenced."""
+        return 0 < self.count == self.handled
+
+    @property
     def banner_text(self) -> str:
         """The text of the banner; static/js/alerts.js builds the same one."""
-        if self.level == "handled":
+        if self.is_handled:
             return f"{self.count} {'alert' if self.count == 1 else 'alerts'} firing, all acknowledged or silenced"
         rest = self.count - 1
         more = f", and {rest} more firing" if rest else ""
@@ -55,7 +58,7 @@ def summarize_alerts(alert_list: AlertList) -> FiringSummary:
     worst = (open_ones or incidents)[0].state  # worst first
     episodes = "\n".join(sorted(alert.state.episode for alert in open_ones))
     return FiringSummary(
-        level=worst.severity.value if open_ones else "handled",
+        level=worst.severity.value,
         count=len(incidents),
         handled=len(incidents) - len(open_ones),
         mark=hashlib.blake2b(episodes.encode("utf-8", "replace"), digest_size=6).hexdigest(),
@@ -66,16 +69,3 @@ def summarize_alerts(alert_list: AlertList) -> FiringSummary:
 def is_handled(alert: Alert) -> bool:
     """Whether the alert is acknowledged or silenced."""
     return alert.ack is not None or alert.silence is not None
-
-
-def read_summary(alert_service: AlertService) -> FiringSummary | None:
-    """The summary; None while the store is unavailable, or alerts are evaluated with other settings.
-
-    Cost: that of AlertReader.list_alerts.
-    """
-    if alert_service.ownership.conflict is not None:
-        return None
-    try:
-        return summarize_alerts(alert_service.alerts.list_alerts())
-    except (BackendUnavailable, Forbidden):
-        return None

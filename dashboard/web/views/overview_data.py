@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from operator import attrgetter
 from typing import Any
@@ -10,8 +10,11 @@ from typing import Any
 from ...model import Quality, QueueStats, Snapshot, SourceStats, State, states_at_least
 from ...sampling.recent_history import History, known_sum
 from ...sampling.total_rates import total_rates
-from .problems import Problem, dead_growth, of_queue, worst_of_snapshot
+from .problems.checks import dead_growth
+from .problems.judgement import NO_ALERTS, AlertFacts, ProblemLine, group_problems, judge, judge_queue
+from .problems.problem import Problem
 
+NOTHING_OLD: Mapping[str, float] = {}
 _STATES = (State.ACTIVE.value, State.SCHEDULED.value, State.RETRYING.value, State.BLOCKED.value, State.DEAD.value)
 
 
@@ -21,21 +24,40 @@ class OverviewData:
     Computing a figure is one pass over all queues. Queues are identified by their index in `queues`.
     """
 
-    def __init__(self, snapshot: Snapshot, history: History) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        history: History,
+        facts: AlertFacts = NO_ALERTS,
+        taken_at: Mapping[str, float] = NOTHING_OLD,
+    ) -> None:
+        """`facts`: the firing and pending alerts, and the thresholds of the rules in force. `taken_at`: when the
+        figures of sources that cannot be read now were taken, in seconds since 1970."""
         self.snapshot = snapshot
         self.history = history
+        self.facts = facts
+        self.taken_at = taken_at
+        self.down = frozenset(source.name for source in snapshot.sources if not source.reachable)
         self.queues = snapshot.queues
 
     @cached_property
     def problems_by_queue(self) -> list[tuple[Problem, ...]]:
-        """The problems of each queue, worst first."""
-        history = self.history
-        return [of_queue(queue, dead_growth(queue, history)) for queue in self.queues]
+        """The problems of each queue, worst first; those of an unreachable source have none of their own."""
+        history, facts, down = self.history, self.facts, self.down
+        return [
+            () if queue.source in down else judge_queue(queue, facts, dead_growth(queue, history))
+            for queue in self.queues
+        ]
 
     @cached_property
     def problems(self) -> list[Problem]:
         """The problems of all sources and queues, worst first."""
-        return worst_of_snapshot(self.snapshot, self.problems_by_queue)
+        return judge(self.snapshot, self.problems_by_queue, self.facts)
+
+    @cached_property
+    def problem_lines(self) -> list[ProblemLine]:
+        """The lines of the list of problems, worst first."""
+        return group_problems(self.problems)
 
     @cached_property
     def names(self) -> list[str]:
@@ -52,9 +74,9 @@ class OverviewData:
     def by_severity(self) -> list[int]:
         """The queues, worst first; healthy ones by depth, largest first."""
         problems, queues = self.problems_by_queue, self.queues
-        healthy = (0, 0.0)
+        healthy = (0.0, 0.0)
 
-        def rank(n: int) -> tuple[int, float, int]:
+        def rank(n: int) -> tuple[float, float, int]:
             found = problems[n]
             level, weight = found[0].rank if found else healthy
             return level, weight, -(queues[n].depth or 0)

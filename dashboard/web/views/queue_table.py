@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ...model import QueueStats, State, states_at_least
 from ...sampling.recent_history import QueueHistory, known_sum
 from .overview_data import OverviewData
-from .problems import Problem, ProblemLevel, error_ratio_level
+from .problems.problem import Problem, ProblemKind, ProblemLevel, level_of
 
 PER_PAGE = 50
 MAX_TEXT = 200
@@ -27,7 +27,7 @@ class QueueRow:
     @property
     def error_level(self) -> ProblemLevel:
         """The level of its error ratio."""
-        return error_ratio_level(self.queue.error_ratio, self.queue.throughput_per_min)
+        return level_of(self.problems, ProblemKind.FAILING)
 
     @property
     def level(self) -> ProblemLevel:

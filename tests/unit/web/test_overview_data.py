@@ -11,8 +11,8 @@ from dashboard.services import build_services
 from dashboard.settings import load
 from dashboard.web.page_caches import PageCaches
 from dashboard.web.pages.overview import build_figures
-from dashboard.web.views import problems
 from dashboard.web.views.overview_data import OverviewData
+from dashboard.web.views.problems import checks
 from dashboard.web.views.queue_table import PER_PAGE, QueueTableQuery, build_table
 from tests.counting import calls_of
 
@@ -27,9 +27,9 @@ def queue(number: int) -> QueueStats:
         name=f"queue-{number:04}",
         key=f"rq:queue:queue-{number:04}",
         depth=5 + number % 7,
-        latency_s=100.0 + number,
-        overdue_s=70.0,
-        counts=Counts(dead=5 + number % 3),
+        latency_s=301.0 + number / 10,
+        overdue_s=370.0,
+        counts=Counts(dead=15 + number % 3),
         throughput_per_min=60.0,
         failed_per_min=0.0,
         error_ratio=0.0,
@@ -63,7 +63,7 @@ def test_the_first_refresh_after_a_sample_looks_at_each_queue_once() -> None:
     # With each trouble found twice and put into words it took 111 calls for each queue.
     assert calls_of(lambda: shown(overview)) < 40 * QUEUES
     assert len(overview.problems) == 3 * QUEUES
-    assert overview.problems[0].text == "oldest job waiting 34\u202fm 59\u202fs"
+    assert overview.problems[0].text == "scheduled jobs are 6\u202fm 10\u202fs overdue"
 
 
 def test_another_page_or_order_of_the_same_sample_works_out_nothing_again() -> None:
@@ -75,11 +75,11 @@ def test_another_page_or_order_of_the_same_sample_works_out_nothing_again() -> N
 
 def test_only_what_is_shown_is_put_into_words(monkeypatch: pytest.MonkeyPatch) -> None:
     spoken: list[float | None] = []
-    monkeypatch.setattr(problems, "duration", lambda seconds: spoken.append(seconds) or "x")
+    monkeypatch.setattr(checks, "duration", lambda seconds: spoken.append(seconds) or "x")
     overview = many()
     assert shown(overview) == PER_PAGE
     assert spoken == []
-    assert overview.problems[0].text == "oldest job waiting x"
+    assert overview.problems[0].text == "scheduled jobs are x overdue"
     assert len(spoken) == 1
 
 

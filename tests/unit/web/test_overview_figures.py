@@ -10,7 +10,7 @@ from dashboard.model import Counts, QueueStats, RedisHealth, Snapshot, SourceSta
 from dashboard.sampling.recent_history import History, QueueHistory
 from dashboard.web.pages.overview import OverviewFigure, build_figures
 from dashboard.web.views.overview_data import OverviewData
-from dashboard.web.views.problems import ProblemKind, ProblemLevel, of_queue
+from dashboard.web.views.problems.problem import ProblemKind, ProblemLevel
 from dashboard.web.views.queue_table import QueueTableQuery, build_table
 from dashboard.web.views.sparkline import line
 
@@ -65,13 +65,13 @@ def test_the_error_ratio_draws_ratios_and_not_failures_per_minute() -> None:
 
 @pytest.mark.parametrize(
     ("ratio", "level"),
-    [(0.09, ProblemLevel.OK), (0.2, ProblemLevel.WARNING), (0.5, ProblemLevel.CRITICAL), (1.0, ProblemLevel.CRITICAL)],
+    [(0.05, ProblemLevel.OK), (0.2, ProblemLevel.WARNING), (0.26, ProblemLevel.CRITICAL), (1.0, ProblemLevel.CRITICAL)],
 )
 def test_one_error_ratio_has_one_level_in_the_list_the_table_and_the_figure(ratio: float, level: ProblemLevel) -> None:
     failing = queue(throughput_per_min=60.0, failed_per_min=60.0 * ratio, error_ratio=ratio)
     data = overview(failing)
     (row,) = build_table(data, QueueTableQuery()).groups[0].rows
-    listed = {problem.level for problem in of_queue(failing) if problem.kind is ProblemKind.FAILING}
+    listed = {problem.level for problem in data.problems if problem.kind is ProblemKind.FAILING}
     assert row.error_level is figures(data)["Error ratio"].level is level
     assert listed == ({level} if level else set())
 

@@ -66,22 +66,28 @@ def firing() -> Response:
 def _context() -> dict[str, Any]:
     alert_service = app_services().alert_service
     with measure_cost() as meter:
-        alert_list, health = alert_service.alerts.list_alerts(), alert_service.checker.read_health()
-        variables = {
+        alert_list = alert_service.alerts.list_or_recall()
+        variables: dict[str, Any] = {
             "alert_list": alert_list,
             "groups": group_alerts(alert_list).groups,
             "pause_note": pause_note,
             "shown": SHOWN,
             "fold_from": FOLD_FROM if len(alert_list.incidents) <= SHOWN else 2,
-            "health": health,
-            "problem": None if health.ok else app_services().checker_problem,
-            "deliveries": alert_service.notifications.list_deliveries(SHOWN),
-            "given_up": alert_service.notifications.list_failed_notifications(),
-            "history": alert_service.alerts.list_history(alert_list.firing, SHOWN),
             "channels": alert_service.channels,
         }
+        if alert_list.problem is None:
+            health = alert_service.checker.read_health()
+            variables |= {
+                "health": health,
+                "problem": None if health.ok else app_services().checker_problem,
+                "deliveries": alert_service.notifications.list_deliveries(SHOWN),
+                "given_up": alert_service.notifications.list_failed_notifications(),
+                "history": alert_service.alerts.list_history(alert_list.firing, SHOWN),
+            }
     cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
-    return variables | {"cost": cost, "titles": app_services().sources.titles}
+    checker = app_services().checker
+    announced = checker.alerts.announced_outage if checker is not None and checker.alerts is not None else None
+    return variables | {"cost": cost, "titles": app_services().sources.titles, "announced": announced}
 
 
 def pause_note(labels: AlertLabels) -> str:

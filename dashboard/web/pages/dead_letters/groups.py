@@ -138,16 +138,20 @@ def _common(group_list: GroupList) -> dict[str, Any]:
     snapshot = app_services().snapshots.current().snapshot
     cost = group_list.cost
     titles = app_services().sources.titles
+    down = [source for source in snapshot.sources if not source.reachable] if snapshot else []
+    named = {source.name for source in down}  # said once, not for each of its lists
+    unread_lists = [unread for unread in group_list.grouped.unread_lists if unread.ref.source not in named]
     return {
         "group_list": group_list,
         "grouped": group_list.grouped,
         "rows_per_list": ROWS_PER_LIST,
         "titles": titles,
         "snapshot": snapshot,
-        "down": [source for source in snapshot.sources if not source.reachable] if snapshot else [],
+        "down": down,
         "problems": [
             (unread.ref.source, titles.get(unread.ref.backend, unread.ref.backend), unread.ref.name, unread.why)
-            for unread in group_list.grouped.unread_lists[:MAX_UNREAD]
+            for unread in unread_lists[:MAX_UNREAD]
         ],
+        "more_unread": max(0, len(unread_lists) - MAX_UNREAD),
         "cost": layout.format_cost(cost.commands, cost.round_trips, cost.seconds * 1000) + ", shared by all viewers",
     }

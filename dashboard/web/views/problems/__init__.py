@@ -1,0 +1,1 @@
+"""Current problems: what alerts report and what the figures of a sample show, on one scale. Pure."""

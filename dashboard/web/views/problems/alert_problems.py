@@ -1,0 +1,140 @@
+"""Alerts as problems: each firing or pending alert by the queue, library or Redis that it is about. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ....alerts.evaluation.state_machine import AlertPhase, AlertState
+from ....alerts.management.alert_reader import Alert
+from ....alerts.rules.metrics import METRICS, describe_value, format_threshold
+from ....model import QueueStats
+from ....units import format_number
+from ...formatting import duration
+from .problem import Problem, ProblemKind, ReportedAlert
+from .thresholds import LEVELS
+
+_KINDS = {
+    "queue.depth": ProblemKind.WAITING,
+    "queue.latency_s": ProblemKind.LATENCY,
+    "queue.no_progress_s": ProblemKind.STUCK,
+    "queue.throughput_per_min": ProblemKind.SLOW,
+    "queue.error_ratio": ProblemKind.FAILING,
+    "queue.dead": ProblemKind.DEAD_LETTERS,
+    "queue.dead_growth_per_h": ProblemKind.RISING,
+    "queue.active_age_s": ProblemKind.LONG_RUNNING,
+    "queue.stalled": ProblemKind.STALLED,
+    "queue.overdue_s": ProblemKind.OVERDUE,
+    "queue.consumers": ProblemKind.NO_WORKER,
+    "queue.paused_s": ProblemKind.PAUSED,
+    "workers.count": ProblemKind.NO_WORKER,
+    "redis.unreachable_s": ProblemKind.UNREACHABLE,
+    "redis.writes_refused": ProblemKind.REFUSING,
+    "redis.memory_ratio": ProblemKind.MEMORY,
+    "redis.memory_full_in_s": ProblemKind.MEMORY,
+    "redis.evicted_per_min": ProblemKind.EVICTION,
+    "redis.eviction_policy": ProblemKind.EVICTION,
+    "redis.rejected_per_min": ProblemKind.CONNECTIONS,
+    "redis.clients_ratio": ProblemKind.CONNECTIONS,
+    "redis.fragmentation_ratio": ProblemKind.FRAGMENTATION,
+    "redis.replica_lag_bytes": ProblemKind.REPLICATION,
+    "redis.replica_link_down_s": ProblemKind.REPLICATION,
+    "redis.persistence_failed": ProblemKind.PERSISTENCE,
+    "source.no_data_s": ProblemKind.UNREADABLE,
+    "checker.heartbeat_age_s": ProblemKind.ALERTING,
+    "notify.undelivered_s": ProblemKind.NOTIFICATIONS,
+    "notify.dead": ProblemKind.NOTIFICATIONS,
+}
+# Of two problems with the same level, the one that stops more jobs comes first.
+_WEIGHTS = {
+    ProblemKind.UNREACHABLE: 1e9,
+    ProblemKind.REFUSING: 9e8,
+    ProblemKind.MEMORY: 1e6,
+    ProblemKind.UNREADABLE: 4e5,
+    ProblemKind.CONNECTIONS: 3e5,
+    ProblemKind.PERSISTENCE: 2e5,
+    ProblemKind.EVICTION: 1e5,
+    ProblemKind.NO_WORKER: 1e5,
+    ProblemKind.PAUSED: 1e5,
+    ProblemKind.STUCK: 9e4,
+}
+# A handled or pending alert comes after the open ones of its level, before those of the next one.
+_PENDING, _HANDLED = 0.25, 0.5
+_NO_THRESHOLD = frozenset({"queue.consumers", "workers.count"})  # "0 workers" needs no "threshold 1"
+
+
+def problem_of(alert: Alert, queue: QueueStats | None) -> Problem:
+    """The problem that an alert reports; `queue`: the one in its labels, if the sample has it."""
+    state = alert.state
+    level, kind = LEVELS[state.severity], _KINDS.get(state.metric, ProblemKind.OTHER)
+    if kind is ProblemKind.NO_WORKER and state.value:
+        kind = ProblemKind.FEW_WORKERS
+    handled = alert.ack is not None or alert.silence is not None
+    pending = state.phase is AlertPhase.PENDING
+    weight = _WEIGHTS.get(kind, 0.0) + ((queue.depth or 0) if queue is not None else state.held_s)
+    labels = state.labels
+    return Problem(
+        level=level,
+        rank=(-level + (_HANDLED if handled else _PENDING if pending else 0.0), -weight),
+        kind=kind,
+        describe=_describe,
+        figure=(state, queue),
+        queue=queue,
+        source=labels.source,
+        backend=labels.backend,
+        place=labels.queue or labels.channel or labels.backend or labels.source or "Queuedeck",
+        alert=ReportedAlert(
+            fingerprint=state.fingerprint,
+            since=state.started_at,
+            threshold=_threshold_text(state),
+            status=status_text(alert),
+            handled=handled,
+        ),
+    )
+
+
+_PHASES = {AlertPhase.PENDING: "pending", AlertPhase.RECOVERING: "recovering"}
+
+
+def status_text(alert: Alert) -> str | None:
+    """Who has handled an alert, or whether it is pending or recovering; None for an open one."""
+    if alert.ack is not None:
+        return f"acknowledged by {alert.ack.by}"
+    if alert.silence is not None:
+        return "silenced"
+    return _PHASES.get(alert.state.phase)
+
+
+def alerts_by_queue(alerts: Iterable[Alert]) -> dict[tuple[str, str, str], list[Alert]]:
+    """The alerts about one queue each, by source, library and name."""
+    found: dict[tuple[str, str, str], list[Alert]] = {}
+    for alert in alerts:
+        labels = alert.state.labels
+        if labels.source and labels.backend and labels.queue:
+            found.setdefault((labels.source, labels.backend, labels.queue), []).append(alert)
+    return found
+
+
+def _threshold_text(state: AlertState) -> str | None:
+    metric = METRICS.get(state.metric)
+    if metric is None or not metric.phrase or state.metric in _NO_THRESHOLD:
+        return None
+    return format_threshold(state.metric, state.threshold, state.reducer)
+
+
+def _describe(figure: Any) -> str:
+    state, queue = figure
+    text = _value_text(state)
+    if state.metric not in _KINDS:
+        text = f"{state.rule_name}: {text}"
+    depth = queue.depth if queue is not None else None
+    if depth and state.metric in ("queue.consumers", "queue.paused_s"):
+        text += f", {format_number(depth)} {'job' if depth == 1 else 'jobs'} waiting"
+    return text
+
+
+def _value_text(state: AlertState) -> str:
+    if state.value_now is not None:
+        return state.value_text or state.rule_name
+    last = describe_value(state.metric, state.value, state.reducer) or state.rule_name
+    return f"last known: {last}; unknown for {duration(state.unknown_s)}" if state.unknown_s else state.rule_name

@@ -1,0 +1,167 @@
+"""The one list of what is wrong: the problems that alerts report, and those that the sample shows before. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from ....alerts.management.alert_reader import Alert
+from ....alerts.management.checker_health import CheckerHealth
+from ....model import QueueStats, Snapshot
+from ....units import format_number
+from ...formatting import duration
+from .alert_problems import alerts_by_queue, problem_of
+from .checks import check_queue, check_source
+from .problem import Problem, ProblemKind, ProblemLevel, rank_of
+from .thresholds import Thresholds
+
+QueueKey = tuple[str, str, str]
+# From this number of queues with the same problem on, they are one line.
+GROUPED_FROM = 4
+# A checker that starts or hands over is late for some seconds, which is no problem yet.
+LATE_AFTER_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class AlertFacts:
+    """What the judgement needs of alerting. `health` is None while it is unknown or none of ours."""
+
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    alerts: tuple[Alert, ...] = ()  # firing and pending, without inhibited warnings
+    health: CheckerHealth | None = None
+    by_queue: Mapping[QueueKey, Sequence[Alert]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, thresholds: Thresholds, alerts: Iterable[Alert], health: CheckerHealth | None) -> AlertFacts:
+        """The facts with the alerts sorted by queue."""
+        known = tuple(alerts)
+        return cls(thresholds, known, health, alerts_by_queue(known))
+
+
+NO_ALERTS = AlertFacts()
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemLine:
+    """One line of the list. `queues` > 1: so many queues have this problem, and `problem` is the worst of them."""
+
+    problem: Problem
+    queues: int = 1
+
+    @property
+    def count_text(self) -> str:
+        """How many queues, as text."""
+        return f"{format_number(self.queues)} queues"
+
+
+def judge_queue(queue: QueueStats, facts: AlertFacts, dead_more: int = 0) -> tuple[Problem, ...]:
+    """The problems of one queue, worst first: those of its alerts, and what its figures show beside them."""
+    found = check_queue(queue, facts.thresholds.for_queue(queue), dead_more)
+    alerts = facts.by_queue.get((queue.source, queue.backend, queue.name)) if facts.by_queue else None
+    if not alerts:
+        return found
+    return tuple(sorted(_merge([problem_of(alert, queue) for alert in alerts], found), key=rank_of))
+
+
+def judge(snapshot: Snapshot, problems_by_queue: Sequence[Sequence[Problem]], facts: AlertFacts) -> list[Problem]:
+    """All problems, worst first; `problems_by_queue` in the order of the snapshot.
+
+    An unreachable source hides the alerts about its queues, and a library without workers those of its queues that
+    report the same.
+    """
+    down = {source.name for source in snapshot.sources if not source.reachable}
+    elsewhere = [problem_of(alert, None) for alert in _beside_queues(facts, snapshot)]
+    idle = {(each.source, each.backend) for each in elsewhere if each.kind is ProblemKind.NO_WORKER and each.backend}
+    found = _merge(elsewhere, [*_of_sources(snapshot, facts), *_of_alerting(facts.health)])
+    found = [each for each in found if each.source not in down or each.kind in _OF_A_DOWN_SOURCE]
+    for queue, problems in zip(snapshot.queues, problems_by_queue, strict=True):
+        if problems:
+            covered = (queue.source, queue.backend) in idle
+            found.extend(each for each in problems if not (covered and each.kind is ProblemKind.NO_WORKER))
+    return sorted(found, key=rank_of)
+
+
+_OF_A_DOWN_SOURCE = frozenset({ProblemKind.UNREACHABLE, ProblemKind.REFUSING})
+
+
+def _beside_queues(facts: AlertFacts, snapshot: Snapshot) -> Iterable[Alert]:
+    """The alerts that are not about one queue of the sample."""
+    if not facts.alerts:
+        return ()
+    present = {(queue.source, queue.backend, queue.name) for queue in snapshot.queues}
+    gone = [alert for key, alerts in facts.by_queue.items() if key not in present for alert in alerts]
+    return [*(alert for alert in facts.alerts if not _is_about_one_queue(alert)), *gone]
+
+
+def _is_about_one_queue(alert: Alert) -> bool:
+    labels = alert.state.labels
+    return bool(labels.source and labels.backend and labels.queue)
+
+
+def _of_sources(snapshot: Snapshot, facts: AlertFacts) -> Iterable[Problem]:
+    for source in snapshot.sources:
+        yield from check_source(source, facts.thresholds.for_source(source), snapshot.sampled_at)
+
+
+def _of_alerting(health: CheckerHealth | None) -> Iterable[Problem]:
+    """That no rules are evaluated, which no alert can report."""
+    if health is not None and health.age_s is not None and not health.ok and health.age_s >= LATE_AFTER_S:
+        yield Problem(
+            level=ProblemLevel.CRITICAL,
+            rank=(-ProblemLevel.CRITICAL, -1e8),
+            kind=ProblemKind.ALERTING,
+            describe=_not_evaluated_text,
+            figure=health.age_s,
+        )
+
+
+def _not_evaluated_text(age_s: float) -> str:
+    return f"rules were last evaluated {duration(age_s)} ago; check that a checker is running"
+
+
+def _merge(reported: Iterable[Problem], shown: Iterable[Problem]) -> list[Problem]:
+    """The problems that alerts report, one per kind and place, and those that the sample shows beside them.
+
+    Where both have the same, the alert's level and value count; it takes over an explanation that alerts do not have.
+    """
+    found: dict[tuple[str, ...], Problem] = {}
+    for problem in sorted(reported, key=rank_of):
+        found.setdefault(_place_of(problem), problem)
+    beside = []
+    for problem in shown:
+        same = found.get(_place_of(problem))
+        if same is None:
+            beside.append(problem)
+        elif problem.kind in _EXPLAINED:
+            found[_place_of(problem)] = replace(same, describe=problem.describe, figure=problem.figure)
+    return [*found.values(), *beside]
+
+
+_EXPLAINED = frozenset({ProblemKind.UNREACHABLE, ProblemKind.UNREADABLE, ProblemKind.EVICTION, ProblemKind.PERSISTENCE})
+
+
+def _place_of(problem: Problem) -> tuple[str, ...]:
+    if problem.queue is not None:
+        return (problem.kind, problem.queue.key)
+    return (problem.kind, problem.source or "", problem.backend or "", problem.place)
+
+
+def group_problems(problems: Iterable[Problem]) -> list[ProblemLine]:
+    """The lines of the list, in the order of their worst problem: many queues with the same problem are one line."""
+    groups: dict[tuple[object, ...], list[Problem]] = {}
+    for position, problem in enumerate(problems):
+        same = (problem.kind, problem.level, _is_open(problem)) if problem.queue is not None else (position,)
+        groups.setdefault(same, []).append(problem)
+    lines = []
+    for members in groups.values():
+        if len(members) >= GROUPED_FROM:
+            lines.append(ProblemLine(members[0], len(members)))
+        else:
+            lines.extend(ProblemLine(problem) for problem in members)
+    return sorted(lines, key=lambda line: rank_of(line.problem))
+
+
+def _is_open(problem: Problem) -> bool:
+    return problem.alert is None or not problem.alert.handled
