@@ -51,6 +51,7 @@ class RQ(Backend):
     title: ClassVar[str] = "RQ"
     states: ClassVar[Mapping[State, tuple[str, ...]]] = {state: (word,) for state, (word, _) in LISTS.items()}
     key_scans = 0
+    newest_first: ClassVar[frozenset[State]] = frozenset({State.DEAD, State.COMPLETED, State.CANCELED})
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
         {Capability.RESULTS, Capability.FLOWS, Capability.WORKERS, Capability.SCHEDULES, Capability.SEARCH}
     )

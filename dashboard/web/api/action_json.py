@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec import UNSET, UnsetType
 
 from ...actions.audit_log import AuditEvent
-from ...actions.bulk.operation import BulkOperation, BulkPhase
+from ...actions.bulk.operation import BulkOperation, BulkPhase, JobOrder
 from ...actions.undo_bin import DeletedBatch
 from ...backends.actions import Action, ActionResult, Outcome
 from ...clock import instant, iso
@@ -62,8 +62,11 @@ class BulkOperationJson(JsonObject, frozen=True, kw_only=True):
     failed: int
     outcomes: dict[str, int]
     pace_per_s: float
+    limit: int | None
+    order: JobOrder | None
     canary: int
     canary_failed: int
+    canary_open: int
     note: str | None
     truncated: bool
     unread: tuple[str, ...]
@@ -178,6 +181,9 @@ def json_operation(operation: BulkOperation) -> BulkOperationJson:
         pace_per_s=bulk_request.pace_per_s,
         canary=bulk_request.canary,
         canary_failed=operation.canary_failed,
+        canary_open=operation.canary_open,
+        limit=bulk_request.limit,
+        order=bulk_request.order,
         note=operation.note,
         truncated=operation.truncated,
         unread=operation.unread,
