@@ -28,6 +28,7 @@ def scan_rows(
     """The rows of a list from number `start` on, each once, page by page, in the order of the list.
 
     Rows that are added in front of those already returned are left out. A page without further rows is empty.
+    Exact as long as at most half a page of rows is added between two reads.
     Raises as `read` does, but NotFound only for the first page: the queue can be deleted during the scan.
     Cost: one `read` per page, more where the list shifts by more than OVERLAP rows between two of them.
     """
@@ -48,7 +49,9 @@ def scan_rows(
             if not seen:
                 raise
             return
-        found = _unseen_rows(rows, key_of, seen) or _unseen_rows(ahead, key_of, seen)
+        found = _unseen_rows(rows, key_of, seen)
+        if not found and len(rows) < size:
+            found = _unseen_rows(ahead, key_of, seen)  # between them are only rows that cannot be read
         yield found
         if not rows or (not found and len(rows) < size):
             return

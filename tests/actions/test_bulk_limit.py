@@ -109,8 +109,8 @@ class MovingList:
 
 
 def make_moves(choices: random.Random, page: int) -> list[tuple[int, int]]:
-    """How many rows are taken and added before each of the next reads; fewer are added than a page has."""
-    return [(choices.randint(0, 90), choices.randint(0, page - 1)) for _ in range(choices.randint(0, 12))]
+    """How many rows are taken and added before each of the next reads; at most half a page is added."""
+    return [(choices.randint(0, 90), choices.randint(0, page // 2)) for _ in range(choices.randint(0, 12))]
 
 
 @pytest.mark.parametrize("seed", range(300))
