@@ -113,6 +113,11 @@ class BulkOperation(Value, frozen=True, kw_only=True):
         return self.outcomes.get(Outcome.DONE.value, 0)
 
     @property
+    def stopped_by_canary(self) -> bool:
+        """Whether it is paused since too many of its first jobs failed or have not finished."""
+        return self.phase is BulkPhase.PAUSED and self.note is not None and 0 < self.request.canary == self.processed
+
+    @property
     def undoable(self) -> bool:
         """Whether the undo bin may still hold jobs that it deleted."""
         return self.request.action is Action.DELETE and not self.request.for_good and self.done > 0

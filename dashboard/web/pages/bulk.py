@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from ...actions.audit_log import AuditEvent
 from ...actions.bulk.audit_events import event_of
+from ...actions.bulk.canary import list_canary_failures
 from ...actions.bulk.operation import (
     DEFAULT_CANARY_WAIT_S,
     DEFAULT_PACE_PER_S,
@@ -25,7 +26,7 @@ from ...actions.bulk.undo import undo_batches_of
 from ...backends.actions import Action
 from ...clock import now_s
 from ...errors import Conflict, NotFound, Unsupported
-from ...model import QueueStats, State
+from ...model import QueueRef, QueueStats, State
 from ...sources.metering import measure_cost
 from .. import fragments
 from ..access.security import current_actor
@@ -46,6 +47,8 @@ OPERATION = "bulk/_operation.html"
 MAX_PACE = 100_000.0
 MAX_CANARY = 1_000
 MAX_LIMIT = 1_000_000
+# The failed canary jobs that are listed before the rest can be run.
+MAX_FAILURES = 20
 # An operation on more jobs than this suggests a canary: of a tenth of them, and of at most 20.
 CANARY_FROM, CANARY_SHARE, CANARY_MOST = 100, 10, 20
 # The share of failed canary jobs with which a suggested canary lets the operation continue.
@@ -161,6 +164,32 @@ def new() -> str:
     )
 
 
+@edit_bp.get("/<segment:work_id>/rest")
+def confirm_rest(work_id: str) -> ResponseReturnValue:
+    """The second look before the rest of a stopped canary: the jobs that failed again, with their errors."""
+    services = app_services()
+    with measure_cost() as meter:
+        operation = services.bulk_store.get(work_id)
+        if not operation.stopped_by_canary:
+            return redirect(url_for("bulk.show", work_id=work_id), code=303)
+        failed = list_canary_failures(
+            operation, services.bulk_store.jobs, services.sources.backend, _queues_of, MAX_FAILURES
+        )
+    cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
+    return render_template(
+        "bulk/rest.html",
+        **layout.page_context(services.snapshots.current(), cost),
+        operation=operation,
+        failed=failed,
+    )
+
+
+def _queues_of(source: str, backend: str) -> list[QueueRef]:
+    snapshot = app_services().snapshots.current().snapshot
+    queues = snapshot.queues if snapshot else ()
+    return [queue.ref for queue in queues if (queue.source, queue.backend) == (source, backend)]
+
+
 @edit_bp.post("")
 @form_fields(
     *(*ACTION, "source", "backend", "queue", "state", "native", "q", "fingerprint", "seen", "for_good", "confirm"),
@@ -182,7 +211,7 @@ def create() -> ResponseReturnValue:
 
 
 @edit_bp.post("/<segment:work_id>/<word>")
-@form_fields("reason")
+@form_fields("reason", "anyway")
 def change_phase(work_id: str, word: str) -> ResponseReturnValue:
     """Pause, resume, abort or undo an operation: 303 to its page, or to that of a large undo."""
     if word not in ("pause", "resume", "abort", "undo"):
@@ -195,6 +224,8 @@ def change_phase(work_id: str, word: str) -> ResponseReturnValue:
         if (refused := not_restored(undone)) is not None:
             raise refused
         query = ActionFlash.of("undo", undone).query
+    elif word == "resume" and not form_flag("anyway") and app_services().bulk_store.get(work_id).stopped_by_canary:
+        return redirect(url_for("bulk_edit.confirm_rest", work_id=work_id), code=303)
     else:
         change_operation(work_id, word, given_reason(request.form.get("reason")))
     return redirect(url_for("bulk.show", work_id=work_id, **query), code=303)
