@@ -150,6 +150,24 @@ def test_the_selection_follows_its_jobs_when_the_list_changes(visit: Any, url: s
     expect(page.locator("tr:has([data-tick]:checked) th a")).to_have_text(job_id)
 
 
+def test_the_selection_survives_a_reload_and_is_cleared_by_its_action(visit: Any, url: str, mails: Mails) -> None:
+    page = visit(url + mails.list_path).page
+    page.locator("[data-tick]").nth(1).check()
+    page.locator("[data-tick]").nth(2).check()
+    page.goto(url + mails.list_path + "&page=2")  # no jobs are listed here
+    page.goto(url + mails.list_path)
+    expect(page.locator("[data-tick]:checked")).to_have_count(2)
+    expect(page.locator("[data-ticked]")).to_have_text("2 jobs selected")
+    page.get_by_role("button", name="Clear selection").click()
+    expect(page.locator(".bulk-bar")).to_be_hidden()
+    page.locator("[data-tick]").nth(1).check()
+    page.reload()
+    page.get_by_role("button", name="Delete 1").click()
+    expect(page.locator("#flash")).to_contain_text("1 job deleted.")
+    page.goto(url + mails.list_path)
+    expect(page.locator("[data-tick]:checked")).to_have_count(0)
+
+
 def test_a_deleted_job_is_restored(visit: Any, url: str, mails: Mails) -> None:
     page = visit(url + mails.list_path).page
     page.locator("table.jobs tbody th a").first.click()
