@@ -55,7 +55,7 @@ def scan_rows(
         yield found
         if not rows or (not found and len(rows) < size):
             return
-        reached = first + size
+        reached = first + len(rows)  # too few where some cannot be read: then more rows are read twice
 
 
 def _unseen_rows(rows: Sequence[T], key_of: Callable[[T], str], seen: set[str]) -> list[T]:
