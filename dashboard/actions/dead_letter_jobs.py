@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from ..backends.actions import JobRef
 from ..dead_letters.groups import GroupMember
 from ..dead_letters.lists import UnreadList
 from ..dead_letters.service import DeadLetterService
 from ..model import Job, JobError, QueueRef, QueueStats
 from .bulk.operation import JobListRef
-from .bulk.selection import KnownDeadLetters
+from .bulk.selection import KnownDeadLetters, MemberJob
 
 
 class DeadLetterJobs:
@@ -29,7 +28,7 @@ class DeadLetterJobs:
 
     def members_of(
         self, fingerprint: str | None, job_lists: tuple[JobListRef, ...], most: int
-    ) -> Iterable[tuple[JobListRef, JobRef] | UnreadList]:
+    ) -> Iterable[MemberJob | UnreadList]:
         """The current jobs, at most `most`, and the lists that could not be read.
 
         See DeadLetterService.list_group_jobs for the cost.
@@ -42,7 +41,7 @@ class DeadLetterJobs:
                 continue
             ref, state = found.dead_list.list_ref
             job_list = JobListRef(ref=ref, state=state, origin_queue=restore_queues.queue_for(ref, found.origin_queue))
-            yield job_list, found.job_ref
+            yield MemberJob(job_list, found.job_ref, found.died_at)
 
     def known_of(self, fingerprint: str | None, job_lists: tuple[JobListRef, ...]) -> KnownDeadLetters:
         """Those jobs as of the last reading of dead letters, newest first."""

@@ -105,6 +105,8 @@ class Backend(abc.ABC):
     # The states that the library has, in the order of the tabs, with its own names for them: state -> (native word, …).
     states: ClassVar[Mapping[State, tuple[str, ...]]]
     capabilities: ClassVar[frozenset[Capability]]
+    # The states whose lists begin with the newest job; those of the others begin with the oldest, or the next to run.
+    newest_first: ClassVar[frozenset[State]] = frozenset()
     keyed_by_id: ClassVar[bool] = True  # a job can be read by its id directly, without searching lists
     key_scans: ClassVar[int] = 1  # passes over the key space per complete discovery; 0 = the library keeps an index
     # The actions on jobs (per state), queues, schedules and workers, in the order of the buttons.

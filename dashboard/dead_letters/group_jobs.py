@@ -9,7 +9,7 @@ from ..backends.actions import JobRef
 from ..backends.base import WINDOW_ROWS
 from .fingerprint import normalize_job_error
 from .groups import GroupedDeadLetters
-from .index import DeadLetter
+from .index import DeadLetter, died_at
 from .lists import BackendOf, DeadLetterList, DeadListRef, ListUnreadable, UnreadList, read_job_refs, read_window
 from .origin_queue import find_origin_queue
 
@@ -19,11 +19,15 @@ TURNS = 3
 
 @dataclass(frozen=True, slots=True)
 class GroupJobRef:
-    """A job of a group to act on, the list that contains it, and its origin queue, if its data names one."""
+    """A job of a group to act on, the list that contains it, and its origin queue, if its data names one.
+
+    `died_at`: see DeadLetter.at.
+    """
 
     dead_list: DeadLetterList
     job_ref: JobRef
     origin_queue: str | None
+    died_at: float | None
 
 
 def list_group_jobs(
@@ -75,7 +79,7 @@ def _in_list(
     for job_ref in job_refs:
         dead_letter = known.get(job_ref)
         if dead_letter is not None and fingerprint in (None, dead_letter.error.fingerprint):
-            yield GroupJobRef(dead_list, job_ref, dead_letter.origin_queue)
+            yield GroupJobRef(dead_list, job_ref, dead_letter.origin_queue, dead_letter.at)
     unknown = {job_ref: n // WINDOW_ROWS + 1 for n, job_ref in enumerate(job_refs) if job_ref not in known}
     for _ in range(TURNS):
         for page in sorted(set(unknown.values())):
@@ -87,7 +91,7 @@ def _in_list(
                     origin_queue = (
                         find_origin_queue(row.job, row.text, dead_list.queue.name) if dead_list.is_dlq else None
                     )
-                    yield GroupJobRef(dead_list, job_ref, origin_queue)
+                    yield GroupJobRef(dead_list, job_ref, origin_queue, died_at(row.job))
         if not unknown:
             return
         pages = {job_ref: n // WINDOW_ROWS + 1 for n, job_ref in enumerate(read_job_refs(dead_list, backend_of, rows))}

@@ -198,17 +198,24 @@ class DeadLetterIndex:
                 count += len(indexed.dead_letters) - before
 
 
+def died_at(job: Job) -> float | None:
+    """When a dead letter died, in seconds since 1970; None if the library records no time.
+
+    A job that waits in a dead-letter queue died when it was added there.
+    """
+    at = job.enqueued_at if job.state is State.WAITING else job.finished_at
+    return at.timestamp() if at is not None else None
+
+
 def _build_dead_letter(error: NormalizedError, job: Job, origin_queue: str | None, kept_arguments: str) -> DeadLetter:
     message = job.error.message if job.error else job.problem
-    # A job that waits in a dead-letter queue died when it was added there.
-    at = job.enqueued_at if job.state is State.WAITING else job.finished_at
     return DeadLetter(
         error=error,
         id=job.id,
         version=job.version,
         queue=job.queue,
         name=job.name,
-        at=at.timestamp() if at is not None else None,
+        at=died_at(job),
         attempts=job.attempts,
         message=message[:KEPT_MESSAGE] if message else None,
         kept_arguments=kept_arguments,

@@ -103,17 +103,21 @@ class Job(Value, frozen=True, kw_only=True):
 
 
 class JobQuery(Value, frozen=True, kw_only=True):
-    """A page of a list of jobs: a state, and optionally one of the library's own lists within it."""
+    """A page of a list of jobs: a state, and optionally one of the library's own lists within it.
+
+    `start` = the number of rows before it, where that is not a whole number of pages.
+    """
 
     state: State
     native: str | None = None
     page: int = 1
     per_page: int = 50
+    start: int | None = None
 
     @property
     def offset(self) -> int:
         """The number of rows before this page."""
-        return (self.page - 1) * self.per_page
+        return (self.page - 1) * self.per_page if self.start is None else self.start
 
 
 class JobPage(Value, frozen=True, kw_only=True):

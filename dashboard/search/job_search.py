@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ..backends.base import WINDOW_ROWS, Backend
@@ -76,26 +76,6 @@ def search_jobs(
             break
         return run.build_result(total, f"{turn}.0.0")
     return run.build_result(total, None)
-
-
-def matching_rows(
-    query: SearchQuery, queue: QueueStats, state: State, backend: Backend, rows: int
-) -> Iterator[tuple[Job | None, int]]:
-    """(a matching job or None, rows searched so far) for the first `rows` of one list, in its order.
-
-    Raises the errors of `Backend.search_page`, and UnreadableData. Cost: one `search_page` for each WINDOW_ROWS rows.
-    """
-    now = backend.source.now_s()
-    searched = 0
-    while searched < rows:
-        asked = JobQuery(state=state, page=searched // WINDOW_ROWS + 1, per_page=WINDOW_ROWS)
-        with data_errors_foreseen(f"The {state.value} jobs of {queue.name!r}"):
-            window = backend.search_page(queue.ref, asked)
-        for row in window.rows:
-            searched += 1
-            yield (row.job if query.matches_row(row, now) else None), searched
-        if len(window.rows) < WINDOW_ROWS:
-            return
 
 
 def _searched_lists(

@@ -1,13 +1,41 @@
-// Selected rows: they stay selected while the list refreshes, the bar counts them, and the result of an action gets the focus.
+// Selected rows: they stay selected while the list refreshes, on its other pages and after a reload, until an action on them;
+// the bar counts them, and the result of an action gets the focus.
 (() => {
   "use strict";
-  const ticked = new Set();
+  const KEY = "queuedeck.selected";
+  let ticked = new Set();
+  let list = ""; // the list to which they belong
 
   const boxes = () => [...document.querySelectorAll("[data-tick]")];
+  const form = () => document.querySelector("form.ticks");
+  // A queue has a list per state and native name; an error group has one.
+  const listOf = (of) => [of.action, ...["state", "native"].map((name) => of.elements[name]?.value ?? "")].join(" ");
+
+  const store = () => {
+    if (list) sessionStorage.setItem(KEY, JSON.stringify({ list, picks: [...ticked] }));
+  };
+
+  const load = () => {
+    const of = form();
+    if (!of || listOf(of) === list) return;
+    list = listOf(of);
+    let kept = null;
+    try {
+      kept = JSON.parse(sessionStorage.getItem(KEY));
+    } catch {
+      // Not written by this version.
+    }
+    const done = kept?.sent && document.getElementById("flash");
+    ticked = new Set(kept?.list === list && Array.isArray(kept.picks) && !done ? kept.picks : []);
+    store();
+  };
 
   const show = () => {
     const here = boxes();
-    const count = here.filter((box) => box.checked).length;
+    const count = ticked.size;
+    if (form()) form().toggleAttribute("data-selected", count > 0);
+    const clear = document.querySelector("[data-clear-selection]");
+    if (clear) clear.hidden = count === 0;
     const text = document.querySelector("[data-ticked]");
     if (text) text.textContent = `${count} ${count === 1 ? "job" : "jobs"} selected`;
     for (const button of document.querySelectorAll("[data-verb]")) {
@@ -16,14 +44,16 @@
     }
     const all = document.querySelector("[data-tick-all]");
     if (all) {
-      all.checked = count > 0 && count === here.length;
-      all.indeterminate = count > 0 && count < here.length;
+      const checked = here.filter((box) => box.checked).length;
+      all.checked = checked > 0 && checked === here.length;
+      all.indeterminate = checked > 0 && checked < here.length;
     }
   };
 
   const note = (box) => {
     if (box.checked) ticked.add(box.value);
     else ticked.delete(box.value);
+    store();
   };
 
   document.addEventListener("change", ({ target }) => {
@@ -39,8 +69,25 @@
 
   // A refresh can put another job into a row: the selection belongs to the job, not the row.
   document.addEventListener("queuedeck:updated", () => {
+    load();
     for (const box of boxes()) box.checked = ticked.has(box.value);
     show();
+  });
+
+  document.addEventListener("click", ({ target }) => {
+    if (!target.closest?.("[data-clear-selection]")) return;
+    ticked.clear();
+    for (const box of boxes()) box.checked = false;
+    store();
+    show();
+  });
+
+  // Jobs selected on other pages are sent as well. The server checks the stamp of each: its result says which have changed.
+  document.addEventListener("formdata", ({ target, formData }) => {
+    if (target !== form()) return;
+    formData.delete("pick");
+    for (const pick of ticked) formData.append("pick", pick);
+    sessionStorage.setItem(KEY, JSON.stringify({ list, picks: [...ticked], sent: true }));
   });
 
   window.queuedeck.tick = (row) => {
@@ -62,7 +109,11 @@
   });
 
   // After going back, the browser can restore some checkboxes on its own.
-  for (const box of boxes()) note(box);
+  load();
+  for (const box of boxes()) {
+    if (ticked.has(box.value)) box.checked = true;
+    else if (box.checked) note(box);
+  }
   show();
   document.getElementById("flash")?.focus({ preventScroll: true });
 })();

@@ -10,6 +10,7 @@ import pytest
 from dashboard.actions import audit_log
 from dashboard.actions.bulk.keys import LEASE_MS
 from dashboard.actions.bulk.operation import ENDED, BulkPhase
+from dashboard.actions.bulk.selection import MemberJob
 from dashboard.actions.trash import SIZES, DeletedBatch
 from dashboard.backends.actions import Action, ActionResult, JobBackup, JobRef
 from dashboard.errors import BackendUnavailable, Conflict
@@ -66,7 +67,7 @@ def test_an_operation_processes_at_most_the_allowed_number_of_jobs(
 
 
 def test_an_error_group_with_too_many_jobs_is_marked_truncated(bench: Bench) -> None:
-    members = [(bench.place(), JobRef(id=job_id)) for job_id in bury(bench.client, "mail", 6)]
+    members = [MemberJob(bench.place(), JobRef(id=job_id)) for job_id in bury(bench.client, "mail", 6)]
     bulk_id = bench.bulk_store.create(bench.request(job_lists=(), fingerprint="0" * 16))
     runner = bench.make_runner("here", most=5)
     runner._collector._members_of = lambda _fingerprint, _places, most: members[:most]

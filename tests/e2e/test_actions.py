@@ -151,6 +151,24 @@ def test_the_selection_follows_its_jobs_when_the_list_changes(visit: Any, url: s
     expect(page.locator("tr:has([data-tick]:checked) th a")).to_have_text(job_id)
 
 
+def test_the_selection_survives_a_reload_and_is_cleared_by_its_action(visit: Any, url: str, mails: Mails) -> None:
+    page = visit(url + mails.list_path).page
+    page.locator("[data-tick]").nth(1).check()
+    page.locator("[data-tick]").nth(2).check()
+    page.goto(url + mails.list_path + "&page=2")  # no jobs are listed here
+    page.goto(url + mails.list_path)
+    expect(page.locator("[data-tick]:checked")).to_have_count(2)
+    expect(page.locator("[data-ticked]")).to_have_text("2 jobs selected")
+    page.get_by_role("button", name="Clear selection").click()
+    expect(page.locator(".bulk-bar")).to_be_hidden()
+    page.locator("[data-tick]").nth(1).check()
+    page.reload()
+    page.get_by_role("button", name="Delete 1").click()
+    expect(page.locator("#flash")).to_contain_text("1 job deleted.")
+    page.goto(url + mails.list_path)
+    expect(page.locator("[data-tick]:checked")).to_have_count(0)
+
+
 def test_a_deleted_job_is_restored(visit: Any, url: str, mails: Mails) -> None:
     page = visit(url + mails.list_path).page
     page.locator("table.jobs tbody th a").first.click()
@@ -172,12 +190,46 @@ def test_a_bulk_operation_stops_after_a_failed_canary_and_can_be_aborted(
     page.get_by_role("button", name=f"Retry {DEAD} jobs").click()
     expect(page.locator("#operation")).to_contain_text("failed again. The other jobs were not changed")
     wait_until(lambda: mails.count() == DEAD, what="the five jobs to fail again")  # it stops at the first
+    # The rest is not offered before the errors were seen.
+    expect(page.get_by_role("button", name="Resume")).to_have_count(0)
+    page.get_by_role("link", name="Look at the errors…").click()
+    expect(page.locator("h1")).to_have_text(f"Run the remaining {DEAD - 5} anyway?")
+    expect(page.locator("table.preview tbody tr").first.locator(".bad")).not_to_have_text("")
+    page.get_by_role("link", name="Cancel").click()
     page.get_by_role("button", name="Abort").click()
     expect(page.locator("#operation .tag")).to_have_text("aborted")
     assert mails.redis.hlen("marks") == 5
     assert mails.count() == DEAD
     page.goto(f"{url}/audit")
     expect(page.locator("table.audit")).to_contain_text("abort bulk operation")
+
+
+def test_a_limit_is_previewed_and_kept(visit: Any, url: str, mails: Mails) -> None:
+    page = visit(url + mails.bulk_path("delete")).page
+    page.get_by_label("At most").fill("12")
+    page.get_by_role("button", name="Update preview").click()
+    expect(page.locator(".plan")).to_have_text(f"Deletes the 12 oldest of {DEAD}.")
+    oldest = mails.redis.zrange(mails.failed_key, 0, 11)
+    page.get_by_role("button", name="Delete 12 jobs").click()
+    expect(page.locator("#operation")).to_contain_text("12 deleted")
+    page.goto(f"{url}/bulk")
+    expect(page.locator("table.list tbody tr").first.locator("time")).to_be_visible()
+    expect(page.locator("table.list tbody tr").first.locator("progress")).to_have_attribute("value", "12")
+    assert mails.count() == DEAD - 12
+    assert not set(oldest) & set(mails.redis.zrange(mails.failed_key, 0, -1))
+
+
+def test_the_remedy_is_above_the_list_and_deleting_in_a_menu(visit: Any, url: str, mails: Mails) -> None:
+    page = visit(url + mails.list_path).page
+    retry = page.get_by_role("button", name=f"Retry all {DEAD}…")
+    assert retry.bounding_box()["y"] < page.locator("table.jobs").bounding_box()["y"]
+    delete = page.get_by_role("button", name="Delete all…")
+    expect(delete).to_be_hidden()
+    page.locator(".bulk-form summary").focus()
+    page.keyboard.press("Enter")
+    expect(delete).to_be_visible()
+    page.mouse.wheel(0, 3_000)
+    expect(retry).to_be_in_viewport()
 
 
 def test_a_bulk_delete_is_undone(visit: Any, url: str, mails: Mails) -> None:

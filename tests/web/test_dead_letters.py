@@ -489,9 +489,9 @@ def test_jobs_waiting_in_a_dead_letter_queue_are_listed(client: FlaskClient, red
 def test_the_jobs_of_a_group_for_a_bulk_operation(client: FlaskClient, dead: list[str]) -> None:
     fingerprint = groups(client)[0]["fingerprint"]
     found = list(client.application.extensions[EXTENSION].services.dead_letter_jobs.members_of(fingerprint, (), 100))
-    assert sorted(job_ref.id for _, job_ref in found) == sorted(dead)
-    assert {(place.ref.name, place.state) for place, _ in found} == {("mail", State.DEAD)}
-    assert all(job_ref.version for _, job_ref in found)
+    assert sorted(one.job_ref.id for one in found) == sorted(dead)
+    assert {(one.job_list.ref.name, one.job_list.state) for one in found} == {("mail", State.DEAD)}
+    assert all(one.job_ref.version and one.died_at for one in found)
     preview = client.post(
         "/api/v1/bulk", json={"action": "retry", "fingerprint": fingerprint, "preview": True}, headers=SAME
     ).get_json()

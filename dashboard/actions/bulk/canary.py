@@ -95,6 +95,31 @@ def judge_canary(
     return CanaryResult(failed, undecided)
 
 
+def list_canary_failures(
+    operation: BulkOperation,
+    jobs: OperationJobs,
+    backend_of: Callable[[str, str], Backend],
+    queues_of: Callable[[str, str], Sequence[QueueRef]],
+    most: int,
+) -> list[Job]:
+    """The jobs of the canary that have failed again, with their errors, at most `most`.
+
+    Cost: 1 round trip, and that of judge_canary.
+    """
+    failed: list[Job] = []
+    for number, job_ref in jobs.list_job_refs(operation.id, 0, min(operation.processed, operation.request.canary)):
+        if not 0 <= number < len(operation.request.job_lists):
+            continue
+        job_list = operation.request.job_lists[number]
+        backend = backend_of(job_list.ref.source, job_list.ref.backend)
+        job = _find_job(backend, job_list, job_ref.id, queues_of)
+        if job is not None and job.state in _ENDED_BADLY and (job.version is None or job.version != job_ref.version):
+            failed.append(job)
+            if len(failed) >= most:
+                break
+    return failed
+
+
 def _find_job(
     backend: Backend, job_list: JobListRef, job_id: str, queues_of: Callable[[str, str], Sequence[QueueRef]]
 ) -> Job | None:

@@ -33,6 +33,13 @@ class BulkPhase(StrEnum):
 ENDED = frozenset({BulkPhase.DONE, BulkPhase.ABORTED, BulkPhase.FAILED})
 
 
+class JobOrder(StrEnum):
+    """Which jobs an operation processes first: by the order of their list, or of an error group by time of failure."""
+
+    OLDEST = "oldest"
+    NEWEST = "newest"
+
+
 class JobListRef(Value, frozen=True, kw_only=True):
     """A list of jobs: one state of one queue. `origin_queue`: only its jobs that came from this queue.
 
@@ -47,7 +54,10 @@ class JobListRef(Value, frozen=True, kw_only=True):
 
 
 class BulkRequest(Value, frozen=True, kw_only=True):
-    """A request. Its jobs: `job_refs` as of creation, all of `job_lists`, those that match `q`, or an error group's."""
+    """A request. Its jobs: `job_refs` as of creation, all of `job_lists`, those that match `q`, or an error group's.
+
+    With `limit`, at most so many of them.
+    """
 
     action: Action
     actor: Actor
@@ -56,6 +66,8 @@ class BulkRequest(Value, frozen=True, kw_only=True):
     q: str | None = None
     fingerprint: str | None = None  # of an error group
     error_title: str | None = None  # of that group when the operation was created, for display
+    limit: int | None = None  # only this many of them: the first in `order`
+    order: JobOrder | None = None  # None: the order in which they are listed
     options: ActionOptions = ActionOptions()
     pace_per_s: float = DEFAULT_PACE_PER_S  # 0: as fast as Redis allows
     canary: int = 0  # process this many first, then wait for their results
@@ -104,6 +116,11 @@ class BulkOperation(Value, frozen=True, kw_only=True):
     def done(self) -> int:
         """The number of jobs with outcome `done`."""
         return self.outcomes.get(Outcome.DONE.value, 0)
+
+    @property
+    def stopped_by_canary(self) -> bool:
+        """Whether it is paused since too many of its first jobs failed or have not finished."""
+        return self.phase is BulkPhase.PAUSED and self.note is not None and 0 < self.request.canary == self.processed
 
     @property
     def undoable(self) -> bool:

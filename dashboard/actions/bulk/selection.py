@@ -2,40 +2,56 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import sys
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from ...backends.actions import Action, JobRef
-from ...backends.base import Backend
+from ...backends.base import WINDOW_ROWS, Backend
 from ...backends.unreadable_data import data_errors_foreseen
 from ...dead_letters.lists import UnreadList, unread_line
 from ...errors import NotFound
-from ...model import Job, JobPage, JobQuery, QueueStats, State
-from ...search.job_search import matching_rows
+from ...model import Job, JobPage, JobQuery, Searched, State
+from ...search.list_scan import scan_last_rows, scan_rows
 from ...search.query import parse_query
 from ...sources.metering import measure_cost
-from .operation import BulkRequest, JobListRef
+from .operation import BulkRequest, JobListRef, JobOrder
 
 BackendOf = Callable[[str, str], Backend]
-# (fingerprint, lists, maximum) -> the jobs of an error group, or with None all dead letters of those lists; each with
-# its list and, if known, its origin queue; see dead_letters.
-# A queue that could not be read yields an UnreadList in place of a job.
-MembersOf = Callable[[str | None, tuple[JobListRef, ...], int], Iterable[tuple[JobListRef, JobRef] | UnreadList]]
+
+
+class MemberJob(NamedTuple):
+    """A job of an error group: its list, with its origin queue if known, and when it died; see DeadLetter.at."""
+
+    job_list: JobListRef
+    job_ref: JobRef
+    died_at: float | None = None
+
+
+# (fingerprint, lists, maximum) -> the jobs of an error group, or with None all dead letters of those lists; see
+# dead_letters. A queue that could not be read yields an UnreadList in place of a job.
+MembersOf = Callable[[str | None, tuple[JobListRef, ...], int], Iterable[MemberJob | UnreadList]]
 SAMPLES = 3
 # Rows that a filter scans for a preview; the operation itself scans further.
 PREVIEW_ROWS = 5_000
 # Jobs per page of a list, powers of two; as many as block Redis for at most AIM_S.
 LEAST_PAGE, FIRST_PAGE, MOST_PAGE = 16, 128, 512
 AIM_S = 0.002
+# Members of an error group that are held before those that come too late in the order are dropped.
+SORT_EVERY = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class BulkPreview:
-    """The jobs that a bulk operation would process. `exact` False: `matched` of the first `scanned` of `total` match.
+    """The jobs that a bulk operation selects. `exact` False: `matched` of the first `scanned` of `total` match.
 
+    The limit of the request is not applied to `matched`; see `planned`.
     For moves to origin queues: `origins` = the number of jobs per queue, `without_origin` = jobs without a recorded
     origin queue, which are left where they are.
     """
@@ -50,6 +66,12 @@ class BulkPreview:
     without_origin: int = 0
     unread: tuple[str, ...] = ()  # queues that could not be read, and why: their jobs may be missing
     beyond: bool = False  # more jobs match than the limit of one operation; `matched` is that limit
+    limit: int | None = None  # that of the request
+
+    @property
+    def planned(self) -> int:
+        """The number of jobs that the operation would process, as far as known."""
+        return self.matched if self.limit is None else min(self.matched, self.limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,43 +102,36 @@ def preview_jobs(request: BulkRequest, backend_of: BackendOf, known_of: KnownOf,
     samples: list[Job] = []
     unread: list[str] = []
     for job_list in request.job_lists:
-        backend = backend_of(job_list.ref.source, job_list.ref.backend)
-        with data_errors_foreseen(_jobs_of(job_list)):
-            page = backend.list_jobs(
-                job_list.ref, JobQuery(state=job_list.state, native=job_list.native, per_page=SAMPLES)
-            )
+        reader = _ListReader(request, job_list, backend_of(job_list.ref.source, job_list.ref.backend))
+        page = reader.read_page(0, SAMPLES)
         total += page.total or 0
         exact = exact and page.total is not None and not page.at_least
         unread += _unread_parts(job_list, page)
         if request.q is None:
             matched += page.total or 0
-            samples += page.jobs
+            samples += reader.read_samples(page)
             continue
-        for job, looked in _list_matches(request, job_list, backend, PREVIEW_ROWS):
+        for jobs, looked in reader.match_pages(PREVIEW_ROWS, page.total):
             scanned = looked
-            if job is not None:
-                matched += 1
-                samples.append(job)
+            matched += len(jobs)
+            samples = [*jobs, *samples] if reader.from_end else [*samples, *jobs]
         exact = exact and scanned < PREVIEW_ROWS
     shown = tuple(samples[:SAMPLES])
-    return BulkPreview(min(matched, most), exact, scanned, total, shown, unread=tuple(unread), beyond=matched > most)
+    return BulkPreview(
+        min(matched, most),
+        exact,
+        scanned,
+        total,
+        shown,
+        unread=tuple(unread),
+        beyond=matched > most,
+        limit=request.limit,
+    )
 
 
 def _unread_parts(job_list: JobListRef, page: JobPage) -> list[str]:
     """The parts of a list that cannot be read, one line each."""
     return [unread_line(job_list.ref.source, job_list.ref.backend, job_list.ref.name, why) for why in page.problems]
-
-
-def _unread_of(job_list: JobListRef, backend: Backend) -> list[str]:
-    """Ask the backend which parts of a list cannot be read. Cost: that of a page with one job."""
-    try:
-        with data_errors_foreseen(_jobs_of(job_list)):
-            return _unread_parts(
-                job_list,
-                backend.list_jobs(job_list.ref, JobQuery(state=job_list.state, native=job_list.native, per_page=1)),
-            )
-    except NotFound:
-        return []
 
 
 def _of_known(request: BulkRequest, backend_of: BackendOf, known: KnownDeadLetters, most: int) -> BulkPreview:
@@ -135,12 +150,13 @@ def _of_known(request: BulkRequest, backend_of: BackendOf, known: KnownDeadLette
         exact=known.whole and not known.unread and len(jobs) <= most,
         scanned=known.scanned,
         total=known.total,
-        samples=tuple(job for _, job in jobs[:SAMPLES]),
+        samples=tuple(job for _, job in (jobs[::-1] if request.order is JobOrder.OLDEST else jobs)[:SAMPLES]),
         job_lists=tuple(job_list for job_list, _ in job_lists.most_common()),
         origins=dict(origin_queues.most_common()),
         without_origin=without_origin,
         unread=known.unread,
         beyond=len(jobs) > most,
+        limit=request.limit,
     )
 
 
@@ -179,77 +195,176 @@ class SelectedJob:
 def select_jobs(request: BulkRequest, backend_of: BackendOf, members_of: MembersOf, most: int) -> Iterator[SelectedJob]:
     """The jobs of an operation, each once, at most `most`, and between them the number of rows scanned so far.
 
-    Raises as the backends do.
+    With an order, the first ones in that order. Raises as the backends do.
     Cost: one or two round trips per LEAST_PAGE to MOST_PAGE jobs, or per window of rows if there is a filter.
     """
+    wanted = most if request.limit is None else min(most, request.limit)
     if request.fingerprint is not None or request.to_origin:
-        offered = _ActionSupport(request, backend_of)
-        for n, found in enumerate(members_of(request.fingerprint, request.job_lists, most), 1):
-            if isinstance(found, UnreadList):
-                yield SelectedJob(None, None, n, found.line)
-                continue
-            job_list, job_ref = found
-            if not offered.is_supported(job_list) or (request.to_origin and job_list.origin_queue is None):
-                yield SelectedJob(job_list, None, n)
-                continue
-            yield SelectedJob(job_list if request.to_origin else replace(job_list, origin_queue=None), job_ref, n)
+        yield from _select_members(request, backend_of, members_of, wanted, most)
         return
     if request.job_refs:
         yield from (SelectedJob(request.job_lists[0], job_ref, n) for n, job_ref in enumerate(request.job_refs, 1))
         return
-    scanned = 0
+    scanned = found = 0
     for job_list in request.job_lists:
-        backend = backend_of(job_list.ref.source, job_list.ref.backend)
-        seen: set[str] = set()
-        if request.q is not None:
-            for match, looked in _list_matches(request, job_list, backend, most):
-                fits = None if match is None or match.id in seen else JobRef(id=match.id, version=match.version)
-                if fits is not None:
-                    seen.add(fits.id)
-                yield SelectedJob(job_list, fits, scanned + looked)
-            yield from (SelectedJob(None, None, scanned, line) for line in _unread_of(job_list, backend))
-            continue
-        for job_refs in _list_pages(job_list, backend):
-            for each in job_refs:
-                scanned += 1
-                # A list that grows at its head during the scan returns some jobs twice.
-                if each.id not in seen:
-                    seen.add(each.id)
-                    yield SelectedJob(job_list, each, scanned)
-            if len(seen) >= most:
+        reader = _ListReader(request, job_list, backend_of(job_list.ref.source, job_list.ref.backend))
+        looked = 0
+        for job_refs, looked in reader.select_pages(wanted - found, most):
+            yield SelectedJob(None, None, scanned + looked)
+            for job_ref in job_refs[: wanted - found]:
+                found += 1
+                yield SelectedJob(job_list, job_ref, scanned + looked)
+            if found >= wanted:
                 break
-        yield from (SelectedJob(None, None, scanned, line) for line in _unread_of(job_list, backend))
-
-
-def _list_pages(job_list: JobListRef, backend: Backend) -> Iterator[list[JobRef]]:
-    """The jobs of a place, page by page. A page can be shorter than requested; an empty page ends the list."""
-    at, size = 0, FIRST_PAGE
-    while True:
-        query = JobQuery(state=job_list.state, native=job_list.native, page=at // size + 1, per_page=size)
-        try:
-            with measure_cost() as meter, data_errors_foreseen(_jobs_of(job_list)):
-                job_refs = backend.list_job_refs(job_list.ref, query)
-        except NotFound:
-            if at == 0:
-                raise
-            return  # the queue was emptied or deleted since
-        if not job_refs:
+        scanned += looked
+        yield from (SelectedJob(None, None, scanned, line) for line in reader.read_unread_lines())
+        if found >= wanted:
             return
-        yield job_refs
-        at += size
+
+
+def _select_members(
+    request: BulkRequest, backend_of: BackendOf, members_of: MembersOf, wanted: int, most: int
+) -> Iterator[SelectedJob]:
+    """The jobs of an error group, at most `wanted`: as listed, or the first ones by time of death."""
+    offered = _ActionSupport(request, backend_of)
+    first: list[tuple[tuple[bool, float, int], SelectedJob]] = []
+    found = 0
+    limit = most if request.order is None else sys.maxsize
+    for n, member in enumerate(members_of(request.fingerprint, request.job_lists, limit), 1):
+        if isinstance(member, UnreadList):
+            yield SelectedJob(None, None, n, member.line)
+            continue
+        job_list = member.job_list
+        if not offered.is_supported(job_list) or (request.to_origin and job_list.origin_queue is None):
+            yield SelectedJob(job_list, None, n)
+            continue
+        selected = SelectedJob(
+            job_list if request.to_origin else replace(job_list, origin_queue=None), member.job_ref, n
+        )
+        if request.order is None:
+            found += 1
+            yield selected
+            if found >= wanted:
+                return
+            continue
+        backend = backend_of(job_list.ref.source, job_list.ref.backend)
+        first.append((_age_key(request.order, member.died_at, n, backend, job_list.state), selected))
+        if len(first) >= 2 * wanted + SORT_EVERY:
+            first = sorted(first, key=itemgetter(0))[:wanted]
+        yield SelectedJob(job_list, None, n)
+    yield from (selected for _, selected in sorted(first, key=itemgetter(0))[:wanted])
+
+
+def _age_key(
+    order: JobOrder, died_at: float | None, number: int, backend: Backend, state: State
+) -> tuple[bool, float, int]:
+    """Sorts members by age: those whose time of death is unknown last, those of the same time as in their list."""
+    rank = -number if state in backend.newest_first else number
+    sign = 1 if order is JobOrder.OLDEST else -1
+    return died_at is None, sign * (died_at or 0.0), sign * rank
+
+
+class _ListReader:
+    """Reads the jobs of one list, in the order of the request: from the front of the list, or from its end."""
+
+    def __init__(self, request: BulkRequest, job_list: JobListRef, backend: Backend) -> None:
+        self._job_list = job_list
+        self._backend = backend
+        self._query = None if request.q is None else parse_query(request.q)
+        self._page_rows = FIRST_PAGE
+        newest_first = job_list.state in backend.newest_first
+        self.from_end = request.order is not None and newest_first == (request.order is JobOrder.OLDEST)
+
+    def read_page(self, start: int, count: int) -> JobPage:
+        """A page of the list. Raises as the backends do, and UnreadableData."""
+        with self._errors_foreseen():
+            return self._backend.list_jobs(self._job_list.ref, self._page_query(start, count))
+
+    def read_samples(self, page: JobPage) -> Sequence[Job]:
+        """The first jobs in the order of the request; `page` = the first of the list. Cost: that of a page, or none."""
+        if not self.from_end:
+            return page.jobs
+        return self.read_page(max(0, (page.total or 0) - SAMPLES), SAMPLES).jobs[::-1]
+
+    def read_unread_lines(self) -> list[str]:
+        """The parts of the list that cannot be read, one line each. Cost: that of a page with one job."""
+        try:
+            return _unread_parts(self._job_list, self.read_page(0, 1))
+        except NotFound:
+            return []
+
+    def select_pages(self, wanted: int, rows: int) -> Iterator[tuple[list[JobRef], int]]:
+        """(jobs, rows scanned so far), page by page, `wanted` jobs or more if there are so many; a filter scans `rows`.
+
+        From the end of a list, the last page has the jobs and those before it have none.
+        """
+        total = self.read_page(0, 1).total if self.from_end else None
+        if self._query is None:
+            yield from _count_rows(self._ref_pages(wanted, total))
+            return
+        last: deque[JobRef] = deque(maxlen=wanted)
+        scanned = 0
+        for jobs, scanned in self.match_pages(rows, total):
+            job_refs = [JobRef(id=job.id, version=job.version) for job in jobs]
+            last.extend(job_refs)
+            yield ([] if self.from_end else job_refs), scanned
+        if self.from_end:
+            yield list(reversed(last)), scanned
+
+    def match_pages(self, rows: int, total: int | None) -> Iterator[tuple[list[Job], int]]:
+        """(matching jobs, rows scanned so far) for the first `rows` of the list, or from its end for the last ones.
+
+        Raises the errors of `Backend.search_page`, and UnreadableData. Cost: one `search_page` per WINDOW_ROWS rows.
+        """
+        query = self._query
+        assert query is not None
+        now = self._backend.source.now_s()
+        scanned = 0
+        start = max(0, (total or 0) - rows) if self.from_end else 0
+        for page in scan_rows(self._read_rows, lambda row: row.job.id, lambda: WINDOW_ROWS, start):
+            looked = page[: rows - scanned]
+            scanned += len(looked)
+            yield [row.job for row in looked if query.matches_row(row, now)], scanned
+            if scanned >= rows:
+                return
+
+    def _ref_pages(self, wanted: int, total: int | None) -> Iterator[list[JobRef]]:
+        if self.from_end:
+            return scan_last_rows(self._read_refs, _id_of, self._page_size, wanted, total)
+        return scan_rows(self._read_refs, _id_of, self._page_size)
+
+    def _page_size(self) -> int:
+        return self._page_rows
+
+    def _read_refs(self, start: int, count: int) -> Sequence[JobRef]:
+        with measure_cost() as meter, self._errors_foreseen():
+            job_refs = self._backend.list_job_refs(self._job_list.ref, self._page_query(start, count))
         if meter.held_s > AIM_S:
-            size = max(LEAST_PAGE, size // 2)
-        elif meter.held_s < AIM_S / 2 and at % (2 * size) == 0:
-            size = min(MOST_PAGE, 2 * size)
+            self._page_rows = max(LEAST_PAGE, self._page_rows // 2)
+        elif meter.held_s < AIM_S / 2:
+            self._page_rows = min(MOST_PAGE, 2 * self._page_rows)
+        return job_refs
+
+    def _read_rows(self, start: int, count: int) -> Sequence[Searched]:
+        with self._errors_foreseen():
+            return self._backend.search_page(self._job_list.ref, self._page_query(start, count)).rows
+
+    def _page_query(self, start: int, count: int) -> JobQuery:
+        page = start // count + 1
+        return JobQuery(
+            state=self._job_list.state, native=self._job_list.native, page=page, per_page=count, start=start
+        )
+
+    def _errors_foreseen(self) -> AbstractContextManager[None]:
+        return data_errors_foreseen(f"The {self._job_list.state.value} jobs of {self._job_list.ref.name!r}")
 
 
-def _jobs_of(job_list: JobListRef) -> str:
-    return f"The {job_list.state.value} jobs of {job_list.ref.name!r}"
+def _id_of(job_ref: JobRef) -> str:
+    return job_ref.id
 
 
-def _list_matches(
-    request: BulkRequest, job_list: JobListRef, backend: Backend, rows: int
-) -> Iterator[tuple[Job | None, int]]:
-    ref = job_list.ref
-    queue = QueueStats(source=ref.source, backend=ref.backend, name=ref.name, key=ref.key, shared=ref.shared)
-    return matching_rows(parse_query(request.q or ""), queue, job_list.state, backend, rows)
+def _count_rows(pages: Iterable[list[JobRef]]) -> Iterator[tuple[list[JobRef], int]]:
+    scanned = 0
+    for page in pages:
+        scanned += len(page)
+        yield page, scanned

@@ -39,6 +39,7 @@ class BullMQ(Backend):
     title = "BullMQ"
     needs_noeviction = True
     states = {state: tuple(entry.native for entry in keys.BY_STATE[state]) for state in keys.ORDERS}  # noqa: RUF012
+    newest_first = frozenset({State.ACTIVE, State.BLOCKED, State.DEAD, State.COMPLETED})
     capabilities = frozenset(
         {
             Capability.QUEUE_PAUSE,

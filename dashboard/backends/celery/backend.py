@@ -69,6 +69,7 @@ class Celery(Backend):
     states = {  # noqa: RUF012
         state: (native, keys.RESERVED) if state is State.WAITING else (native,) for state, native in keys.NATIVE.items()
     }
+    newest_first = frozenset(set(keys.NATIVE) - {State.WAITING})
     capabilities = frozenset(
         {
             Capability.WORKERS,

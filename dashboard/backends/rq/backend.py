@@ -52,6 +52,7 @@ class RQ(Backend):
     states: ClassVar[Mapping[State, tuple[str, ...]]] = {state: (word,) for state, (word, _) in LISTS.items()}
     key_scans = 0
     pauses_whole_library = True
+    newest_first: ClassVar[frozenset[State]] = frozenset({State.DEAD, State.COMPLETED, State.CANCELED})
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
         {Capability.RESULTS, Capability.FLOWS, Capability.WORKERS, Capability.SCHEDULES, Capability.SEARCH}
     )

@@ -45,6 +45,7 @@ class Sidekiq(Backend):
     key_scans = 2  # for namespaces, then for their lists
     needs_noeviction = True
     states = {state: (native,) for state, native in keys.NATIVE.items()}  # noqa: RUF012
+    newest_first = frozenset({State.DEAD})
     capabilities = frozenset({Capability.WORKERS, Capability.SCHEDULES, Capability.SEARCH, Capability.CLASSES})
 
     job_actions = dispatch.JOB_ACTIONS

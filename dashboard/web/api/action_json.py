@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from ...actions.audit_log import AuditEvent
-from ...actions.bulk.operation import BulkOperation, BulkPhase
+from ...actions.bulk.operation import BulkOperation, BulkPhase, JobOrder
 from ...actions.trash import DeletedBatch
 from ...backends.actions import Action, ActionResult, Outcome
 from ...clock import instant, iso
@@ -63,8 +63,11 @@ class BulkOperationJson(JsonObject, frozen=True, kw_only=True):
     failed: int
     outcomes: dict[str, int]
     pace_per_s: float
+    limit: int | None
+    order: JobOrder | None
     canary: int
     canary_failed: int
+    canary_open: int
     note: str | None
     truncated: bool
     unread: tuple[str, ...]
@@ -179,6 +182,9 @@ def json_operation(operation: BulkOperation) -> BulkOperationJson:
         pace_per_s=bulk_request.pace_per_s,
         canary=bulk_request.canary,
         canary_failed=operation.canary_failed,
+        canary_open=operation.canary_open,
+        limit=bulk_request.limit,
+        order=bulk_request.order,
         note=operation.note,
         truncated=operation.truncated,
         unread=operation.unread,

@@ -11,7 +11,14 @@ from msgspec import UNSET, Meta
 from msgspec.structs import replace
 
 from ...actions.audit_log import MAX_REASON
-from ...actions.bulk.operation import DEFAULT_CANARY_WAIT_S, DEFAULT_PACE_PER_S, BulkOperation, BulkRequest, JobListRef
+from ...actions.bulk.operation import (
+    DEFAULT_CANARY_WAIT_S,
+    DEFAULT_PACE_PER_S,
+    BulkOperation,
+    BulkRequest,
+    JobListRef,
+    JobOrder,
+)
 from ...actions.trash import check_undo_batch
 from ...backends.actions import MAX_BATCH, Action, ActionOptions, ActionResult, JobRef, Outcome
 from ...clock import now_s
@@ -106,6 +113,8 @@ class BulkBody(Body, frozen=True, kw_only=True):
     reset_attempts: bool = False  # retry
     for_good: bool = False  # delete
     pace_per_s: Annotated[float, Meta(ge=0, le=bulk.MAX_PACE)] = DEFAULT_PACE_PER_S
+    limit: Annotated[int, Meta(ge=1, le=bulk.MAX_LIMIT)] | None = None  # at most this many of the jobs
+    order: JobOrder | None = None  # which of them come first; with a limit, the oldest by default
     canary: Annotated[int, Meta(ge=0, le=bulk.MAX_CANARY)] = 0
     canary_wait_s: Annotated[float, Meta(ge=1, le=3600)] = DEFAULT_CANARY_WAIT_S
     canary_max_ratio: Annotated[float, Meta(ge=0, le=1)] = 0.0
@@ -249,6 +258,8 @@ def create(body: BulkBody) -> tuple[BulkStartJson, int]:
         q=body.q,
         fingerprint=body.fingerprint,
         options=ActionOptions(target=body.target, reset_attempts=body.reset_attempts),
+        limit=body.limit,
+        order=body.order if body.limit is None else body.order or JobOrder.OLDEST,
         pace_per_s=body.pace_per_s,
         canary=body.canary,
         canary_wait_s=body.canary_wait_s,
@@ -264,7 +275,7 @@ def create(body: BulkBody) -> tuple[BulkStartJson, int]:
         check_matches(preview)
     answer = BulkStartJson(
         bulk_id=None if body.preview else start_operation(bulk_request),
-        matched=preview.matched,
+        matched=preview.planned,
         exact=preview.exact,
         unread=preview.unread,
         scanned=preview.scanned,
@@ -375,6 +386,9 @@ def _check_target_list(body: BulkBody) -> None:
     for name in of_list:
         if getattr(body, name) is None:
             raise Unsupported(f"{name}: required. Send {', '.join(of_list)}, or fingerprint.")
+    for name in ("limit", "order"):
+        if body.ids is not None and getattr(body, name) is not None:
+            raise Unsupported(f"{name}: not valid with ids, which already select the jobs.")
     if body.ids is not None and body.q is not None:
         raise Unsupported("q: not valid with ids, which already select the jobs.")
 

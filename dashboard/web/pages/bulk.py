@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from ...actions.audit_log import AuditEvent
 from ...actions.bulk.audit_events import event_of
+from ...actions.bulk.canary import list_canary_failures
 from ...actions.bulk.operation import (
     DEFAULT_CANARY_WAIT_S,
     DEFAULT_PACE_PER_S,
@@ -19,13 +20,14 @@ from ...actions.bulk.operation import (
     BulkPhase,
     BulkRequest,
     JobListRef,
+    JobOrder,
 )
 from ...actions.bulk.undo import undo_batches_of
 from ...actions.trash import KEEP_S
 from ...backends.actions import Action
 from ...clock import now_s
 from ...errors import Conflict, NotFound, Unsupported
-from ...model import QueueStats, State
+from ...model import QueueRef, QueueStats, State
 from ...sources.metering import measure_cost
 from .. import fragments
 from ..access.security import current_actor
@@ -44,13 +46,32 @@ edit_bp = Blueprint("bulk_edit", __name__, url_prefix="/bulk")
 
 OPERATION = "bulk/_operation.html"
 MAX_PACE = 100_000.0
-MAX_CANARY = 100
+MAX_CANARY = 1_000
+MAX_LIMIT = 1_000_000
+# The failed canary jobs that are listed before the rest can be run.
+MAX_FAILURES = 20
+# An operation on more jobs than this suggests a canary: of a tenth of them, and of at most 20.
+CANARY_FROM, CANARY_SHARE, CANARY_MOST = 100, 10, 20
+# The share of failed canary jobs with which a suggested canary lets the operation continue.
+CANARY_MAX_PERCENT = 10
 MAX_QUERY = 500
 MAX_TARGETS = 200
 # A new operation is picked up within half a second, one of a process that died when its lease expires.
 ALONE_S = 5.0
 # This many more jobs than the preview showed are accepted; otherwise a steadily growing list could never be processed.
 FEW_MORE, SHARE_MORE = 50, 0.2
+# What the operation does, at the beginning of the sentence about its plan.
+PLANS = {
+    Action.RETRY: "Retries",
+    Action.DELETE: "Deletes",
+    Action.PROMOTE: "Promotes",
+    Action.KILL: "Moves to the dead letters:",
+    Action.CANCEL: "Cancels",
+    Action.DUPLICATE: "Duplicates",
+    Action.MOVE: "Moves",
+}
+# Actions after which jobs can fail again.
+CANARY_ACTIONS = (Action.RETRY, Action.PROMOTE)
 # Actions that need no decision for each job.
 BULK_ACTIONS = (
     *(Action.RETRY, Action.DELETE, Action.PROMOTE, Action.KILL, Action.CANCEL, Action.DUPLICATE, Action.MOVE),
@@ -118,6 +139,8 @@ def new() -> str:
     most, trash = app_context().settings.bulk_max_jobs, app_services().action_service.trash
     with measure_cost() as meter:
         preview = preview_operation(bulk_request)
+    if not request.args.get("canary"):
+        bulk_request = suggest_canary(bulk_request, preview.planned)
     cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
     job_lists = bulk_request.job_lists or preview.job_lists
     libraries = {
@@ -137,22 +160,49 @@ def new() -> str:
         titles=app_services().sources.titles,
         room_bytes=trash.room_bytes() if bulk_request.action is Action.DELETE else None,
         verb="Redrive" if is_redrive else VERBS[bulk_request.action],
+        plan_verb="Redrives" if is_redrive else PLANS[bulk_request.action],
         targets=_target_queues(job_lists) if bulk_request.action is Action.MOVE else (),
         name_to_type=layout.name_to_type(queue) if queue else "delete",
         past=PAST,
     )
 
 
+@edit_bp.get("/<segment:work_id>/rest")
+def confirm_rest(work_id: str) -> ResponseReturnValue:
+    """The second look before the rest of a stopped canary: the jobs that failed again, with their errors."""
+    services = app_services()
+    with measure_cost() as meter:
+        operation = services.bulk_store.get(work_id)
+        if not operation.stopped_by_canary:
+            return redirect(url_for("bulk.show", work_id=work_id), code=303)
+        failed = list_canary_failures(
+            operation, services.bulk_store.jobs, services.sources.backend, _queues_of, MAX_FAILURES
+        )
+    cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
+    return render_template(
+        "bulk/rest.html",
+        **layout.page_context(services.snapshots.current(), cost),
+        operation=operation,
+        failed=failed,
+    )
+
+
+def _queues_of(source: str, backend: str) -> list[QueueRef]:
+    snapshot = app_services().snapshots.current().snapshot
+    queues = snapshot.queues if snapshot else ()
+    return [queue.ref for queue in queues if (queue.source, queue.backend) == (source, backend)]
+
+
 @edit_bp.post("")
 @form_fields(
     *(*ACTION, "source", "backend", "queue", "state", "native", "q", "fingerprint", "seen", "for_good", "confirm"),
-    *("pace", "canary", "canary_max_percent", "canary_wait_s"),
+    *("pace", "limit", "order", "canary", "canary_max_percent", "canary_wait_s"),
 )
 def create() -> ResponseReturnValue:
     """Start an operation: 303 to its page."""
     queue, bulk_request = _parse_request(request.form)
     preview = preview_operation(bulk_request)
-    check_still(preview.matched, request.form.get("seen", ""))
+    check_still(preview.planned, request.form.get("seen", ""))
     if bulk_request.for_good:
         if queue is not None:
             check_confirmed(queue)
@@ -164,7 +214,7 @@ def create() -> ResponseReturnValue:
 
 
 @edit_bp.post("/<segment:work_id>/<word>")
-@form_fields("reason")
+@form_fields("reason", "anyway")
 def change_phase(work_id: str, word: str) -> ResponseReturnValue:
     """Pause, resume, abort or undo an operation: 303 to its page, or to that of a large undo."""
     if word not in ("pause", "resume", "abort", "undo"):
@@ -177,6 +227,8 @@ def change_phase(work_id: str, word: str) -> ResponseReturnValue:
         if (refused := not_restored(undone)) is not None:
             raise refused
         query = ActionFlash.of("undo", undone).query
+    elif word == "resume" and not form_flag("anyway") and app_services().bulk_store.get(work_id).stopped_by_canary:
+        return redirect(url_for("bulk_edit.confirm_rest", work_id=work_id), code=303)
     else:
         change_operation(work_id, word, given_reason(request.form.get("reason")))
     return redirect(url_for("bulk.show", work_id=work_id, **query), code=303)
@@ -268,12 +320,15 @@ def _parse_request(form: Any) -> tuple[QueueStats | None, BulkRequest]:
         _, queue = find_queue(form.get("source", ""), form.get("backend", ""), read_segment(form.get("queue", "")))
         job_lists = (job_list_of(queue, form.get("state", ""), form.get("native") or None),)
     check_bulk(action, job_lists)
+    limit, order = _parse_limit(form)
     return queue, BulkRequest(
         action=action,
         actor=current_actor(),
         job_lists=job_lists,
         q=q,
         fingerprint=fingerprint,
+        limit=limit,
+        order=order,
         options=parse_options(),
         pace_per_s=_parse_number(form, "pace", DEFAULT_PACE_PER_S, 0.0, MAX_PACE),
         canary=int(_parse_number(form, "canary", 0, 0, MAX_CANARY)),
@@ -283,6 +338,25 @@ def _parse_request(form: Any) -> tuple[QueueStats | None, BulkRequest]:
         reason=parse_reason() if request.method == "POST" else None,
         created_at=now_s(),
     )
+
+
+def _parse_limit(form: Any) -> tuple[int | None, JobOrder | None]:
+    """The most jobs to process, and which of them come first: with a limit, the oldest by default."""
+    text = (form.get("limit") or "").strip()
+    limit = int(_parse_number(form, "limit", 0, 1, MAX_LIMIT)) if text else None
+    try:
+        order = JobOrder(form["order"]) if form.get("order") else None
+    except ValueError:
+        raise Unsupported("order: expected oldest or newest.") from None
+    return limit, order if limit is None else order or JobOrder.OLDEST
+
+
+def suggest_canary(bulk_request: BulkRequest, jobs: int) -> BulkRequest:
+    """The request with a canary, if it is for many jobs and its action can fail again; for the preview."""
+    if bulk_request.action not in CANARY_ACTIONS or jobs <= CANARY_FROM:
+        return bulk_request
+    size = min(CANARY_MOST, jobs // CANARY_SHARE)
+    return replace(bulk_request, canary=size, canary_max_ratio=CANARY_MAX_PERCENT / 100)
 
 
 def job_list_of(queue: QueueStats, state_name: str, native: str | None) -> JobListRef:

@@ -56,6 +56,10 @@ def describe_request(bulk_request: BulkRequest) -> str:
         parts.append(f"error {bulk_request.error_title or bulk_request.fingerprint}")
     if bulk_request.q:
         parts.append(f"matching {bulk_request.q}")
+    if bulk_request.order is not None:
+        parts.append(
+            f"{bulk_request.order.value} {'first' if bulk_request.limit is None else f'{bulk_request.limit:,}'}"
+        )
     parts.append(f"{bulk_request.pace_per_s:g} per second" if bulk_request.pace_per_s else "full speed")
     if bulk_request.canary:
         parts.append(f"canary of {bulk_request.canary}")

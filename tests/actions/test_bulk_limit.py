@@ -1,0 +1,137 @@
+"""The limit of a bulk operation: the oldest or newest jobs, never more, on changing lists of every library."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+
+import pytest
+import redis
+from msgspec.structs import replace
+
+from dashboard.actions.bulk.operation import ENDED, BulkOperation, JobOrder
+from dashboard.actions.bulk.selection import MemberJob
+from dashboard.backends.actions import Action, JobRef
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.search.list_scan import scan_last_rows, scan_rows
+from tests.actions.conftest import Bench
+from tests.actions.fake_backend import bury
+from tests.bench.bulk import LIBRARIES, QUEUE, Parts
+
+JOBS, LIMIT = 1_200, 700
+# The failed jobs of each library, oldest first.
+DEAD = {
+    "bullmq": f"bull:{QUEUE}:failed",
+    "sidekiq": "dead",
+    "rq": f"rq:failed:{QUEUE}",
+    "celery": "{queuedeck}:celery:main:dead",
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedRedis]:
+    """A separate Redis: the jobs of a library are many."""
+    with EmbeddedRedis() as found:
+        yield found
+
+
+@pytest.mark.parametrize("order", list(JobOrder))
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_only_the_oldest_or_newest_jobs_are_deleted(server: EmbeddedRedis, library: str, order: JobOrder) -> None:
+    """Jobs with the same time, as RQ's here, are ordered as in their list."""
+    with redis.Redis.from_url(server.url) as client, Parts(server.url, library) as parts:
+        client.flushall()
+        LIBRARIES[library][0](client, JOBS)
+        before = client.zrange(DEAD[library], 0, -1)
+        request = replace(parts.request(Action.DELETE), limit=LIMIT, order=order)
+        bulk_id = parts.bulk_store.create(request)
+        while parts.bulk_store.get(bulk_id).phase not in ENDED:
+            parts.runner("here").run_turn()
+        operation = parts.bulk_store.get(bulk_id)
+        assert (operation.matched, operation.outcomes, operation.truncated) == (LIMIT, {"done": LIMIT}, False)
+        left = client.zrange(DEAD[library], 0, -1)
+        assert left == (before[LIMIT:] if order is JobOrder.OLDEST else before[: JOBS - LIMIT])
+
+
+def run(bench: Bench, limit: int, order: JobOrder, **fields: object) -> BulkOperation:
+    return bench.run(bench.request(limit=limit, order=order, **fields))
+
+
+def test_the_jobs_are_processed_in_the_order_of_the_limit(bench: Bench) -> None:
+    """The canary is the first of them."""
+    ids = bury(bench.client, "mail", 900)
+    run(bench, 300, JobOrder.NEWEST)
+    assert bench.waiting() == ids[600:]  # the last one was pushed first, to the front
+    run(bench, 5, JobOrder.OLDEST)
+    assert bench.waiting()[:5] == ids[4::-1]
+
+
+def test_a_limit_applies_to_the_jobs_that_match(bench: Bench) -> None:
+    bury(bench.client, "mail", 700, body="timeout")
+    ids = bury(bench.client, "mail", 700, body="refused", start=700)
+    assert run(bench, 20, JobOrder.NEWEST, q="refused").outcomes == {"done": 20}
+    assert bench.waiting() == ids[-20:]
+    assert run(bench, 20, JobOrder.OLDEST, q="refused").outcomes == {"done": 20}
+    assert sorted(bench.waiting()[:20]) == ids[:20]
+
+
+def test_a_limit_of_an_error_group_is_by_time_of_death(bench: Bench) -> None:
+    """Its jobs come list by list; those without a time are the last ones in either order."""
+    ids = bury(bench.client, "mail", 6)
+    at = [30.0, 10.0, None, 50.0, 20.0, 40.0]
+    members = [MemberJob(bench.place(), JobRef(id=job_id), died) for job_id, died in zip(ids, at, strict=True)]
+    for order, expected in ((JobOrder.OLDEST, [1, 4]), (JobOrder.NEWEST, [3, 5])):
+        bulk_id = bench.bulk_store.create(bench.request(job_lists=(), fingerprint="0" * 16, limit=2, order=order))
+        runner = bench.make_runner(str(order))
+        runner._collector._members_of = lambda _fingerprint, _lists, most: members[:most]
+        while bench.bulk_store.get(bulk_id).phase not in ENDED:
+            runner.run_turn()
+        assert [job_ref.id for _, job_ref in bench.bulk_store.jobs.list_job_refs(bulk_id, 0, 10)] == [
+            ids[number] for number in expected
+        ]
+
+
+class MovingList:
+    """A list from whose front jobs are taken, and at whose front jobs are added, between two reads."""
+
+    def __init__(self, rows: int, taken: Sequence[int], added: Sequence[int]) -> None:
+        self.rows = [str(number) for number in range(rows)]
+        self.untouched = set(self.rows)
+        self._changes = list(zip(taken, added, strict=True))
+
+    def read(self, start: int, count: int) -> list[str]:
+        rows = self.rows[start : start + count]
+        if self._changes:
+            taken, added = self._changes.pop()
+            self.untouched -= set(self.rows[:taken])
+            self.rows = [f"new-{len(self._changes)}-{n}" for n in range(added)] + self.rows[taken:]
+        return rows
+
+
+def make_moves(choices: random.Random, page: int) -> list[tuple[int, int]]:
+    """How many rows are taken and added before each of the next reads; at most half a page is added."""
+    return [(choices.randint(0, 90), choices.randint(0, page // 2)) for _ in range(choices.randint(0, 12))]
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_no_job_that_stays_in_a_list_is_missed_or_seen_twice(seed: int) -> None:
+    choices = random.Random(seed)
+    rows, page = choices.randint(0, 400), choices.randint(16, 64)
+    moves = make_moves(choices, page)
+    moving = MovingList(rows, [each[0] for each in moves], [each[1] for each in moves])
+    found = [row for page_rows in scan_rows(moving.read, str, lambda: page) for row in page_rows]
+    assert len(found) == len(set(found))
+    old = [row for row in found if not row.startswith("new")]
+    assert old == sorted(old, key=int)
+    assert moving.untouched <= set(old)
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_the_last_jobs_are_the_last_ones_and_never_more(seed: int) -> None:
+    choices = random.Random(seed)
+    rows, page = choices.randint(1, 400), choices.randint(16, 64)
+    moves = make_moves(choices, page)
+    count = choices.randint(1, rows)
+    moving = MovingList(rows, [0 for _ in moves], [each[1] for each in moves])
+    *_, last = scan_last_rows(moving.read, str, lambda: page, count, rows)
+    assert last == [str(number) for number in range(rows)][::-1][:count]
