@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import abc
 import re
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..errors import Unsupported
@@ -40,6 +39,8 @@ from ..model import (
 from ..settings import SourceSettings
 from ..sources.source import Source
 from .actions import Action, ActionOptions, ActionResult, JobBackup, JobRef, Outcome
+from .discovery import Budget as Budget
+from .discovery import Discovery as Discovery
 from .payloads.arguments import arguments_in, arguments_in_call
 
 # Rates cover the last five minutes; the first call of `read_flow` reaches back no further.
@@ -51,40 +52,6 @@ SCANNABLE = re.compile(r"[A-Za-z0-9_@.:-]{3,100}\Z")
 # The jobs and bytes that one call of `scan_matches` examines, which keeps the server busy for 2 to 4 ms.
 SCAN_ROWS, SCAN_BYTES = 5000, 512 * 1024
 NO_OPTIONS = ActionOptions()
-
-
-@dataclass(slots=True)
-class Budget:
-    """The cost limits of one discovery step: commands, seconds, and what counts as a slow server.
-
-    Call `spend` after each command; it returns whether another one is allowed.
-    """
-
-    commands: int
-    seconds: float
-    slow_command_s: float = 0.02  # of server time, without the network: latency says nothing about load
-    _started: float = field(default_factory=time.perf_counter)
-
-    def spend(self, server_s: float) -> bool:
-        """Record one command that took `server_s` on the server; True while budget is left and the server was fast."""
-        self.commands -= 1
-        elapsed = time.perf_counter() - self._started
-        return self.commands > 0 and elapsed < self.seconds and server_s <= self.slow_command_s
-
-
-@dataclass(frozen=True, slots=True)
-class Discovery:
-    """The result of one discovery step.
-
-    `found`: the queues seen in this step. `complete`: this step finished a pass over all of Redis; a queue not found
-    since the previous complete step no longer exists. `cursor`: pass it to the next step. `problem`: why this pass
-    cannot see all queues, and what to do; the pass then stops, is never complete, and starts over after a pause.
-    """
-
-    found: tuple[QueueRef, ...]
-    complete: bool
-    cursor: Any
-    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,12 +43,12 @@ from .pages import (
     schedules,
     search,
     sign_in,
-    trash,
     workers,
 )
 from .pages.alerts import alerts, firing_groups, rules, silences
 from .pages.dead_letters import actions as dead_letter_actions
 from .pages.dead_letters import groups, notes
+from .pages.trash import batches as trash
 from .rendered_fragment import GZIP_FROM_BYTES, GZIP_LEVEL
 from .urls import EncodedPath, SegmentConverter
 from .views import confirmation, flash

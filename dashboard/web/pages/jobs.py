@@ -14,12 +14,12 @@ from ...sources.metering import measure_cost
 from ..access.security import has_role
 from ..context import app_context, app_services
 from ..views.flash import ActionFlash
-from ..views.job_facts import describe_progress, former_error_title
+from ..views.jobs.job_facts import describe_progress, former_error_title
+from ..views.jobs.payload_tree import build_tree
+from ..views.jobs.stack_trace import frames
+from ..views.jobs.timeline import story
+from ..views.jobs.waiting_reasons import WaitingReason, explain_not_running, explain_pause
 from ..views.offered_actions import job_verbs, queue_verbs
-from ..views.payload_tree import build_tree
-from ..views.stack_trace import frames
-from ..views.timeline import story
-from ..views.waiting_reasons import WaitingReason, explain_not_running, explain_pause
 from . import layout
 from .queues import find_queue
 

@@ -9,7 +9,7 @@ from ...backends.base import Backend
 from ...dead_letters.groups import GroupMember
 from ...errors import QueuedeckError
 from ...model import Job, QueueRef
-from .stack_trace import StackFrame, frames
+from .jobs.stack_trace import StackFrame, frames
 
 
 @dataclass(frozen=True, slots=True)

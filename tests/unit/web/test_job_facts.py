@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dashboard.model import Job, JobError, State
-from dashboard.web.views.job_facts import describe_progress, former_error_title
+from dashboard.web.views.jobs.job_facts import describe_progress, former_error_title
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dashboard.web.views.payload_tree import MAX_NODES, MAX_TEXT, PayloadNode, build_tree
+from dashboard.web.views.jobs.payload_tree import MAX_NODES, MAX_TEXT, PayloadNode, build_tree
 
 
 def count(node: PayloadNode) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboard.web.views.stack_trace import MAX_LINES, frames
+from dashboard.web.views.jobs.stack_trace import MAX_LINES, frames
 
 PYTHON = """Traceback (most recent call last):
   File "/venv/lib/python3.12/site-packages/rq/job.py", line 1280, in perform

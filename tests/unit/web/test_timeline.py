@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dashboard.model import Job, State, TimelineEvent
-from dashboard.web.views.timeline import AXIS, MIN_BAR, story
+from dashboard.web.views.jobs.timeline import AXIS, MIN_BAR, story
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

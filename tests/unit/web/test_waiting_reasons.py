@@ -10,7 +10,7 @@ import pytest
 from dashboard.actions.pauses import PauseRecord, RecordedPauses
 from dashboard.clock import instant
 from dashboard.model import Counts, Job, JobLink, QueueStats, RateLimit, State
-from dashboard.web.views.waiting_reasons import explain_not_running, explain_pause
+from dashboard.web.views.jobs.waiting_reasons import explain_not_running, explain_pause
 
 NOW = 1_800_000_000.0
 

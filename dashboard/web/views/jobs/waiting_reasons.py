@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ...actions.pauses import RecordedPauses
-from ...backends.job_facts import POSITION
-from ...model import Job, QueueStats, RateLimit, State
-from ...units import format_number
-from ..formatting import duration
+from ....actions.pauses import RecordedPauses
+from ....backends.job_facts import POSITION
+from ....model import Job, QueueStats, RateLimit, State
+from ....units import format_number
+from ...formatting import duration
 
 # Clock differences up to this are not reported.
 SKEW_S = 5.0

@@ -5,19 +5,19 @@ from __future__ import annotations
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from ...actions.trash import KEEP_S, MAX_BATCHES, check_undo_batch
-from ...actions.trash_listing import TrashedBatch, TrashFilter
-from ...errors import Conflict, NotFound, Unsupported
-from ...sources.metering import measure_cost
-from ..context import app_services
-from ..forms.job_tokens import id_token, read_job_token
-from ..forms.request_input import form_fields, form_flag
-from ..urls import quote_segment, read_segment
-from ..views.flash import ActionFlash
-from . import layout
-from .bulk_start import not_restored
-from .job_actions import parse_reason, redirect_to
-from .trash_restore import RestoreReport, restore_batches, restore_selected
+from ....actions.trash import KEEP_S, MAX_BATCHES, check_undo_batch
+from ....actions.trash_listing import TrashedBatch, TrashFilter
+from ....errors import Conflict, NotFound, Unsupported
+from ....sources.metering import measure_cost
+from ...context import app_services
+from ...forms.job_tokens import id_token, read_job_token
+from ...forms.request_input import form_fields, form_flag
+from ...urls import quote_segment, read_segment
+from ...views.flash import ActionFlash
+from .. import layout
+from ..bulk_start import not_restored
+from ..job_actions import parse_reason, redirect_to
+from .restore import RestoreReport, restore_batches, restore_selected
 
 bp = Blueprint("trash", __name__, url_prefix="/trash")
 edit_bp = Blueprint("trash_edit", __name__, url_prefix="/trash")

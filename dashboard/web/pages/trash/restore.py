@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ...actions.bulk.operation import BulkOperation
-from ...actions.bulk.undo import undo_batches_of
-from ...actions.trash import check_undo_batch, nothing_left
-from ...actions.trash_listing import bulk_id_of
-from ...backends.actions import MAX_BATCH, ActionResult, Outcome
-from ...errors import Conflict, Forbidden, NotFound, QueuedeckError, UnreadableData, Unsupported
-from ..access.security import current_actor
-from ..context import app_services
-from ..views.flash import ActionFlash
-from .bulk_start import check_stopped, start_large_undo, undo_operation
+from ....actions.bulk.operation import BulkOperation
+from ....actions.bulk.undo import undo_batches_of
+from ....actions.trash import check_undo_batch, nothing_left
+from ....actions.trash_listing import bulk_id_of
+from ....backends.actions import MAX_BATCH, ActionResult, Outcome
+from ....errors import Conflict, Forbidden, NotFound, QueuedeckError, UnreadableData, Unsupported
+from ...access.security import current_actor
+from ...context import app_services
+from ...views.flash import ActionFlash
+from ..bulk_start import check_stopped, start_large_undo, undo_operation
 
 # What can be wrong with one of several batches without stopping the others.
 _OF_ONE_BATCH = (Conflict, Forbidden, Unsupported, UnreadableData)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from ...model import Job, State, TimelineEvent
+from ....model import Job, State, TimelineEvent
 
 # The length of the axis, in units of the bars' view box.
 AXIS = 1000

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ..formatting import printable
+from ...formatting import printable
 
 MAX_NODES = 1500
 MAX_TEXT = 2000

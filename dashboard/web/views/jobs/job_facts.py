@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from ...model import Job, State
-from ...units import format_number, format_percent
-from ..formatting import one_line
+from ....model import Job, State
+from ....units import format_number, format_percent
+from ...formatting import one_line
 from .payload_tree import PayloadNode, build_tree
 
 # In these states the job is past the error that it still stores.
