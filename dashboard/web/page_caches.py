@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from ..actions.pauses import RecordedPauses
 from ..alerts.management.checker_health import CheckerHealth
@@ -18,6 +19,7 @@ from .views.alert_status import AlertStatus, AlertStatusReader
 from .views.error_samples import ErrorSample, read_samples
 from .views.firing_banner import FiringSummary
 from .views.overview_data import OverviewData
+from .views.problems.judgement import AlertFacts
 from .views.problems.outage import LastKnown
 from .views.rule_overview import RuleOverview, preview_all
 
@@ -50,7 +52,7 @@ class PageCaches:
 
         def build() -> OverviewData:
             shown, taken_at = self.last_known.fill(snapshot)
-            return OverviewData(shown, current.history, status.facts, taken_at)
+            return OverviewData(shown, current.history, self.alert_facts(), taken_at)
 
         return self._overview_data.get("", build, (current.version, status.version))
 
@@ -64,6 +66,10 @@ class PageCaches:
         Cost: mostly none, else as AlertStatusReader.read.
         """
         return self._status.get("", self._status_reader.read)
+
+    def alert_facts(self) -> AlertFacts:
+        """What the list of problems needs of alerting, with who paused. Cost: as `alert_status`, `current_pauses`."""
+        return replace(self.alert_status().facts, pauses=self.current_pauses())
 
     def firing_summary(self) -> FiringSummary | None:
         """The firing alerts in one line; None while they are unknown. Cost: as `alert_status`."""

@@ -130,7 +130,7 @@ def queue_context(current: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]
     with measure_cost() as meter:
         listing = _read_listing(backend, queue)
         classes = app_services().job_reader.class_stats(queue)
-    problems = judge_queue(queue, app_context().caches.alert_status().facts, dead_growth(queue, current.history))
+    problems = judge_queue(queue, app_context().caches.alert_facts(), dead_growth(queue, current.history))
     past = current.history.history_of(queue)
     slots = len(current.history.totals.depth)
 

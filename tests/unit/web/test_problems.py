@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from dashboard.actions.pauses import PauseRecord, RecordedPauses
 from dashboard.alerts.evaluation.state_machine import AlertLabels, AlertPhase, AlertState
 from dashboard.alerts.management.alert_reader import Alert
 from dashboard.alerts.management.checker_health import CheckerHealth
@@ -325,3 +327,17 @@ def test_the_last_figures_of_a_redis_that_is_down_come_with_their_time() -> None
     assert filled.sources[0].health.clients == 3
     assert not filled.sources[0].reachable
     assert LastKnown().fill(down) == (down, {})
+
+
+def test_a_paused_queue_names_who_paused_it_and_what_is_waiting() -> None:
+    paused = queue(paused=True, depth=1200)
+    alert = firing("queue.paused_s", severity=Severity.WARNING, value=10_800.0, threshold=3600.0)
+    record = PauseRecord(who="anna", at=1.0)
+    for pauses, expected in (
+        (RecordedPauses({"main\0rq\0mail": record}), "paused for 3 h, 1,200 jobs waiting, paused by anna"),
+        (RecordedPauses({}), "paused for 3 h, 1,200 jobs waiting, paused outside Queuedeck"),
+        (None, "paused for 3 h, 1,200 jobs waiting"),
+    ):
+        facts = replace(facts_of(alert), pauses=pauses)
+        (problem,) = of_snapshot(snapshot(paused), facts)
+        assert (problem.kind, problem.text) == ("paused", expected)

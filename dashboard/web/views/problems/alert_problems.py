@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from ....actions.pauses import RecordedPauses, describe_pause
 from ....alerts.evaluation.state_machine import AlertPhase, AlertState
 from ....alerts.management.alert_reader import Alert
+from ....alerts.notification_builder import waiting_text
 from ....alerts.rules.metrics import METRICS, describe_value, format_threshold
 from ....model import QueueStats
-from ....units import format_number
 from ...formatting import duration
 from .problem import Problem, ProblemKind, ReportedAlert
 from .thresholds import LEVELS
@@ -63,8 +64,8 @@ _PENDING, _HANDLED = 0.25, 0.5
 _NO_THRESHOLD = frozenset({"queue.consumers", "workers.count"})  # "0 workers" needs no "threshold 1"
 
 
-def problem_of(alert: Alert, queue: QueueStats | None) -> Problem:
-    """The problem that an alert reports; `queue`: the one in its labels, if the sample has it."""
+def problem_of(alert: Alert, queue: QueueStats | None, pauses: RecordedPauses | None = None) -> Problem:
+    """The problem that an alert reports; `queue`: the one in its labels, if the sample has it. `pauses`: who paused."""
     state = alert.state
     level, kind = LEVELS[state.severity], _KINDS.get(state.metric, ProblemKind.OTHER)
     if kind is ProblemKind.NO_WORKER and state.value:
@@ -78,7 +79,7 @@ def problem_of(alert: Alert, queue: QueueStats | None) -> Problem:
         rank=(-level + (_HANDLED if handled else _PENDING if pending else 0.0), -weight),
         kind=kind,
         describe=_describe,
-        figure=(state, queue),
+        figure=(state, queue, pauses),
         queue=queue,
         source=labels.source,
         backend=labels.backend,
@@ -123,13 +124,14 @@ def _threshold_text(state: AlertState) -> str | None:
 
 
 def _describe(figure: Any) -> str:
-    state, queue = figure
+    state, queue, pauses = figure
     text = _value_text(state)
     if state.metric not in _KINDS:
         text = f"{state.rule_name}: {text}"
-    depth = queue.depth if queue is not None else None
-    if depth and state.metric in ("queue.consumers", "queue.paused_s"):
-        text += f", {format_number(depth)} {'job' if depth == 1 else 'jobs'} waiting"
+    if queue is not None and queue.depth and state.metric in ("queue.consumers", "queue.paused_s"):
+        text += f", {waiting_text(queue)}"
+    if queue is not None and pauses is not None and state.metric == "queue.paused_s":
+        text += f", {describe_pause(pauses.find_pause(queue))}"
     return text
 
 

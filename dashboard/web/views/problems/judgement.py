@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from ....actions.pauses import RecordedPauses
 from ....alerts.management.alert_reader import Alert
 from ....alerts.management.checker_health import CheckerHealth
 from ....model import QueueStats, Snapshot
@@ -32,6 +33,7 @@ class AlertFacts:
     alerts: tuple[Alert, ...] = ()  # firing and pending, without inhibited warnings
     health: CheckerHealth | None = None
     by_queue: Mapping[QueueKey, Sequence[Alert]] = field(default_factory=dict)
+    pauses: RecordedPauses | None = None  # None while they cannot be read
 
     @classmethod
     def of(cls, thresholds: Thresholds, alerts: Iterable[Alert], health: CheckerHealth | None) -> AlertFacts:
@@ -62,7 +64,8 @@ def judge_queue(queue: QueueStats, facts: AlertFacts, dead_more: int = 0) -> tup
     alerts = facts.by_queue.get((queue.source, queue.backend, queue.name)) if facts.by_queue else None
     if not alerts:
         return found
-    return tuple(sorted(_merge([problem_of(alert, queue) for alert in alerts], found), key=rank_of))
+    reported = [problem_of(alert, queue, facts.pauses) for alert in alerts]
+    return tuple(sorted(_merge(reported, found), key=rank_of))
 
 
 def judge(snapshot: Snapshot, problems_by_queue: Sequence[Sequence[Problem]], facts: AlertFacts) -> list[Problem]:
