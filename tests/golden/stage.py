@@ -372,6 +372,6 @@ def edit_rules(stage: Stage) -> None:
 def lose(stage: Stage) -> None:
     """Ask when the Redis is gone, of which all is known by then."""
     wait_until(lambda: not stage.ask("/overview", noted=False)["sources"][0]["reachable"], what="the loss of Redis")
-    for path in ("/alerts", "/bulk", "/audit", "/undo"):
+    for path in ("/bulk", "/audit", "/undo"):
         stage.ask(path, expected=503)
     stage.ask("/redis")

@@ -89,7 +89,7 @@ def test_unknown_fields_are_rejected_by_every_route(
         ({"source": ""}, "source"),
         ({"pace_per_s": "10"}, "pace_per_s"),
         ({"pace_per_s": -1}, "pace_per_s"),
-        ({"canary": 101}, "canary"),
+        ({"canary": 1001}, "canary"),
         ({"target": "news"}, "target"),
         ({"reset_attempts": True}, "reset_attempts"),
         ({"reason": "x" * 501}, "reason"),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from dashboard.alerts.evaluation.state_machine import AlertLabels, AlertPhase, AlertState
 from dashboard.alerts.management.alert_groups import group_alerts
 from dashboard.alerts.management.alert_reader import Alert, AlertList
 from dashboard.alerts.rules.default_rules import default_rules
-from dashboard.alerts.rules.rule import Rule, Severity, alert_fingerprint
+from dashboard.alerts.rules.rule import Origin, Rule, Severity, alert_fingerprint
+from dashboard.alerts.rules.ruleset import RuleInForce
 from tests.counting import calls_of
 from tests.unit.alerts.factories import rule
 
@@ -38,8 +40,12 @@ def queue_alert(rule_id: str, name: str, **fields: Any) -> Alert:
     return firing(rule_id, **{"source": "main", "backend": "rq", "queue": name, **fields})
 
 
+def alert_list(alerts: Iterable[Alert], rules: Iterable[Rule]) -> AlertList:
+    return AlertList(0.0, tuple(alerts), (), tuple(RuleInForce(rule, Origin.SHIPPED) for rule in rules))
+
+
 def grouped(*alerts: Alert, rules: tuple[Rule, ...] = default_rules()) -> list[tuple[str, int, int]]:
-    groups = group_alerts(AlertList(0.0, alerts, (), rules)).groups
+    groups = group_alerts(alert_list(alerts, rules)).groups
     return [(group.first.rule_id, len(group.alerts), len(group.effects)) for group in groups]
 
 
@@ -76,7 +82,7 @@ def test_a_redis_that_does_not_respond_causes_all_alerts_of_its_source() -> None
         firing("redis-memory", source="other"),
     ]
     assert sorted(grouped(*alerts)) == [("redis-memory", 1, 0), ("redis-unreachable", 1, 3)]
-    found = group_alerts(AlertList(0.0, tuple(alerts), (), default_rules()))
+    found = group_alerts(alert_list(alerts, default_rules()))
     (down,) = [group for group in found.groups if group.effects]
     assert down.scopes == (("*", AlertLabels(source="main")),)
     assert len(found.inhibited) == 3
@@ -87,7 +93,7 @@ def test_rules_that_inhibit_others_cause_them_and_of_two_the_first_one() -> None
     rules = (rule(id="a", inhibited_by=["b"]), rule(id="b", inhibited_by=["a"]), rule(id="c", inhibited_by=["a"]))
     alerts = [queue_alert(name, "x") for name in "abc"]
     assert len(grouped(*alerts, rules=rules)) == 1
-    found = group_alerts(AlertList(0.0, tuple(alerts), (), rules))
+    found = group_alerts(alert_list(alerts, rules))
     assert len(found.inhibited) == 2
     assert len(grouped(queue_alert("c", "x"), queue_alert("a", "y"), rules=rules)) == 2
 
@@ -99,7 +105,7 @@ def test_the_worst_alert_comes_first_and_a_muted_warning_does_not_count() -> Non
         queue_alert("queue-latency", "b", critical=False, value=2000.0),
         queue_alert("queue-latency", "c", value=9000.0),
     ]
-    (group,) = group_alerts(AlertList(0.0, tuple(alerts), (), default_rules())).groups
+    (group,) = group_alerts(alert_list(alerts, default_rules())).groups
     assert [alert.state.labels.queue for alert in group.alerts] == ["c", "b", "a"]
     assert group.severity is Severity.CRITICAL
     assert group.scopes == (("queue-latency", AlertLabels(source="main", backend="rq")),)
@@ -109,6 +115,7 @@ def test_grouping_costs_the_same_for_each_alert() -> None:
     def calls(count: int) -> int:
         alerts = tuple(queue_alert("queue-no-consumers", f"q{n}") for n in range(count))
         alerts += (firing("workers-gone", source="main", backend="rq"),)
-        return calls_of(lambda: group_alerts(AlertList(0.0, alerts, (), default_rules())))
+        listed = alert_list(alerts, default_rules())
+        return calls_of(lambda: group_alerts(listed))
 
     assert calls(1000) < 12 * calls(100)
