@@ -25,7 +25,7 @@ from . import layout
 bp = Blueprint("overview", __name__)
 
 TEMPLATE = "overview/_overview.html"
-MAX_PROBLEMS = 5
+MAX_PROBLEMS = 4
 SPARK_SIZE = (132, 36)
 HOUR_S = 3600
 

@@ -134,7 +134,7 @@ def _merge(reported: Iterable[Problem], shown: Iterable[Problem]) -> list[Proble
         found.setdefault(_place_of(problem), problem)
     beside = []
     for problem in shown:
-        same = found.get(_place_of(problem))
+        same = found.get(_place_of(problem)) or _other_of_dead_letters(found, problem)
         if same is None:
             beside.append(problem)
         elif problem.kind in _EXPLAINED:
@@ -142,6 +142,15 @@ def _merge(reported: Iterable[Problem], shown: Iterable[Problem]) -> list[Proble
     return [*found.values(), *beside]
 
 
+def _other_of_dead_letters(found: Mapping[tuple[str, ...], Problem], problem: Problem) -> Problem | None:
+    """The reported problem about how many dead letters there are, if `problem` is about how fast they rise."""
+    if problem.kind not in _DEAD_LETTERS:
+        return None
+    places = (_place_of(replace(problem, kind=kind)) for kind in _DEAD_LETTERS)
+    return next((found[place] for place in places if place in found), None)
+
+
+_DEAD_LETTERS = (ProblemKind.DEAD_LETTERS, ProblemKind.RISING)
 _EXPLAINED = frozenset({ProblemKind.UNREACHABLE, ProblemKind.UNREADABLE, ProblemKind.EVICTION, ProblemKind.PERSISTENCE})
 
 
