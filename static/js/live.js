@@ -57,7 +57,7 @@
     }
     const critical = document.querySelectorAll(".problems li.critical").length;
     const count = window.queuedeck.firing() || critical;
-    document.title = (now === "lost" || now === "down" ? "(!) " : count ? `(${count}) ` : "") + title;
+    document.title = (count && now !== "lost" ? `(${count}) ` : now === "lost" || now === "down" ? "(!) " : "") + title;
     showBanner(now, old);
   };
 

@@ -126,7 +126,7 @@ def test_the_page_recovers_after_redis_was_down(serve: Serve, visit: Visit) -> N
             server.stop()
             expect(page.locator(".problems li.critical")).to_contain_text("unreachable")
             expect(page.locator(".problems")).to_contain_text("Connection refused")
-            expect(listing.locator("#jobs, #connection:visible").first).to_contain_text("Connection refused")
+            expect(listing.locator(".problems, #connection:visible").first).to_contain_text("Connection refused")
             expect(page).to_have_title(re.compile(r"\(1\)"))
             server.start()
             for _ in range(3):

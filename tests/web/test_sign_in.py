@@ -429,6 +429,7 @@ def test_requests_from_another_site_change_nothing(app: Flask) -> None:
 
 WRITES = [
     "/alerts/0123/ack",
+    "/alerts/groups/0123",
     "/silences",
     "/silences/0123/expire",
     "/deliveries/again",
@@ -454,6 +455,11 @@ WRITES = [
     "/workers/act",
     "/dead/0123456789abcdef/note",
     "/dead/0123456789abcdef/act",
+    "/workers/confirm",
+    "/schedules/confirm",
+    "/queues/main/rq/mail/jobs/x/confirm",
+    "/queues/main/rq/mail/confirm",
+    "/dead/0123456789abcdef/confirm",
     "/api/v1/bulk",
     "/api/v1/undo/x",
     "/api/v1/bulk/0123/pause",

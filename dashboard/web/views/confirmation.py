@@ -15,7 +15,7 @@ from ...store.packing import pack
 from ..formatting import format_moment, one_line, queue_title
 from .flash import DANGER, VERBS
 
-# Actions that pages offer only with this question. A worker that was told to fetch no more jobs needs a restart.
+# Actions that pages offer only with this question. A quiet worker needs a restart to fetch jobs again.
 CONFIRMED = DANGER | {"quiet"}
 RESTORABLE = "Deleted jobs can be restored for 24 hours."
 MAX_NAMES = 5
@@ -24,7 +24,7 @@ Facts = tuple[tuple[str, str], ...]
 
 
 class Confirmation(Value, frozen=True, kw_only=True):
-    """One question. `facts` are (label, text) and tell the object from others; `notes` say what happens.
+    """One question. `facts` are (label, text) and distinguish the object from others; `notes` say what happens.
 
     The form goes to `target` with `fields`; `cancel` is where it goes otherwise. `name_to_type`: what must be typed
     before an action that cannot be undone. `reason`: what was already entered.
@@ -56,7 +56,7 @@ def worker_heading(action: Action, worker: Worker) -> str:
 
 
 def worker_facts(worker: Worker, title: str) -> Facts:
-    """What tells a worker from others, and what it runs now; `title` is the library's."""
+    """What distinguishes a worker from others, and what it runs now; `title` is the library's."""
     host = one_line(worker.hostname or "", 120) + (f", process {worker.pid}" if worker.pid is not None else "")
     running = [work.job_name or work.job_id for work in worker.work]
     if not running and worker.busy:
@@ -76,7 +76,7 @@ def schedule_heading(action: Action, schedule: Schedule) -> str:
 
 
 def schedule_facts(schedule: Schedule, title: str) -> Facts:
-    """What tells a schedule from others; `title` is the library's."""
+    """What distinguishes a schedule from others; `title` is the library's."""
     return _known(
         ("Library", title),
         ("Redis", schedule.source),
@@ -94,7 +94,7 @@ def job_heading(action: Action, job: Job) -> str:
 
 
 def job_facts(job: Job, queue: QueueStats, title: str) -> Facts:
-    """What tells a job from others; `title` is the library's."""
+    """What distinguishes a job from others; `title` is the library's."""
     return _known(
         ("Job", one_line(job.name or "", 120)),
         *queue_facts(queue, title),
@@ -109,7 +109,7 @@ def jobs_heading(action: Action, count: int) -> str:
 
 
 def queue_facts(queue: QueueStats, title: str) -> Facts:
-    """What tells a queue from others; `title` is the library's."""
+    """What distinguishes a queue from others; `title` is the library's."""
     return (("Queue", queue_title(queue, title, 200)), ("Library", title), ("Redis", queue.source))
 
 
