@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 from urllib.parse import quote
 
-from flask import Response, render_template, request
+from flask import Response, g, render_template, request
 
 from ..errors import BackendUnavailable, QueuedeckError
 from ..sampling.snapshot_reader import CurrentSnapshot
@@ -91,7 +91,10 @@ def current_outage(current: CurrentSnapshot) -> Outage | None:
 
 
 def stamp_outage(response: Response, problem: BackendUnavailable) -> None:
-    """Add the header that says which Redis does not respond, so that the page does not blame Queuedeck."""
+    """Add the header that says which Redis does not respond, so that the page does not blame Queuedeck. Strangers get
+    none."""
+    if "identity" not in g:
+        return
     try:
         found = current_outage(app_services().snapshots.current())
     except QueuedeckError:

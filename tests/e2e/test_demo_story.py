@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.conftest import Visit
+from tests.e2e.conftest import Visit, confirm
 from tests.e2e.demo_process import DEMO, Demo, demo_starter
 from tests.serving import get_json
 from tests.waiting import wait_until
@@ -24,6 +24,7 @@ ERROR = "502 Bad Gateway from payments.example"
 BEGINS = r"\d\d:\d\d:\d\d payments\.example answers 502"
 ENDS = r"\d\d:\d\d:\d\d payments\.example answers again"
 CANARY = 3
+OLDEST = 5
 # Library -> finished jobs.
 FINISHED = {"bullmq": 100, "celery": 60, "rq": 120, "sidekiq": 5}
 
@@ -86,8 +87,10 @@ def test_it_begins_calm_with_jobs_of_all_libraries(demo: Callable[..., Demo], vi
 
 def follow_the_alert(page: Page) -> None:
     """From the overview through the alert and the queue to the page of the error."""
-    expect(problems(page)).to_contain_text("payments")
-    page.get_by_role("link", name=re.compile("Payments are failing")).click()
+    reported = problems(page).get_by_role("listitem").filter(has=page.get_by_role("link", name="Alert"))
+    expect(reported.first).to_contain_text("payments")
+    expect(reported.first).to_contain_text("threshold")
+    reported.first.get_by_role("link", name="Alert").click()
     firing = page.get_by_role("row").filter(has_text="Payments are failing")
     expect(firing.first).to_be_visible()
     firing.first.get_by_role("link", name="payments", exact=True).click()
@@ -99,13 +102,40 @@ def follow_the_alert(page: Page) -> None:
     expect(page.get_by_role("main")).to_contain_text(ERROR)
 
 
-def retry_all(page: Page) -> None:
-    """From the page of an error: retry all of its jobs, the first few before the others."""
+def retry(page: Page, limit: int | None = None) -> None:
+    """From the page of an error: retry all of its jobs, or the `limit` oldest, the first few before the others."""
     page.get_by_role("link", name=re.compile("^Retry all")).click()
+    if limit is not None:
+        page.get_by_role("spinbutton", name=re.compile("^At most")).fill(str(limit))
+        page.get_by_label("starting with the").select_option("oldest")
     page.get_by_label("Canary size").fill(str(CANARY))
     page.get_by_label("Jobs per second").fill("0")
     page.get_by_role("button", name=re.compile(r"^Retry .*\d+ jobs$")).click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Retry")
+
+
+def retry_the_oldest_and_the_rest(page: Page) -> None:
+    """Delete one job of a group, retry some of the oldest with a canary, then the others."""
+    group = page.url
+    expect(page.get_by_role("heading", level=1)).to_contain_text("UpstreamError")
+    page.get_by_role("checkbox", name=re.compile("^Select ")).nth(1).check()
+    page.get_by_role("button", name="Delete 1").click()
+    confirm(page, "Delete")
+    expect(page.locator("#flash")).to_contain_text("1 job deleted")
+    for limit in (OLDEST, None):
+        page.goto(group)
+        retry(page, limit)
+        expect(page.locator("#operation .tag").first).to_have_text("done")
+
+
+def check_what_is_recorded(page: Page, url: str) -> None:
+    """The audit log names both retries, and the trash has the deleted job."""
+    page.goto(f"{url}/audit")
+    retries = page.get_by_role("row").filter(has_text=ERROR).filter(has_text="bulk operation")
+    expect(retries.first).to_be_visible()
+    expect(page.get_by_role("row").filter(has_text="oldest first").first).to_be_visible()
+    page.goto(f"{url}/trash")
+    expect(page.get_by_role("row").filter(has_text="payments").first).to_contain_text("1 dead job")
 
 
 def wait_for_dead_letters(demo: Demo, url: str) -> None:
@@ -140,7 +170,7 @@ def test_an_early_canary_stops_the_retry_and_a_later_one_resolves_the_alert(
     follow_the_alert(page)
     group = page.url
 
-    retry_all(page)
+    retry(page)
     expect(page.get_by_role("main")).to_contain_text("canary", ignore_case=True)
     expect(page.locator("#operation .tag").first).to_have_text("paused")
     page.get_by_role("button", name="Abort").click()
@@ -150,11 +180,11 @@ def test_an_early_canary_stops_the_retry_and_a_later_one_resolves_the_alert(
     running.process.send(signal.SIGUSR1)
     running.wait_for_line(ENDS)
     page.goto(group)
-    retry_all(page)
-    expect(page.locator("#operation .tag").first).to_have_text("done")
+    retry_the_oldest_and_the_rest(page)
     wait_until_resolved(running, url, page)
     page.goto(group)
     expect(page.get_by_role("main")).to_contain_text("No jobs left in this group")
+    check_what_is_recorded(page, url)
 
 
 def test_on_a_phone_the_outage_comes_and_goes_at_its_times(demo: Callable[..., Demo], visit: Visit) -> None:
@@ -167,6 +197,6 @@ def test_on_a_phone_the_outage_comes_and_goes_at_its_times(demo: Callable[..., D
     follow_the_alert(page)
     running.wait_for_line(ENDS)
     page.reload()
-    retry_all(page)
-    expect(page.locator("#operation .tag").first).to_have_text("done")
+    retry_the_oldest_and_the_rest(page)
     wait_until_resolved(running, url, page)
+    check_what_is_recorded(page, url)

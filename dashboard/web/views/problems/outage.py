@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from ....errors import BackendUnavailable, Forbidden, join_hint
 from ....model import Snapshot, SourceStats
+from ....redact import mask_text
 
 HEADER = "Queuedeck-Down"
 MAX_TEXT = 400
@@ -53,7 +54,7 @@ def outage_of_error(problem: BackendUnavailable | Forbidden) -> Outage:
 
 
 def _quoted(text: str) -> str:
-    return quote(text[:MAX_TEXT], safe="", errors="replace")
+    return quote(mask_text(text)[:MAX_TEXT], safe="", errors="replace")
 
 
 class LastKnown:
