@@ -165,7 +165,7 @@ def test_the_selection_survives_a_reload_and_is_cleared_by_its_action(visit: Any
     page.locator("[data-tick]").nth(1).check()
     page.reload()
     page.get_by_role("button", name="Delete 1").click()
-    confirm(page, "Delete")
+    confirm(page, "Delete 1 job")
     expect(page.locator("#flash")).to_contain_text("1 job deleted.")
     page.goto(url + mails.list_path)
     expect(page.locator("[data-tick]:checked")).to_have_count(0)
@@ -351,6 +351,7 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(visit: Any, url: str, mails
     expect(page.locator(".bulk-bar")).to_be_visible()
     page.wait_for_function(RAIL_BELOW_BAR)
     page.get_by_role("button", name="Delete 1", exact=True).click()
+    confirm(page, "Delete 1 job")
     kept = page.get_by_role("link", name="View in trash").get_attribute("href")
     for path in (mails.list_path, mails.bulk_path("delete"), "/bulk", "/audit", "/trash", str(kept)):
         page.goto(url + path)
