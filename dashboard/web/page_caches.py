@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from ..actions.bulk.canary import list_canary_failures
+from ..actions.bulk.operation import BulkOperation
 from ..actions.pauses import RecordedPauses
 from ..alerts.management.checker_health import CheckerHealth
 from ..dead_letters.groups import SAMPLES, ErrorGroup
-from ..errors import BackendUnavailable, Forbidden
-from ..model import Snapshot
+from ..errors import BackendUnavailable, Forbidden, QueuedeckError
+from ..model import Job, QueueRef, Snapshot
 from ..sampling.snapshot_reader import CurrentSnapshot
 from ..services import Services
 from ..store.cache import SingleFlightCache
@@ -27,6 +29,9 @@ HEALTH_KEPT_S = 1.0  # the health check needs no sign-in, so strangers can call 
 PAUSES_KEPT_S = 60.0  # unless other queues are paused by then
 # Enough for 20 viewers with 10 filters each; a page of 50 queues is about 40 kB.
 MAX_FRAGMENTS = 256
+MAX_CANARIES = 32  # operations whose failed canary jobs are cached
+# Of a larger canary, a page that is polled looks for failed jobs among so many, and shows at most so many of them.
+CANARY_SEARCHED, CANARY_SHOWN = 200, 20
 MAX_SAMPLED_GROUPS = 32  # groups whose samples are cached, at most some hundred kB each
 
 
@@ -45,6 +50,7 @@ class PageCaches:
         self._rules: SingleFlightCache[RuleOverview] = SingleFlightCache()
         self._pauses: SingleFlightCache[RecordedPauses | None] = SingleFlightCache(PAUSES_KEPT_S)
         self._samples: SingleFlightCache[tuple[ErrorSample, ...]] = SingleFlightCache(max_entries=MAX_SAMPLED_GROUPS)
+        self._canaries: SingleFlightCache[list[Job] | None] = SingleFlightCache(max_entries=MAX_CANARIES)
 
     def overview_data(self, snapshot: Snapshot, current: CurrentSnapshot) -> OverviewData:
         """The data of the overview, from the snapshot of `current` and the alerts of now."""
@@ -116,3 +122,30 @@ class PageCaches:
         return self._samples.get(
             group.error.fingerprint, lambda: read_samples(members, self._services.sources.backend), version
         )
+
+    def canary_failures(self, operation: BulkOperation) -> list[Job] | None:
+        """At most CANARY_SHOWN failed jobs of its canary, of the first CANARY_SEARCHED; None if they cannot be read.
+
+        Cost: none until the number of failed jobs changes, else as list_canary_failures.
+        """
+        version = operation.canary_failed, operation.phase
+        # More can have failed since they were counted.
+        most = min(CANARY_SHOWN, operation.canary_failed)
+
+        def load() -> list[Job] | None:
+            try:
+                return self.read_canary_failures(operation, most, CANARY_SEARCHED)
+            except QueuedeckError:
+                return None
+
+        return self._canaries.get(operation.id, load, version)
+
+    def read_canary_failures(self, operation: BulkOperation, most: int, searched: int | None = None) -> list[Job]:
+        """At most `most` failed jobs of the canary as they are now. Cost: as list_canary_failures."""
+        jobs, backend_of = self._services.bulk_store.jobs, self._services.sources.backend
+        return list_canary_failures(operation, jobs, backend_of, self._queues_of, most, searched)
+
+    def _queues_of(self, source: str, backend: str) -> list[QueueRef]:
+        snapshot = self._services.snapshots.current().snapshot
+        queues = snapshot.queues if snapshot else ()
+        return [queue.ref for queue in queues if (queue.source, queue.backend) == (source, backend)]

@@ -47,6 +47,11 @@
       const checked = here.filter((box) => box.checked).length;
       all.checked = checked > 0 && checked === here.length;
       all.indeterminate = checked > 0 && checked < here.length;
+      const whole = document.querySelector("[data-whole]");
+      if (whole) {
+        whole.toggleAttribute("data-shown", all.checked);
+        if (!all.checked) whole.open = false;
+      }
     }
   };
 

@@ -177,6 +177,8 @@ def test_a_canary_that_does_not_finish_pauses_the_operation(bench: Bench, monkey
     run_turns_until(
         runner, lambda: bench.bulk_store.get(bulk_id).phase is BulkPhase.WATCHING, what="the canary being watched"
     )
+    # None has a result before the first check.
+    assert canary.count_canary(bench.bulk_store.get(bulk_id)) == (0, 0, 5, 0)
     monkeypatch.setattr(canary, "WATCH_EVERY_S", 0.0)
     for _ in range(3):
         runner.run_turn()

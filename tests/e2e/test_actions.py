@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -164,9 +165,36 @@ def test_the_selection_survives_a_reload_and_is_cleared_by_its_action(visit: Any
     page.locator("[data-tick]").nth(1).check()
     page.reload()
     page.get_by_role("button", name="Delete 1").click()
+    confirm(page, "Delete 1 job")
     expect(page.locator("#flash")).to_contain_text("1 job deleted.")
     page.goto(url + mails.list_path)
     expect(page.locator("[data-tick]:checked")).to_have_count(0)
+
+
+def test_a_selected_page_leads_to_the_whole_list(visit: Any, url: str, mails: Mails) -> None:
+    """Of two pages, with the filter above the list, by keyboard; R still acts on the selected jobs only."""
+    with mails.redis.pipeline(transaction=False) as pipe:
+        for n in range(1_000, 1_100 - DEAD):
+            pipe.hset(f"bull:{mails.queue}:{n}", mapping={"name": "send", "data": "{}", "opts": "{}", "timestamp": n})
+            pipe.zadd(mails.failed_key, {str(n): n})
+        pipe.execute()
+    page = visit(url + mails.list_path).page
+    whole = page.locator("[data-whole] summary")
+    page.locator("[data-tick]").first.check()
+    expect(whole).to_be_hidden()
+    retry_selected = page.locator(".bulk-bar [data-verb=Retry]")
+    before = retry_selected.bounding_box()
+    page.locator("[data-tick-all]").check()
+    expect(whole).to_have_text("Select all 100 dead jobs")
+    assert abs(retry_selected.bounding_box()["y"] - before["y"]) < 1
+    page.get_by_label("Only jobs that match").fill("send")
+    whole.focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_contain_text("Retry")
+    expect(page.get_by_role("main")).to_contain_text("Matching send")
+    assert mails.count() == 100
 
 
 def test_a_deleted_job_is_restored(visit: Any, url: str, mails: Mails) -> None:
@@ -190,6 +218,14 @@ def test_a_bulk_operation_stops_after_a_failed_canary_and_can_be_aborted(
     page.get_by_role("button", name=f"Retry {DEAD} jobs").click()
     expect(page.locator("#operation")).to_contain_text("failed again. The other jobs were not changed")
     wait_until(lambda: mails.count() == DEAD, what="the five jobs to fail again")  # it stops at the first
+    # Each job of the canary has a cell; the failed ones are named with their errors.
+    expect(page.locator("#canary-title")).to_contain_text(
+        re.compile(r"^Canary: 0 succeeded, [1-5] failed, [0-4] unfinished")
+    )
+    expect(page.locator(".cells i")).to_have_count(5)
+    expect(page.locator(".cells .failed").first).to_be_visible()
+    expect(page.locator(".canary tbody th a").first).to_be_visible()
+    expect(page.locator(".canary tbody .bad").first).not_to_have_text("no error message")
     # The rest is not offered before the errors were seen.
     expect(page.get_by_role("button", name="Resume")).to_have_count(0)
     page.get_by_role("link", name="Look at the errors…").click()
@@ -200,8 +236,9 @@ def test_a_bulk_operation_stops_after_a_failed_canary_and_can_be_aborted(
     expect(page.locator("#operation .tag")).to_have_text("aborted")
     assert mails.redis.hlen("marks") == 5
     assert mails.count() == DEAD
-    page.goto(f"{url}/audit")
+    page.get_by_role("link", name="Audit log of this operation").click()
     expect(page.locator("table.audit")).to_contain_text("abort bulk operation")
+    expect(page.locator("table.audit tbody tr")).to_have_count(3)  # started, aborted, what was retried
 
 
 def test_a_limit_is_previewed_and_kept(visit: Any, url: str, mails: Mails) -> None:
@@ -314,6 +351,7 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(visit: Any, url: str, mails
     expect(page.locator(".bulk-bar")).to_be_visible()
     page.wait_for_function(RAIL_BELOW_BAR)
     page.get_by_role("button", name="Delete 1", exact=True).click()
+    confirm(page, "Delete 1 job")
     kept = page.get_by_role("link", name="View in trash").get_attribute("href")
     for path in (mails.list_path, mails.bulk_path("delete"), "/bulk", "/audit", "/trash", str(kept)):
         page.goto(url + path)

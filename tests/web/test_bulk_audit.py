@@ -102,3 +102,21 @@ def test_a_second_request_for_a_running_undo_starts_none(
     answers = [client.post(f"{url}/undo", headers=SAME).headers["Location"] for _ in range(2)]
     assert answers[0] == answers[1]
     assert told(client).count("start undo of bulk operation") == 1
+
+
+def test_the_log_of_one_operation(client: FlaskClient, dead: list[str]) -> None:
+    """The page of a finished operation links to what was recorded of it, and to its jobs."""
+    client.application.extensions[EXTENSION].services.bulk_runner.start()
+    first, second = (start(client, action="delete", pace="0", limit="1") for _ in range(2))
+    for url in (first, second):
+        bulk_id = url.rpartition("/")[2]
+        wait_until(lambda found=bulk_id: bulk_of(client).get(found).phase is BulkPhase.DONE, what="the end")
+    page = client.get(first).text
+    bulk_id = first.rpartition("/")[2]
+    assert f'href="/audit?bulk={bulk_id}"' in page
+    assert 'href="/queues/main/rq/mail?state=dead"' in page
+    listed = client.get(f"/audit?bulk={bulk_id}").text
+    assert listed.count("<tr>") == 3  # the head, the start and the delete
+    assert second.rpartition("/")[2] not in listed
+    assert client.get("/audit").text.count("<tr>") == 5
+    assert "No actions of this operation are stored" in client.get("/audit?bulk=a/%00%20..%F0").text

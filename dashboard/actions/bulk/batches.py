@@ -115,6 +115,8 @@ class BatchRunner:
         to = _next_phase(operation, processed)
         fields: dict[str, Any] = {"ended_at": now_s()} if to is BulkPhase.DONE else {}
         if to is BulkPhase.WATCHING:
+            # Until they are checked, none has a result.
+            fields["canary_open"] = operation.done + outcomes.get(Outcome.DONE.value, 0)
             fields["watch_until"] = now_s() + request.canary_wait_s
         if request.action is Action.DELETE and not request.for_good:
             fields["batch_start"] = operation.processed
@@ -133,7 +135,7 @@ class BatchRunner:
             return self._progress.end_operation(operation, BulkPhase.DONE, None)
         running.canary = []
         until = now_s() + operation.request.canary_wait_s
-        return self._progress.write(operation, to=BulkPhase.WATCHING, watch_until=until)
+        return self._progress.write(operation, to=BulkPhase.WATCHING, watch_until=until, canary_open=operation.done)
 
 
 def _next_phase(operation: BulkOperation, processed: int) -> BulkPhase | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...backends.actions import ActionResult, JobRef, Outcome
 from ...backends.base import Backend
@@ -28,6 +28,28 @@ class CanaryResult:
 
     failed: int
     open: int
+
+
+class CanaryCounts(NamedTuple):
+    """The jobs of a canary by their result. `skipped`: the action was not done, so there is no result to wait for."""
+
+    failed: int
+    succeeded: int
+    open: int
+    skipped: int
+
+
+def count_canary(operation: BulkOperation) -> CanaryCounts | None:
+    """The results of the canary until the other jobs are processed; None before its start, after it and without one."""
+    size = operation.request.canary
+    if operation.phase is BulkPhase.COLLECTING or not 0 < size < operation.matched or operation.processed > size:
+        return None
+    skipped = max(0, operation.processed - operation.done)
+    if operation.processed < size:
+        return CanaryCounts(failed=0, succeeded=0, open=size - skipped, skipped=skipped)
+    failed = min(operation.canary_failed, size - skipped)
+    unfinished = min(operation.canary_open, size - skipped - failed)
+    return CanaryCounts(failed, size - skipped - failed - unfinished, unfinished, skipped)
 
 
 class CanaryWatch:
@@ -101,13 +123,15 @@ def list_canary_failures(
     backend_of: Callable[[str, str], Backend],
     queues_of: Callable[[str, str], Sequence[QueueRef]],
     most: int,
+    searched: int | None = None,
 ) -> list[Job]:
     """The jobs of the canary that have failed again, with their errors, at most `most`.
 
-    Cost: 1 round trip, and that of judge_canary.
+    With `searched`, only the first so many jobs are read. Cost: 1 round trip, and that of judge_canary.
     """
     failed: list[Job] = []
-    for number, job_ref in jobs.list_job_refs(operation.id, 0, min(operation.processed, operation.request.canary)):
+    size = min(operation.processed, operation.request.canary)
+    for number, job_ref in jobs.list_job_refs(operation.id, 0, size if searched is None else min(size, searched)):
         if not 0 <= number < len(operation.request.job_lists):
             continue
         job_list = operation.request.job_lists[number]

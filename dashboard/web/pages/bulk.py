@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from ...actions.audit_log import AuditEvent
 from ...actions.bulk.audit_events import event_of
-from ...actions.bulk.canary import list_canary_failures
+from ...actions.bulk.canary import count_canary
 from ...actions.bulk.operation import (
     DEFAULT_CANARY_WAIT_S,
     DEFAULT_PACE_PER_S,
@@ -27,7 +27,7 @@ from ...actions.trash import KEEP_S
 from ...backends.actions import Action
 from ...clock import now_s
 from ...errors import Conflict, NotFound, Unsupported
-from ...model import QueueRef, QueueStats, State
+from ...model import QueueStats, State
 from ...sources.metering import measure_cost
 from .. import fragments
 from ..access.security import current_actor
@@ -118,9 +118,13 @@ def _operation_context(bulk_id: str) -> dict[str, Any]:
             if quiet and undoing is None
             else 0
         )
+        canary = count_canary(operation)
+        failures = app_context().caches.canary_failures(operation) if canary and canary.failed else []
     return {
         "operation": operation,
         "undoing": undoing,
+        "canary": canary,
+        "failures": failures,
         "is_undo": operation.request.action is Action.UNDO,
         "past": PAST,
         "ended": operation.phase in ENDED,
@@ -175,9 +179,7 @@ def confirm_rest(work_id: str) -> ResponseReturnValue:
         operation = services.bulk_store.get(work_id)
         if not operation.stopped_by_canary:
             return redirect(url_for("bulk.show", work_id=work_id), code=303)
-        failed = list_canary_failures(
-            operation, services.bulk_store.jobs, services.sources.backend, _queues_of, MAX_FAILURES
-        )
+        failed = app_context().caches.read_canary_failures(operation, MAX_FAILURES)
     cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
     return render_template(
         "bulk/rest.html",
@@ -185,12 +187,6 @@ def confirm_rest(work_id: str) -> ResponseReturnValue:
         operation=operation,
         failed=failed,
     )
-
-
-def _queues_of(source: str, backend: str) -> list[QueueRef]:
-    snapshot = app_services().snapshots.current().snapshot
-    queues = snapshot.queues if snapshot else ()
-    return [queue.ref for queue in queues if (queue.source, queue.backend) == (source, backend)]
 
 
 @edit_bp.post("")
