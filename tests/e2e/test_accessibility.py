@@ -1,4 +1,4 @@
-"""Every page at three widths and in both themes: axe finds nothing, nothing scrolls sideways, a finger hits each control."""
+"""Every page at three widths and in both themes: axe finds nothing, all fits, and a finger hits each control."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ async (colorsOnly) => {
 CROWDED = """
 (leastPx) => {
   const boxes = [];
-  for (const control of document.querySelectorAll("a[href], button, input:not([type=hidden]), select, textarea, summary")) {
+  const CONTROLS = "a[href], button, input:not([type=hidden]), select, textarea, summary";
+  for (const control of document.querySelectorAll(CONTROLS)) {
     if (!control.checkVisibility({ visibilityProperty: true, opacityProperty: true })) continue;
     // What is only for screen readers, and what lies over the page on purpose.
     if (control.closest(".skip, .hidden, .rail, .bar, .banner, .bulk-bar")) continue;
@@ -49,7 +50,7 @@ CROWDED = """
     if (!box.width || !box.height) continue;
     boxes.push([control, box]);
   }
-  const name = (control) => `${control.tagName} ${control.className} "${(control.textContent || control.name).trim().slice(0, 40)}"`;
+  const name = (control) => `${control.tagName} ${(control.textContent || control.name).trim().slice(0, 40)}`;
   const found = [];
   for (const [control, box] of boxes) {
     const isText = getComputedStyle(control).display === "inline";
@@ -70,8 +71,11 @@ SIDEWAYS = """
 () => {
   const page = document.documentElement;
   if (page.scrollWidth <= page.clientWidth) return [];
-  return [...document.querySelectorAll("body *")].filter((part) => part.getBoundingClientRect().right > page.clientWidth + 1)
-    .slice(0, 5).map((part) => `${part.tagName}.${part.className} reaches ${part.getBoundingClientRect().right}`);
+  return [...document.querySelectorAll("body *")]
+    .map((part) => [part, part.getBoundingClientRect().right])
+    .filter(([_, right]) => right > page.clientWidth + 1)
+    .slice(0, 5)
+    .map(([part, right]) => `${part.tagName}.${part.className} reaches ${right}`);
 }
 """
 DESKTOP, TABLET = {"viewport": {"width": 1440, "height": 900}}, {"viewport": {"width": 1024, "height": 768}}
@@ -235,7 +239,9 @@ def open_question(page: Page) -> None:
 
 def open_question_as_page(page: Page) -> None:
     """As without scripts."""
-    page.locator("button[data-confirm]").first.evaluate("(button) => { delete button.dataset.confirm; button.click(); }")
+    page.locator("button[data-confirm]").first.evaluate(
+        "(button) => { delete button.dataset.confirm; button.click(); }"
+    )
     expect(page.locator("main [data-question]")).to_be_visible()
 
 
@@ -254,11 +260,6 @@ def test_axe_finds_nothing_and_all_fits(
 
     def look(page: Page, name: str) -> None:
         found.extend(f"{name}: {finding}" for finding in findings(page, is_phone=screen is PHONE))
-        import os  # DEBUG
-        if os.environ.get("SHOTS"):  # DEBUG
-          for theme in ("dark", "light"):  # DEBUG
-            page.emulate_media(color_scheme=theme)  # DEBUG
-            page.screenshot(path=f"{os.environ['SHOTS']}/{name.replace(' ', '-')}-{screen['viewport']['width']}-{theme}.png", full_page=True)  # DEBUG
 
     options = {**screen, "reduced_motion": "reduce"}
     with signed_in(browser, url, "ada", **options) as page:
@@ -278,3 +279,42 @@ def test_axe_finds_nothing_and_all_fits(
         page.goto(f"{url}{paths['job']}")
         look(page, "job of a viewer")
     assert not found, "\n".join(found)
+
+
+def is_whole(page: Page, selector: str, text: str) -> bool:
+    """Whether the first such element with `text` cuts nothing off."""
+    part = page.locator(selector, has_text=text).first
+    return bool(
+        part.evaluate("(part) => part.scrollWidth <= part.clientWidth && part.scrollHeight <= part.clientHeight")
+    )
+
+
+def test_names_and_errors_have_the_room_that_there_is(browser: Browser, url: str, paths: dict[str, str]) -> None:
+    with signed_in(browser, url, "ada", **TABLET) as page:
+        page.goto(url)
+        assert is_whole(page, "table.queues tbody th", "import-of-warehouse-0")
+        assert is_whole(page, "table.queues thead th", "Processed/min")
+        page.goto(f"{url}/workers")
+        assert page.locator("td[data-label=queues]").first.evaluate("(cell) => cell.clientWidth") > 110
+        page.goto(url + paths["queue dead"])
+        error = page.locator("table.jobs .bad", has_text="ConnectionError").first
+        assert error.evaluate("(error) => error.clientWidth") > 250
+
+
+def test_a_phone_shows_labels_messages_and_a_search_box(browser: Browser, url: str, paths: dict[str, str]) -> None:
+    with signed_in(browser, url, "ada", **PHONE) as page:
+        page.goto(f"{url}/dead")
+        assert page.locator("#search").evaluate("(box) => box.clientWidth") > 300
+        for label in page.locator(".rail li:not(.roomy) a > span").all():
+            assert label.evaluate("(label) => label.clientWidth") > 20
+        assert is_whole(page, "table.groups tbody th", "ConnectionError")
+        expect(page.locator("table.groups .what").first).to_be_visible()
+        # The banner covers no heading, although it has two lines here.
+        banner, heading = page.locator("#firing").bounding_box(), page.locator("h1").bounding_box()
+        assert banner is not None
+        assert heading is not None
+        assert banner["y"] + banner["height"] <= heading["y"]
+        page.goto(f"{url}/alerts/rules")
+        name = page.locator("tr.critical th").first
+        assert name.evaluate("(name) => getComputedStyle(name).boxShadow") == "none"
+        assert page.locator("tr.critical").first.evaluate("(row) => parseFloat(getComputedStyle(row).paddingLeft)") > 3
