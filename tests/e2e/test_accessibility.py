@@ -275,6 +275,7 @@ def test_axe_finds_nothing_and_all_fits(
         look(page, "sign-in")
     with signed_in(browser, url, "vera", **options) as page:
         page.goto(f"{url}/audit")
+        expect(page.get_by_role("button", name="Sign out")).to_be_visible()
         look(page, "forbidden")
         page.goto(f"{url}{paths['job']}")
         look(page, "job of a viewer")
@@ -294,6 +295,8 @@ def test_names_and_errors_have_the_room_that_there_is(browser: Browser, url: str
         page.goto(url)
         assert is_whole(page, "table.queues tbody th", "import-of-warehouse-0")
         assert is_whole(page, "table.queues thead th", "Processed/min")
+        page.goto(f"{url}/search?q=user1")
+        assert page.locator("table.search-results td").first.evaluate("(cell) => cell.clientWidth") > 350
         page.goto(f"{url}/workers")
         assert page.locator("td[data-label=queues]").first.evaluate("(cell) => cell.clientWidth") > 110
         page.goto(url + paths["queue dead"])
