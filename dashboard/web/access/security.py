@@ -147,10 +147,10 @@ class Authenticator:
                 raise Forbidden(FOREIGN, hint=FOREIGN_HINT)
             return
         identity = self.identify_request()
+        g.identity = identity  # the page that refuses says to whom, and offers to sign out
         if identity.role < role:
             needed, has = role.name.lower(), identity.role.name.lower()
             raise Forbidden(f"You need the {needed} role for this; {identity.name} has the {has} role.")
-        g.identity = identity
 
     @staticmethod
     def _host_identity(identify: Identify) -> Identity:

@@ -1,0 +1,323 @@
+"""Every page at three widths and in both themes: axe finds nothing, all fits, and a finger hits each control."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from playwright.sync_api import Browser, Page, expect
+from rq import Queue, SimpleWorker
+from werkzeug.security import generate_password_hash
+
+from dashboard.demo.embedded import EmbeddedRedis
+from tests.contract.rq_library import open_client, run_waiting_jobs
+from tests.dead_letters import failing_jobs
+from tests.dead_letters.test_groups import fail_rq
+from tests.e2e.conftest import INTERVAL_S, PATIENCE_MS
+from tests.serving import serving
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.e2e
+
+AXE = Path(__file__).parents[1] / "workloads" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
+# All rules of WCAG 2.2 AA and of good practice, and those that axe still calls experimental but that can be relied on.
+RUN_AXE = """
+async (colorsOnly) => {
+  const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22a", "wcag22aa", "best-practice"];
+  const found = await axe.run(document, colorsOnly
+    ? { runOnly: { type: "rule", values: ["color-contrast", "link-in-text-block"] }, resultTypes: ["violations"] }
+    : { runOnly: tags, rules: { "target-size": { enabled: true } }, resultTypes: ["violations"] });
+  return found.violations.flatMap((rule) => rule.nodes.map(
+    (node) => `${rule.id}: ${node.target.join(" ")} ${node.html.slice(0, 160)} ${node.any[0]?.message ?? ""}`));
+}
+"""
+# Controls that can be pressed but are smaller than 24 pixels or lie on another; links within a sentence are exempt.
+CROWDED = """
+(leastPx) => {
+  const boxes = [];
+  const CONTROLS = "a[href], button, input:not([type=hidden]), select, textarea, summary";
+  for (const control of document.querySelectorAll(CONTROLS)) {
+    if (!control.checkVisibility({ visibilityProperty: true, opacityProperty: true })) continue;
+    // What is only for screen readers, and what lies over the page on purpose.
+    if (control.closest(".skip, .hidden, .rail, .bar, .banner, .bulk-bar")) continue;
+    if (control.closest("thead") && getComputedStyle(control.closest("thead")).clipPath !== "none") continue;
+    const box = control.getBoundingClientRect();
+    if (!box.width || !box.height) continue;
+    boxes.push([control, box]);
+  }
+  const name = (control) => `${control.tagName} ${(control.textContent || control.name).trim().slice(0, 40)}`;
+  const found = [];
+  for (const [control, box] of boxes) {
+    const isText = getComputedStyle(control).display === "inline";
+    if (!isText && Math.min(box.width, box.height) < leastPx && !control.matches("[type=checkbox], [type=radio]"))
+      found.push(`${name(control)} is ${Math.round(box.width)} x ${Math.round(box.height)}`);
+    for (const [other, place] of boxes) {
+      if (other === control || other.contains(control) || control.contains(other)) continue;
+      if (other.closest("dialog") !== control.closest("dialog")) continue;
+      const wide = Math.min(box.right, place.right) - Math.max(box.left, place.left);
+      const high = Math.min(box.bottom, place.bottom) - Math.max(box.top, place.top);
+      if (wide > 1 && high > 3 && !isText) found.push(`${name(control)} lies on ${name(other)}`);
+    }
+  }
+  return found;
+}
+"""
+SIDEWAYS = """
+() => {
+  const page = document.documentElement;
+  if (page.scrollWidth <= page.clientWidth) return [];
+  return [...document.querySelectorAll("body *")]
+    .map((part) => [part, part.getBoundingClientRect().right])
+    .filter(([_, right]) => right > page.clientWidth + 1)
+    .slice(0, 5)
+    .map(([part, right]) => `${part.tagName}.${part.className} reaches ${right}`);
+}
+"""
+DESKTOP, TABLET = {"viewport": {"width": 1440, "height": 900}}, {"viewport": {"width": 1024, "height": 768}}
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+RULES = """
+[[rules]]
+id = "deep"
+name = "Too deep"
+metric = "queue.depth"
+warning = 2
+critical = 8
+for_s = 0
+min_samples = 1
+new_instance_grace_s = 0
+[[rules]]
+id = "failing"
+name = "Jobs were given up"
+metric = "queue.dead"
+warning = 3
+for_s = 0
+min_samples = 1
+new_instance_grace_s = 0
+"""
+SEND = """
+([path, body]) => fetch(path, {
+  method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
+}).then((answer) => answer.json())
+"""
+# Enough queues over their threshold for one incident.
+IMPORTS = {f"import-of-warehouse-{number}": 4 for number in range(6)}
+PEOPLE = {"ada": "admin", "vera": "viewer"}
+
+
+@pytest.fixture(scope="module")
+def url(server: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A dashboard with sign-in: queues with work of RQ and BullMQ, errors, workers, schedules, alerts."""
+    lines = [f'secret_key = "{"k" * 40}"', f'[[sources]]\nname = "main"\nurl = {json.dumps(server.url)}']
+    for name, role in PEOPLE.items():
+        digest = generate_password_hash(f"password of {name}", "scrypt:1024:8:1")
+        lines.append(f'[[users]]\nname = "{name}"\npassword_hash = "{digest}"\nrole = "{role}"')
+    file: Path = tmp_path_factory.mktemp("pages") / "queuedeck.toml"
+    file.write_text("\n".join(lines) + RULES)
+    fill(server)
+    with serving("--config", file, QUEUEDECK_SAMPLE_INTERVAL_S=INTERVAL_S, QUEUEDECK_AUTH="auto") as served:
+        yield served.url
+
+
+def fill(server: EmbeddedRedis) -> None:
+    """Waiting, dead and finished jobs of RQ, its workers, and schedules of BullMQ."""
+    with redis.Redis.from_url(server.url) as client:
+        for name, size in {"order-confirmations": 12, "data-exports-of-the-night": 4, "mail": 1, **IMPORTS}.items():
+            for number in range(size):
+                Queue(name, connection=client).enqueue(
+                    "shop.mails.send", {"order": number, "lines": [1, 2]}, job_timeout=9
+                )
+        client.hset("bull:reports:meta", mapping={"version": "bullmq:5.81.0", "opts.maxLenEvents": 10000})
+        for name in ("evening", "night"):
+            client.zadd("bull:reports:repeat", {name: 5})
+            client.hset(f"bull:reports:repeat:{name}", mapping={"name": f"{name} report", "every": 5000, "ic": 1})
+        queues = [Queue(name, connection=client) for name in ("order-confirmations", "mail")]
+        for number in range(3):
+            SimpleWorker(queues, connection=client, name=f"worker-of-the-night-{number}").register_birth()
+    fail_rq(server, "payments", *((failing_jobs.mail, f"user{number}@example.com", number) for number in range(30)))
+    fail_rq(server, "payments", *((failing_jobs.fail_with, "402 Payment required " * 5),) * 3)
+
+
+@contextmanager
+def signed_in(browser: Browser, url: str, name: str, **options: Any) -> Iterator[Page]:
+    """A page of `name`, who has signed in."""
+    context = browser.new_context(timezone_id="UTC", bypass_csp=True, **options)
+    context.set_default_timeout(PATIENCE_MS)
+    page = context.new_page()
+    page.goto(f"{url}/login")
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Password").fill(f"password of {name}")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.locator(".rail")).to_be_visible()
+    yield page
+    context.close()
+
+
+def wait_for(page: Page, url: str, path: str, field: str, least: int = 1) -> list[Any]:
+    """What the API has at `path`, once there are `least` of them."""
+    found: list[Any] = wait_until(
+        lambda: (rows := page.request.get(f"{url}/api/v1/{path}").json()[field])[least - 1 :] and rows,
+        what=f"{least} of {path}",
+    )
+    return found
+
+
+@pytest.fixture(scope="module")
+def paths(browser: Browser, server: EmbeddedRedis, url: str) -> dict[str, str]:
+    """Name -> path of every page, with something on each."""
+    with signed_in(browser, url, "ada") as page:
+        [group, *_] = wait_for(page, url, "dead", "groups", 2)
+        alerts = wait_for(page, url, "alerts", "alerts", 3 + len(IMPORTS))
+        wait_for(page, url, "queues", "queues", 5 + len(IMPORTS))
+        payments = "/queues/main/rq/payments"
+        [job, other, *_] = wait_for(page, url, f"{payments[1:]}/jobs?state=dead", "jobs")
+        everything = {"source": "main", "backend": "rq", "queue": "payments", "state": "dead"}
+        page.evaluate(SEND, [f"/api/v1{payments}/jobs/{other['id']}/delete", {"reason": "tested twice"}])
+        started = page.evaluate(SEND, ["/api/v1/bulk", {"action": "retry", "limit": 5, "canary": 2, **everything}])
+        [batch, *_] = wait_for(page, url, "trash", "batches")
+        waiting = wait_for(page, url, "queues/main/rq/mail/jobs?state=waiting", "jobs")[0]["id"]
+        operation = f"{url}/api/v1/bulk/{started['bulk_id']}"
+        wait_until(lambda: page.request.get(operation).json()["state"] == "watching", what="retried jobs of the canary")
+        with open_client(server.url) as client:
+            run_waiting_jobs(Queue("payments", connection=client))
+        wait_until(lambda: page.request.get(operation).json()["state"] == "paused", what="the stop of the canary")
+        page.goto(f"{url}/alerts")
+        grouped = page.locator("a[href*='/alerts/groups/']").first.get_attribute("href")
+    return {
+        "overview": "/",
+        "overview filtered": "/?q=nothing-has-this-name",
+        **{f"queue {state}": f"{payments}?state={state}" for state in ("dead", "waiting", "completed")},
+        "queue with workers": "/queues/main/rq/order-confirmations",
+        "job": f"{payments}/jobs/{job['id']}",
+        "waiting job": f"/queues/main/rq/mail/jobs/{waiting}",
+        "dead letters": "/dead",
+        "error group": f"/dead/{group['fingerprint']}",
+        "workers": "/workers",
+        "schedules": "/schedules",
+        "search": "/search",
+        "search results": "/search?q=user1",
+        "alerts": "/alerts",
+        "all firing": "/alerts/firing",
+        "acknowledge": f"/alerts/{alerts[0]['fingerprint']}/ack",
+        "acknowledge group": str(grouped),
+        "rules": "/alerts/rules",
+        "rule": "/alerts/rule/deep",
+        "new rule": "/alerts/rules/new",
+        "edit rule": "/alerts/rule/deep/edit",
+        "silences": "/alerts/silences",
+        "new silence": "/silences/new",
+        "bulk": "/bulk",
+        "bulk preview": "/bulk/new?source=main&backend=rq&queue=payments&state=dead&action=retry",
+        "bulk delete": f"/bulk/new?fingerprint={group['fingerprint']}&action=delete",
+        "bulk operation": f"/bulk/{started['bulk_id']}",
+        "bulk rest": f"/bulk/{started['bulk_id']}/rest",
+        "trash": "/trash",
+        "trash batch": f"/trash/{batch['batch']}",
+        "audit": "/audit",
+        "not found": "/queues/main/rq/no-such-queue",
+    }
+
+
+def findings(page: Page, *, is_phone: bool) -> Iterator[str]:
+    """What is wrong with the page as it is now; in the dark only colors can be."""
+    page.evaluate(AXE.read_text())
+    for theme in ("light", "dark"):
+        page.emulate_media(color_scheme=theme)
+        yield from (f"{theme}: {finding}" for finding in page.evaluate(RUN_AXE, theme == "dark"))
+    yield from page.evaluate(SIDEWAYS)
+    yield from page.evaluate(CROWDED, 24 if is_phone else 20)
+
+
+def open_question(page: Page) -> None:
+    page.locator("button[data-confirm]").first.click()
+    expect(page.locator("dialog#question")).to_be_visible()
+
+
+def open_question_as_page(page: Page) -> None:
+    """As without scripts."""
+    page.locator("button[data-confirm]").first.evaluate(
+        "(button) => { delete button.dataset.confirm; button.click(); }"
+    )
+    expect(page.locator("main [data-question]")).to_be_visible()
+
+
+def open_help(page: Page) -> None:
+    page.evaluate("document.querySelector('dialog#help').showModal()")
+
+
+STEPS = {"question": open_question, "question as page": open_question_as_page, "help": open_help}
+
+
+@pytest.mark.parametrize("screen", [DESKTOP, TABLET, PHONE], ids=["desktop", "tablet", "phone"])
+def test_axe_finds_nothing_and_all_fits(
+    browser: Browser, url: str, paths: dict[str, str], screen: dict[str, Any]
+) -> None:
+    found: list[str] = []
+
+    def look(page: Page, name: str) -> None:
+        found.extend(f"{name}: {finding}" for finding in findings(page, is_phone=screen is PHONE))
+
+    options = {**screen, "reduced_motion": "reduce"}
+    with signed_in(browser, url, "ada", **options) as page:
+        for name, path in paths.items():
+            page.goto(url + path)
+            look(page, name)
+        for name, step in STEPS.items():
+            page.goto(f"{url}/schedules")
+            step(page)
+            look(page, name)
+        page.goto(url)
+        page.get_by_role("button", name="Sign out").click()
+        look(page, "sign-in")
+    with signed_in(browser, url, "vera", **options) as page:
+        page.goto(f"{url}/audit")
+        expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+        look(page, "forbidden")
+        page.goto(f"{url}{paths['job']}")
+        look(page, "job of a viewer")
+    assert not found, "\n".join(found)
+
+
+def is_whole(page: Page, selector: str, text: str) -> bool:
+    """Whether the first such element with `text` cuts nothing off."""
+    part = page.locator(selector, has_text=text).first
+    return bool(
+        part.evaluate("(part) => part.scrollWidth <= part.clientWidth && part.scrollHeight <= part.clientHeight")
+    )
+
+
+def test_names_and_errors_have_the_room_that_there_is(browser: Browser, url: str, paths: dict[str, str]) -> None:
+    with signed_in(browser, url, "ada", **TABLET) as page:
+        page.goto(url)
+        assert is_whole(page, "table.queues tbody th", "import-of-warehouse-0")
+        assert is_whole(page, "table.queues thead th", "Processed/min")
+        page.goto(f"{url}/search?q=user1")
+        assert page.locator("table.search-results td").first.evaluate("(cell) => cell.clientWidth") > 350
+        page.goto(f"{url}/workers")
+        assert page.locator("td[data-label=queues]").first.evaluate("(cell) => cell.clientWidth") > 110
+        page.goto(url + paths["queue dead"])
+        error = page.locator("table.jobs .bad", has_text="ConnectionError").first
+        assert error.evaluate("(error) => error.clientWidth") > 250
+
+
+def test_a_phone_shows_labels_messages_and_a_search_box(browser: Browser, url: str, paths: dict[str, str]) -> None:
+    with signed_in(browser, url, "ada", **PHONE) as page:
+        page.goto(f"{url}/dead")
+        assert page.locator("#search").evaluate("(box) => box.clientWidth") > 300
+        for label in page.locator(".rail li:not(.roomy) a > span").all():
+            assert label.evaluate("(label) => label.clientWidth") > 20
+        assert is_whole(page, "table.groups tbody th", "ConnectionError")
+        expect(page.locator("table.groups .what").first).to_be_visible()
+        # The banner covers no heading, although it has two lines here.
+        banner, heading = page.locator("#firing").bounding_box(), page.locator("h1").bounding_box()
+        assert banner is not None
+        assert heading is not None
+        assert banner["y"] + banner["height"] <= heading["y"]
+        page.goto(f"{url}/alerts/rules")
+        name = page.locator("tr.critical th").first
+        assert name.evaluate("(name) => getComputedStyle(name).boxShadow") == "none"
+        assert page.locator("tr.critical").first.evaluate("(row) => parseFloat(getComputedStyle(row).paddingLeft)") > 3
