@@ -64,9 +64,10 @@
     for (const row of shown.slice(arranged.length)) row.remove();
   };
 
-  const steady = (fragment) => {
-    const sameView = view === location.search;
-    view = location.search;
+  // `wanted`: the view that was requested. That of the address can be newer, and its response is still to come.
+  const steady = (fragment, wanted) => {
+    const sameView = view === wanted;
+    view = wanted;
     const tables = [...document.querySelectorAll("#view table.grid")];
     const others = [...(fragment?.querySelectorAll?.("table.grid") ?? [])];
     const busy = tables.some((table) => table.matches(":hover") || table.contains(document.activeElement));
@@ -93,10 +94,11 @@
     htmx_config_request: (element, { ctx }) => {
       if (element.id === "live") ctx.request.action = element.getAttribute("hx-get") + location.search;
     },
-    htmx_before_swap: (element, { tasks }) => {
+    htmx_before_swap: (element, { ctx, tasks }) => {
+      const wanted = new URL(ctx.request.action, location.href).search;
       for (const { fragment } of tasks ?? []) {
         keepSamples(fragment);
-        steady(fragment);
+        steady(fragment, wanted);
       }
       focused = document.activeElement === document.body ? null : document.activeElement;
     },
