@@ -45,7 +45,7 @@ class PageCaches:
         self._health: SingleFlightCache[CheckerHealth] = SingleFlightCache(HEALTH_KEPT_S)
         # Viewers get an old status rather than wait for a Redis that does not respond.
         self._status: SingleFlightCache[AlertStatus] = SingleFlightCache(firing_banner.KEEP_S, stale_s=math.inf)
-        self._status_reader = AlertStatusReader(services.alert_service)
+        self._status_reader = AlertStatusReader(services.alert_service, evaluates=services.settings.alerts == "on")
         self.last_known = LastKnown()
         self._rules: SingleFlightCache[RuleOverview] = SingleFlightCache()
         self._pauses: SingleFlightCache[RecordedPauses | None] = SingleFlightCache(PAUSES_KEPT_S)

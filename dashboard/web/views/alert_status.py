@@ -29,8 +29,10 @@ class AlertStatus:
 class AlertStatusReader:
     """Reads the status for one process. Used by one thread at a time."""
 
-    def __init__(self, alert_service: AlertService) -> None:
+    def __init__(self, alert_service: AlertService, *, evaluates: bool) -> None:
+        """`evaluates`: whether rules should be evaluated, so that it is a problem if they are not."""
         self._alert_service = alert_service
+        self._evaluates = evaluates
         self._thresholds: tuple[tuple[RuleInForce, ...], Thresholds] = ((), Thresholds())
 
     def read(self) -> AlertStatus:
@@ -43,7 +45,7 @@ class AlertStatusReader:
             return AlertStatus()
         shown = (*alert_list.incidents, *alert_list.pending)
         # Nothing is evaluated while the store is down, which the list of problems says itself.
-        health = alert_list.health if alert_list.problem is None else None
+        health = alert_list.health if alert_list.problem is None and self._evaluates else None
         facts = AlertFacts.of(self._thresholds_of(alert_list.rules), shown, health)
         return AlertStatus(facts, summarize_alerts(alert_list), _version_of(alert_list, shown))
 
