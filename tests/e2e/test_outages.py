@@ -91,6 +91,8 @@ def test_a_stopped_redis_is_reported_once_with_what_was_known(watch: Callable[..
     expect(overview.locator(".as-of")).to_have_text(re.compile(r"Last known figures, from\s+\d+\ss ago\."))
     expect(overview.locator("#source-main .dot")).to_have_class("dot critical")
     watched.server.start()
+    with redis.Redis.from_url(watched.server.url) as connection:  # it has lost its data
+        Queue("mails", connection=connection).enqueue("app.send")
     watched.check_that_each_recovers()
     expect(overview.locator(".as-of")).to_have_count(0)
 

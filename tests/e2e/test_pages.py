@@ -32,6 +32,8 @@ def test_sorting_is_in_the_url_and_back_reverts_it(base: str, connection: redis.
     page = visit(f"{base}/?q=sort-&sort=name").page
     rows = page.locator("table.queues tbody th a")
     expect(rows).to_have_text(["sort-a", "sort-b", "sort-c"])
+    # Under the pointer the order stays as it was when the column was clicked, so the figures must be there before.
+    expect(page.locator("table.queues tbody td.wait")).to_have_text(["3", "1", "2"])
     page.evaluate("window.stayed = true")
     page.get_by_role("link", name="Waiting", exact=True).click()
     expect(rows).to_have_text(["sort-a", "sort-c", "sort-b"])
