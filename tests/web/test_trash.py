@@ -11,8 +11,17 @@ from flask.testing import FlaskClient
 from rq import Queue
 
 from dashboard.actions import trash
+from dashboard.actions.audit_log import Actor
+from dashboard.actions.bulk.operation import BulkRequest, JobListRef
+from dashboard.actions.bulk.undo import undo_batch_of
 from dashboard.auth import Identity, Role
+from dashboard.backends.actions import Action, JobRef
 from dashboard.clock import now_s
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.model import JobQuery, QueueStats, State
+from dashboard.services import Services
+from dashboard.web.context import EXTENSION
+from tests.conftest import NEWEST, start_server
 from tests.contract.test_actions_celery import META, NIGHTLY
 from tests.contract.test_celery import declare_queues
 from tests.waiting import wait_until
@@ -320,3 +329,66 @@ def test_a_removed_schedule_is_in_the_trash_and_restored_from_there(
     (row,) = listed(client)["batches"]
     answer = client.post("/undo", data={"batch": row["batch"]}, headers=SAME)
     assert answer.headers["Location"].startswith("/schedules?did=undo_schedule")
+
+
+def services_of(client: FlaskClient) -> Services:
+    found: Services = client.application.extensions[EXTENSION].services
+    return found
+
+
+def queue_on(client: FlaskClient, source: str) -> QueueStats:
+    """The queue of RQ on that source, once it is found."""
+
+    def find() -> QueueStats | None:
+        queues = services_of(client).snapshots.current_queues()
+        return next((queue for queue in queues if (queue.source, queue.backend) == (source, "rq")), None)
+
+    return wait_until(find, what=f"the queue on {source}")
+
+
+def refs_of(client: FlaskClient, queue: QueueStats) -> list[JobRef]:
+    backend = services_of(client).sources.backend(queue.source, "rq")
+    return list(backend.list_job_refs(queue.ref, JobQuery(state=State.WAITING, page=1, per_page=50)))
+
+
+def test_what_a_stopped_operation_deleted_without_noting_it_is_restored(
+    client: FlaskClient, jobs: list[str], redis_client: redis.Redis
+) -> None:
+    queue, services = queue_on(client, "main"), services_of(client)
+    lists = (JobListRef(ref=queue.ref, state=State.WAITING),)
+    asked = BulkRequest(
+        action=Action.DELETE, actor=Actor(name="a", role="operator"), job_lists=lists, created_at=now_s()
+    )
+    bulk_id = services.bulk_store.create(asked)
+    services.bulk_store.change_phase(bulk_id, "abort")
+    services.action_service.run_batch(
+        services.sources.backend("main", "rq"), queue.ref, State.WAITING, Action.DELETE, refs_of(client, queue),
+        asked.options, undo_batch_of(bulk_id, lists[0], asked), "a", for_good=False,
+    )  # fmt: skip
+    assert redis_client.llen("rq:queue:mail") == 0
+    (batch,) = listed(client)["batches"]
+    answer = client.post(f"/api/v1/trash/{batch['batch']}/restore", headers=SAME)
+    assert answer.status_code == 200, answer.text
+    assert redis_client.llen("rq:queue:mail") == len(jobs)
+
+
+def test_a_source_that_is_down_does_not_stop_the_restore_of_others(
+    make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis, request: pytest.FixtureRequest
+) -> None:
+    other = start_server(NEWEST)
+    request.addfinalizer(other.close)
+    sources = [{"name": "main", "url": server.url}, {"name": "other", "url": other.url}]
+    client = make_app(sources=sources).test_client()
+    with redis.Redis.from_url(other.url) as beside:
+        for connection in (redis_client, beside):
+            Queue("mail", connection=connection).enqueue("app.send")
+    for source in ("main", "other"):
+        queue = queue_on(client, source)
+        services_of(client).action_service.on_jobs(
+            Actor(name="a", role="operator"), queue.ref, State.WAITING, Action.DELETE, refs_of(client, queue)
+        )
+    assert redis_client.llen("rq:queue:mail") == 0
+    other.stop()
+    assert client.post("/trash/restore", headers=SAME).status_code == 303
+    assert redis_client.llen("rq:queue:mail") == 1
+    assert [batch["source"] for batch in listed(client)["batches"] if batch["left"]] == ["other"]

@@ -10,7 +10,16 @@ from ....actions.bulk.undo import undo_batches_of
 from ....actions.trash import check_undo_batch, nothing_left
 from ....actions.trash_listing import bulk_id_of
 from ....backends.actions import MAX_BATCH, ActionResult, Outcome
-from ....errors import Conflict, Forbidden, NotFound, QueuedeckError, UnreadableData, Unsupported
+from ....errors import (
+    BackendUnavailable,
+    Conflict,
+    Forbidden,
+    NotFound,
+    OutcomeUnknown,
+    QueuedeckError,
+    UnreadableData,
+    Unsupported,
+)
 from ...access.security import current_actor
 from ...context import app_services
 from ...views.flash import ActionFlash
@@ -50,9 +59,9 @@ def restore_batches(undo_batches: Sequence[str], reason: str | None) -> RestoreR
     """Restore undo batches in this order: those with few jobs immediately, each other one by a bulk operation.
 
     A bulk operation of which all batches are given is undone as a whole. If one of several batches cannot be restored,
-    its jobs count as refused. Raises NotFound when nothing is left; with one batch, also what prevents the restore:
-    Conflict while the bulk operation that deleted the jobs is running, or for a source that is not watched.
-    Cost: up to 8 round trips per batch, and those that restore the jobs.
+    as those of a source that is down, its jobs count as refused. Raises NotFound when nothing is left; with one batch,
+    also what prevents the restore: Conflict while the bulk operation that deleted the jobs is running, or for a source
+    that is not watched. Cost: up to 8 round trips per batch, and those that restore the jobs.
     """
     trash = app_services().action_service.trash
     left = trash.count_left([check_undo_batch(each) for each in undo_batches])
@@ -62,17 +71,30 @@ def restore_batches(undo_batches: Sequence[str], reason: str | None) -> RestoreR
     report, undone = RestoreReport(), set[str]()
     report.jobs = any(about.schedule is None for about in origins.values())
     report.schedules = any(about.schedule is not None for about in origins.values())
+    down: dict[str, BackendUnavailable] = {}  # by source
     for undo_batch in (each for each in undo_batches if each in left):
         if undo_batch in undone:
             continue
+        source = origins[undo_batch].ref.source if undo_batch in origins else ""
+        if source in down:
+            report.results += [_refused(undo_batch, down[source])] * left[undo_batch]
+            continue
         operation = _operation_of(undo_batch)
         own = [] if operation is None else undo_batches_of(operation)
-        whole = operation is not None and _all_left(own) <= left.keys()
+        # An operation that was stopped before it noted what it deleted has no batches of its own.
+        whole = undo_batch in own and _all_left(own) <= left.keys()
         try:
             report.add(_restore_one(undo_batch, operation, reason, whole=whole))
             undone |= set(own) if whole else {undo_batch}
         except NotFound:
             continue  # another user restored it in the meantime
+        except OutcomeUnknown:
+            raise
+        except BackendUnavailable as exc:
+            if len(left) == 1 or exc.source == app_services().store.source.name:
+                raise
+            down[exc.source] = exc
+            report.results += [_refused(undo_batch, exc)] * left[undo_batch]
         except _OF_ONE_BATCH as exc:
             if len(left) == 1:
                 raise
