@@ -84,6 +84,7 @@ def overview_context(current: CurrentSnapshot, query: QueueTableQuery) -> dict[s
         "snapshot": overview.snapshot,
         "problem_lines": lines[:MAX_PROBLEMS],
         "more_problems": sum(line.queues for line in lines[MAX_PROBLEMS:]),
+        "more_are_queues": all(line.problem.queue is not None for line in lines[MAX_PROBLEMS:]),
         "calm_text": calm_text(overview, current),
         "taken_at": overview.taken_at,
         "figures": build_figures(overview),

@@ -204,11 +204,12 @@ def test_a_firing_alert_is_in_the_list_even_if_the_sample_shows_nothing() -> Non
     assert (problem.alert.since, problem.alert.threshold, problem.alert.status) == (500.0, "5", None)
 
 
-def test_an_alert_and_the_same_problem_of_the_sample_are_one_line_with_the_level_of_the_alert() -> None:
+def test_an_alert_and_the_same_problem_of_the_sample_are_one_line_with_the_worse_level() -> None:
     late = queue(depth=5, latency_s=4000.0)
-    alert = firing("queue.latency_s", severity=Severity.WARNING, value=4000.0, threshold=300.0)
+    alert = firing("queue.latency_s", severity=Severity.WARNING, value=400.0, threshold=300.0)
     (problem,) = of_snapshot(snapshot(late), facts_of(alert))
-    assert (problem.level, problem.kind) == (WARNING, "high latency")
+    assert (problem.level, problem.kind) == (CRITICAL, "high latency")
+    assert problem.text.replace("\u202f", " ") == "oldest job waiting 1 h 6 m"
     assert problem.alert is not None
 
 
@@ -237,6 +238,21 @@ def test_an_alert_of_a_library_covers_its_queues() -> None:
     queues = [queue(name, depth=5, workers=0) for name in ("a", "b")]
     (problem,) = of_snapshot(snapshot(*queues), facts_of(alert))
     assert (problem.kind, problem.backend, problem.queue) == ("no worker", "rq", None)
+
+
+def test_an_alert_of_a_queue_that_is_gone_does_not_hide_the_others() -> None:
+    queues = [queue(name, depth=5, workers=0) for name in ("a", "b")]
+    found = of_snapshot(snapshot(*queues), facts_of(firing("queue.consumers", "deleted", value=0.0)))
+    assert sorted(each.queue.name if each.queue else each.place for each in found) == ["a", "b", "deleted"]
+
+
+def test_queues_in_one_line_have_a_status_only_if_they_share_it() -> None:
+    acks = [Acknowledgement(episode="e", by=who, at=1.0) for who in ("bob", "anna", "bob", "bob")]
+    alerts = [firing("queue.depth", f"q{number}", ack=ack) for number, ack in enumerate(acks)]
+    found = of_snapshot(snapshot(*(queue(f"q{number}") for number in range(4))), facts_of(*alerts))
+    (line,) = group_problems(found)
+    assert line.problem.alert is not None
+    assert (line.queues, line.problem.alert.status) == (4, None)
 
 
 def test_an_alert_of_a_queue_that_is_gone_is_still_in_the_list() -> None:

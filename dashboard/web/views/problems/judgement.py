@@ -76,7 +76,11 @@ def judge(snapshot: Snapshot, problems_by_queue: Sequence[Sequence[Problem]], fa
     """
     down = {source.name for source in snapshot.sources if not source.reachable}
     elsewhere = [problem_of(alert, None) for alert in _beside_queues(facts, snapshot)]
-    idle = {(each.source, each.backend) for each in elsewhere if each.kind is ProblemKind.NO_WORKER and each.backend}
+    idle = {
+        (each.source, each.backend)
+        for each in elsewhere
+        if each.kind is ProblemKind.NO_WORKER and each.is_whole_library
+    }
     found = _merge(elsewhere, [*_of_sources(snapshot, facts), *_of_alerting(facts.health)])
     found = [each for each in found if each.source not in down or each.kind in _OF_A_DOWN_SOURCE]
     for queue, problems in zip(snapshot.queues, problems_by_queue, strict=True):
@@ -127,7 +131,8 @@ def _not_evaluated_text(age_s: float) -> str:
 def _merge(reported: Iterable[Problem], shown: Iterable[Problem]) -> list[Problem]:
     """The problems that alerts report, one per kind and place, and those that the sample shows beside them.
 
-    Where both have the same, the alert's level and value count; it takes over an explanation that alerts do not have.
+    Where both have the same, they are one: with the newer figure of the sample, which also explains what alerts do
+    not, and with the worse level.
     """
     found: dict[tuple[str, ...], Problem] = {}
     for problem in sorted(reported, key=rank_of):
@@ -137,8 +142,8 @@ def _merge(reported: Iterable[Problem], shown: Iterable[Problem]) -> list[Proble
         same = found.get(_place_of(problem)) or _other_of_dead_letters(found, problem)
         if same is None:
             beside.append(problem)
-        elif problem.kind in _EXPLAINED:
-            found[_place_of(problem)] = replace(same, describe=problem.describe, figure=problem.figure)
+        elif same.kind is problem.kind:
+            found[_place_of(problem)] = _refresh(same, problem)
     return [*found.values(), *beside]
 
 
@@ -151,7 +156,12 @@ def _other_of_dead_letters(found: Mapping[tuple[str, ...], Problem], problem: Pr
 
 
 _DEAD_LETTERS = (ProblemKind.DEAD_LETTERS, ProblemKind.RISING)
-_EXPLAINED = frozenset({ProblemKind.UNREACHABLE, ProblemKind.UNREADABLE, ProblemKind.EVICTION, ProblemKind.PERSISTENCE})
+
+
+def _refresh(reported: Problem, shown: Problem) -> Problem:
+    worse = shown.level > reported.level
+    level, rank = (shown.level, shown.rank) if worse else (reported.level, reported.rank)
+    return replace(reported, level=level, rank=rank, describe=shown.describe, figure=shown.figure)
 
 
 def _place_of(problem: Problem) -> tuple[str, ...]:
@@ -169,10 +179,19 @@ def group_problems(problems: Iterable[Problem]) -> list[ProblemLine]:
     lines = []
     for members in groups.values():
         if len(members) >= GROUPED_FROM:
-            lines.append(ProblemLine(members[0], len(members)))
+            lines.append(ProblemLine(_without_status(members), len(members)))
         else:
             lines.extend(ProblemLine(problem) for problem in members)
     return sorted(lines, key=lambda line: rank_of(line.problem))
+
+
+def _without_status(members: Sequence[Problem]) -> Problem:
+    """The worst of them; with the status of its alert only if all have the same."""
+    first = members[0]
+    statuses = {each.alert.status if each.alert else None for each in members}
+    if first.alert is None or len(statuses) == 1:
+        return first
+    return replace(first, alert=replace(first.alert, status=None))
 
 
 def _is_open(problem: Problem) -> bool:

@@ -79,6 +79,7 @@ class Problem(Value, frozen=True, kw_only=True, gc=False):
     source: str | None = None
     backend: str | None = None
     place: str = "Queuedeck"
+    is_whole_library: bool = False
     alert: ReportedAlert | None = None
 
     @property
