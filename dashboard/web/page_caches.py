@@ -11,7 +11,7 @@ from ..actions.pauses import RecordedPauses
 from ..alerts.management.checker_health import CheckerHealth
 from ..dead_letters.groups import SAMPLES, ErrorGroup
 from ..errors import BackendUnavailable, Forbidden, QueuedeckError
-from ..model import Job, QueueRef, Snapshot
+from ..model import Job, Snapshot
 from ..sampling.snapshot_reader import CurrentSnapshot
 from ..services import Services
 from ..store.cache import SingleFlightCache
@@ -73,9 +73,10 @@ class PageCaches:
         """
         return self._status.get("", self._status_reader.read)
 
-    def alert_facts(self) -> AlertFacts:
+    def alert_facts(self, *, with_pauses: bool = True) -> AlertFacts:
         """What the list of problems needs of alerting, with who paused. Cost: as `alert_status`, `current_pauses`."""
-        return replace(self.alert_status().facts, pauses=self.current_pauses())
+        facts = self.alert_status().facts
+        return replace(facts, pauses=self.current_pauses()) if with_pauses else facts
 
     def firing_summary(self) -> FiringSummary | None:
         """The firing alerts in one line; None while they are unknown. Cost: as `alert_status`."""
@@ -143,9 +144,5 @@ class PageCaches:
     def read_canary_failures(self, operation: BulkOperation, most: int, searched: int | None = None) -> list[Job]:
         """At most `most` failed jobs of the canary as they are now. Cost: as list_canary_failures."""
         jobs, backend_of = self._services.bulk_store.jobs, self._services.sources.backend
-        return list_canary_failures(operation, jobs, backend_of, self._queues_of, most, searched)
-
-    def _queues_of(self, source: str, backend: str) -> list[QueueRef]:
-        snapshot = self._services.snapshots.current().snapshot
-        queues = snapshot.queues if snapshot else ()
-        return [queue.ref for queue in queues if (queue.source, queue.backend) == (source, backend)]
+        queues_of = self._services.snapshots.current_refs
+        return list_canary_failures(operation, jobs, backend_of, queues_of, most, searched)

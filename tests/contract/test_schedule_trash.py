@@ -1,4 +1,4 @@
-"""Removed schedules of the real libraries come back from the trash byte for byte, and continue to run."""
+"""Removed schedules of the real libraries are restored from the trash byte for byte, and continue to run."""
 
 from __future__ import annotations
 

@@ -163,6 +163,11 @@ def dashboard(redis_url: str, port: int = 0, *, interval_s: str = INTERVAL_S, ge
         yield served.url
 
 
+def disabled_rules(*ids: str) -> str:
+    """Settings, to append to others, that disable these built-in rules."""
+    return "".join(f'[[rules]]\nid = "{rule_id}"\nenabled = false\n' for rule_id in ids)
+
+
 def wait_for_queues(url: str, count: int) -> None:
     """Return once the dashboard at `url` shows `count` queues."""
     wait_until(lambda: get_json(f"{url}/api/v1/queues")["total"] >= count, what=f"{count} queues at {url}")

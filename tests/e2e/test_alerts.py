@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from rq import Queue
 
 from dashboard.demo.embedded import EmbeddedRedis
-from tests.e2e.conftest import Visit, wait_for_queues
+from tests.e2e.conftest import Visit, disabled_rules, wait_for_queues
 from tests.serving import get_json, serving
 from tests.waiting import wait_until
 
@@ -50,10 +50,7 @@ window.Notification = class extends EventTarget {
 @pytest.fixture(scope="module")
 def url(server: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     file: Path = tmp_path_factory.mktemp("alerts") / "queuedeck.toml"
-    off = "".join(
-        f'[[rules]]\nid = "{name}"\nenabled = false\n'
-        for name in ("queue-no-consumers", "workers-gone", "checker-slow")
-    )
+    off = disabled_rules("queue-no-consumers", "workers-gone", "checker-slow")
     file.write_text(SETTINGS.format(url=server.url) + off)
     with redis.Redis.from_url(server.url) as client:
         client.sadd("rq:queues", "rq:queue:mail", "rq:queue:video")
@@ -146,10 +143,7 @@ def crowded_url(any_server: EmbeddedRedis, tmp_path: Path) -> Iterator[str]:
     """A dashboard with 1,000 firing alerts: two rules on 500 queues."""
     file = tmp_path / "queuedeck.toml"
     another = SETTINGS.partition("[[rules]]")[2].replace('"deep"', '"full"').replace("Too deep", "Too full")
-    off = "".join(
-        f'[[rules]]\nid = "{name}"\nenabled = false\n'
-        for name in ("queue-no-consumers", "workers-gone", "checker-slow", "queue-latency")
-    )
+    off = disabled_rules("queue-no-consumers", "workers-gone", "checker-slow", "queue-latency")
     file.write_text(f"{SETTINGS.format(url=any_server.url)}[[rules]]{another}{off}")
     with redis.Redis.from_url(any_server.url) as client:
         client.flushall()

@@ -17,7 +17,7 @@ from tests.alerts.channels.fake_providers import HttpSink
 from tests.alerts.channels.smtp import SmtpSink
 from tests.conftest import start_server
 from tests.contract.bullmq_library import WORKLOAD, BullMQLibrary
-from tests.e2e.conftest import Visit, wait_for_queues
+from tests.e2e.conftest import Visit, disabled_rules, wait_for_queues
 from tests.processes import child
 from tests.serving import get_json, serving
 from tests.waiting import wait_until
@@ -81,7 +81,7 @@ def test_a_worker_stops_and_restarts(visit: Visit, tmp_path: Path) -> None:
         port = stack.enter_context(reserved_port())
         url = f"http://127.0.0.1:{port}"
         settings = tmp_path / "queuedeck.toml"
-        off = "".join(f'[[rules]]\nid = "{name}"\nenabled = false\n' for name in OFF)
+        off = disabled_rules(*OFF)
         settings.write_text(SETTINGS.format(redis=redis.url, url=url, slack=slack.url, smtp=mails.port) + off)
         add_job(redis.url)
         with at_work(redis.url):

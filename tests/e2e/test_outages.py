@@ -30,7 +30,7 @@ class Watched:
     tabs: dict[str, Page] = field(default_factory=dict)
 
     def check_each(self, message: str) -> None:
-        """Each page says once that Redis is down, with `message`, and blames nobody else."""
+        """Each page shows one message: that Redis is down, with `message`."""
         for path, page in self.tabs.items():
             expect(page.locator("[data-live-button]")).to_have_text(DOWN)
             expect(page.locator("[data-live-button]")).to_have_attribute("data-state", "down")

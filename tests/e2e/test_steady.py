@@ -14,7 +14,7 @@ from rq import Queue, SimpleWorker
 from dashboard.demo.embedded import EmbeddedRedis
 from tests.dead_letters import failing_jobs
 from tests.dead_letters.test_groups import fail_rq
-from tests.e2e.conftest import Visit, confirm, wait_for_queues
+from tests.e2e.conftest import Visit, confirm, disabled_rules, wait_for_queues
 from tests.serving import get_json, serving
 from tests.waiting import wait_until
 
@@ -74,10 +74,7 @@ document.addEventListener("DOMContentLoaded", () => {
 def url(server: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A dashboard with three queues of RQ, two schedules of BullMQ and one rule that can fire."""
     file: Path = tmp_path_factory.mktemp("steady") / "queuedeck.toml"
-    off = "".join(
-        f'[[rules]]\nid = "{name}"\nenabled = false\n'
-        for name in ("queue-no-consumers", "workers-gone", "checker-slow")
-    )
+    off = disabled_rules("queue-no-consumers", "workers-gone", "checker-slow")
     file.write_text(SETTINGS.format(url=server.url) + off)
     with redis.Redis.from_url(server.url) as client:
         client.sadd("rq:queues", *(f"rq:queue:{name}" for name in QUEUES))

@@ -18,8 +18,9 @@ from ..forms.request_input import json_body
 from ..pages.bulk_start import not_restored
 from ..pages.trash.batches import FILTERS, PER_PAGE, find_batch, parse_job_cursor
 from ..pages.trash.restore import restore_batches, restore_selected
+from .action_bodies import ReasonBody
 from .action_json import BulkOperationJson, PutBackJson, json_restored, json_started
-from .actions import ReasonBody, checked_reason_of
+from .actions import checked_reason_of
 from .responses import JsonObject, Time, json_error, json_response
 
 bp = Blueprint("api_trash", __name__, url_prefix="/api/v1")

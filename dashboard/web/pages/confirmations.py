@@ -11,6 +11,7 @@ from flask import Blueprint, render_template, request, url_for
 from ...backends.actions import Action
 from ...dead_letters.fingerprint import is_fingerprint
 from ...errors import Conflict, NotFound
+from ...model import Schedule, Worker
 from ...units import format_number
 from ..context import app_services
 from ..formatting import job_url, queue_title, queue_url
@@ -33,15 +34,10 @@ _QUEUE = "/queues/<segment:source>/<segment:backend>/<segment:name>"
 def worker() -> str:
     """The question before an action on a worker."""
     found, action = find_single_row(app_services().workers.current_rows().rows), wanted_action()
-    library = app_services().sources.backend(found.source, found.backend)
-    return _page(
-        heading=confirmation.worker_heading(action, found),
-        verb=f"{VERBS[action]} worker",
-        facts=confirmation.worker_facts(found, library.title),
-        notes=confirmation.action_notes(action, library.action_help.get(action, "")),
-        target=url_for("job_actions.on_worker"),
-        fields=(*_submitted_fields(), ("stamp", confirmation.row_stamp(found))),
-        cancel=url_for("workers.index"),
+    title = app_services().sources.titles[found.backend]
+    heading, facts = confirmation.worker_heading(action, found), confirmation.worker_facts(found, title)
+    return _row_page(
+        found, heading, facts, "worker", target=url_for("job_actions.on_worker"), cancel=url_for("workers.index")
     )
 
 
@@ -50,15 +46,10 @@ def worker() -> str:
 def schedule() -> str:
     """The question before an action on a schedule."""
     found, action = find_single_row(app_services().schedules.current_rows().rows), wanted_action()
-    library = app_services().sources.backend(found.source, found.backend)
-    return _page(
-        heading=confirmation.schedule_heading(action, found),
-        verb=f"{VERBS[action]} schedule",
-        facts=confirmation.schedule_facts(found, library.title),
-        notes=confirmation.action_notes(action, library.action_help.get(action, "")),
-        target=url_for("job_actions.on_schedule"),
-        fields=(*_submitted_fields(), ("stamp", confirmation.row_stamp(found))),
-        cancel=url_for("schedules.index"),
+    title = app_services().sources.titles[found.backend]
+    heading, facts = confirmation.schedule_heading(action, found), confirmation.schedule_facts(found, title)
+    return _row_page(
+        found, heading, facts, "schedule", target=url_for("job_actions.on_schedule"), cancel=url_for("schedules.index")
     )
 
 
@@ -143,6 +134,23 @@ def obliterate(source: str, backend: str, name: str) -> str:
         fields=(("action", Action.OBLITERATE.value),),
         cancel=queue_url(queue),
         name_to_type=layout.name_to_type(queue),
+    )
+
+
+def _row_page(
+    found: Worker | Schedule, heading: str, facts: confirmation.Facts, noun: str, *, target: str, cancel: str
+) -> str:
+    """The question about one row of a list; its stamp shows later whether the row has changed since."""
+    action = wanted_action()
+    library = app_services().sources.backend(found.source, found.backend)
+    return _page(
+        heading=heading,
+        verb=f"{VERBS[action]} {noun}",
+        facts=facts,
+        notes=confirmation.action_notes(action, library.action_help.get(action, "")),
+        target=target,
+        fields=(*_submitted_fields(), ("stamp", confirmation.row_stamp(found))),
+        cancel=cancel,
     )
 
 

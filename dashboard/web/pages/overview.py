@@ -87,6 +87,11 @@ def overview_context(current: CurrentSnapshot, query: QueueTableQuery) -> dict[s
         "more_are_queues": all(line.problem.queue is not None for line in lines[MAX_PROBLEMS:]),
         "calm_text": calm_text(overview, current),
         "taken_at": overview.taken_at,
+        "memory_levels": {
+            problem.source: problem.level
+            for problem in reversed(overview.problems)  # the worst last
+            if problem.kind is ProblemKind.MEMORY
+        },
         "figures": build_figures(overview),
         "table": build_table(overview, query),
         "libraries": overview.libraries,

@@ -130,7 +130,8 @@ def queue_context(current: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]
     with measure_cost() as meter:
         listing = _read_listing(backend, queue)
         classes = app_services().job_reader.class_stats(queue)
-    problems = judge_queue(queue, app_context().caches.alert_facts(), dead_growth(queue, current.history))
+    facts = app_context().caches.alert_facts(with_pauses=bool(queue.paused))
+    problems = judge_queue(queue, facts, dead_growth(queue, current.history))
     past = current.history.history_of(queue)
     slots = len(current.history.totals.depth)
 
@@ -148,7 +149,7 @@ def queue_context(current: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]
         "queue": queue,
         "backend": backend,
         "problems": problems,
-        "recorded_pauses": app_context().caches.current_pauses() if queue.paused else None,
+        "recorded_pauses": facts.pauses,
         "history": past,
         "chart": chart,
         "ratio_chart": ratio_chart,

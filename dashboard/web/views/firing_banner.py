@@ -10,7 +10,7 @@ from ...alerts.delivery.message import alert_title
 from ...alerts.management.alert_reader import Alert, AlertList
 
 HEADER = "Queuedeck-Firing"
-KEEP_S, STALE_S = 1.0, 10.0
+KEEP_S = 1.0
 MAX_TEXT = 120
 
 

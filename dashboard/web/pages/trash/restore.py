@@ -26,7 +26,7 @@ from ...views.flash import ActionFlash
 from ..bulk_start import check_stopped, start_large_undo, undo_operation
 
 # What can be wrong with one of several batches without stopping the others.
-_OF_ONE_BATCH = (Conflict, Forbidden, Unsupported, UnreadableData)
+_OF_ONE_BATCH = (BackendUnavailable, Conflict, Forbidden, Unsupported, UnreadableData)
 
 
 @dataclass(slots=True)
@@ -88,16 +88,11 @@ def restore_batches(undo_batches: Sequence[str], reason: str | None) -> RestoreR
             undone |= set(own) if whole else {undo_batch}
         except NotFound:
             continue  # another user restored it in the meantime
-        except OutcomeUnknown:
-            raise
-        except BackendUnavailable as exc:
-            if len(left) == 1 or exc.source == app_services().store.source.name:
-                raise
-            down[exc.source] = exc
-            report.results += [_refused(undo_batch, exc)] * left[undo_batch]
         except _OF_ONE_BATCH as exc:
-            if len(left) == 1:
+            if len(left) == 1 or _concerns_all(exc):
                 raise
+            if isinstance(exc, BackendUnavailable):
+                down[exc.source] = exc
             report.results += [_refused(undo_batch, exc)] * left[undo_batch]
     if not report.results and not report.operations:
         raise nothing_left()
@@ -154,6 +149,13 @@ def _operation_of(undo_batch: str) -> BulkOperation | None:
 def _all_left(undo_batches: Sequence[str]) -> set[str]:
     """Those of the batches that hold something. Cost: 1 round trip."""
     return set(app_services().action_service.trash.count_left(undo_batches))
+
+
+def _concerns_all(exc: QueuedeckError) -> bool:
+    """Whether no other batch can be restored either, or the outcome of this one is unknown."""
+    if isinstance(exc, OutcomeUnknown):
+        return True
+    return isinstance(exc, BackendUnavailable) and exc.source == app_services().store.source.name
 
 
 def _refused(undo_batch: str, exc: QueuedeckError) -> ActionResult:
