@@ -29,7 +29,10 @@
   let polledAt = 0;
 
   const age = () => (takenAt === null ? null : Math.max(0, (Date.now() - takenAt) / 1000));
-  const words = (seconds) => (seconds < 100 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} m`);
+  const words = (seconds) => {
+    if (seconds < 100) return `${Math.round(seconds)} s`;
+    return seconds < 6000 ? `${Math.round(seconds / 60)} m` : `${Math.round(seconds / 3600)} h`;
+  };
   const setText = (element, text) => {
     if (element.textContent !== text) element.textContent = text;
   };
@@ -66,9 +69,9 @@
     const said = now === "down" && !failures && document.querySelector(".problems, [data-outage]");
     banner.hidden = said || !["lost", "stale", "gone", "down"].includes(now);
     if (banner.hidden) return;
-    const what = { lost: failure, stale: "Data is no longer updating.", gone, down: down?.text }[now];
+    const what = { lost: failure, stale: "Data is no longer updating.", gone, down: down && (down.name === "Redis" ? down.text : `${down.name}: ${down.text}`) }[now];
     // While Redis is down, samples are still taken without it: their age is not that of the figures.
-    const since = now === "down" ? " Showing what was known before." : old === null ? "" : ` Showing data from ${words(old)} ago.`;
+    const since = now === "down" ? " Its figures are from before the outage." : old === null ? "" : ` Showing data from ${words(old)} ago.`;
     // The age keeps rising; a screen reader should announce the message only once.
     setText(banner.querySelector("[data-banner-text]"), what);
     const wait = nextAt ? Math.ceil((nextAt - Date.now()) / 1000) : 0;

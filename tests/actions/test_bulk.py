@@ -163,7 +163,7 @@ def test_failures_of_the_canary_pause_the_operation(bench: Bench, failing: int, 
     bench.client.delete("shelf:mail:list")  # the worker picked up all of them
     operation = bench.reach(bulk_id, phase)
     if phase is BulkPhase.PAUSED:
-        assert operation.note == "1 of the first 10 failed again. The other jobs were not changed."
+        assert operation.note == "Stopped: 1 of the first 10 failed again. The other jobs were not changed."
         assert (operation.canary_failed, operation.processed) == (1, 10)
         bench.bulk_store.change_phase(bulk_id, "resume")  # a user decides to continue
         bench.reach(bulk_id, BulkPhase.DONE)

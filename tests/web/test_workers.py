@@ -9,6 +9,9 @@ import redis
 from flask.testing import FlaskClient
 from rq import Queue, SimpleWorker
 
+from dashboard.demo.embedded import EmbeddedRedis
+from tests.conftest import NEWEST, start_server
+from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 
 
@@ -111,3 +114,22 @@ def test_seen_queues_and_jobs_are_suggested(make_app: MakeApp, redis_client: red
     assert suggested() == {"queue:mail", "queue:slow", "name:app.pdf.render"}
     client.get("/search?q=nowhere")
     assert suggested() == {"queue:mail", "queue:slow", "name:app.pdf.render", "name:app.mail.send"}
+
+
+@pytest.mark.usefixtures("redis_client")
+def test_without_a_worker_a_redis_that_is_down_is_not_called_empty(make_app: MakeApp, server: EmbeddedRedis) -> None:
+    other = start_server(NEWEST)
+    try:
+        sources = [{"name": "main", "url": server.url}, {"name": "beta", "url": other.url}]
+        client = make_app(sources=sources).test_client()
+        with redis.Redis.from_url(other.url) as beta:
+            Queue("mail", connection=beta).enqueue("app.send")
+        wait_until(lambda: client.get("/api/v1/queues").get_json()["total"], what="the queue")
+        assert "No workers found" in client.get("/workers").text
+    finally:
+        other.close()
+    page = wait_until(
+        lambda: "beta</strong> cannot be read" in (text := client.get("/workers").text) and text, what="the outage"
+    )
+    assert "No workers where they can be read" in page
+    assert "No workers found" not in page

@@ -76,7 +76,7 @@ class CanaryWatch:
         size = len(running.canary)
         counts: dict[str, Any] = {"canary_failed": verdict.failed, "canary_open": verdict.open}
         if verdict.failed > operation.request.canary_max_ratio * size:
-            note = f"{verdict.failed} of the first {size} failed again. The other jobs were not changed."
+            note = f"Stopped: {verdict.failed} of the first {size} failed again. The other jobs were not changed."
         elif verdict.open and now_s() >= (operation.watch_until or 0):
             note = f"{verdict.open} of the first {size} have not finished yet. Resume to process the others."
         elif verdict.open:

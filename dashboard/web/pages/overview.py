@@ -151,7 +151,7 @@ def build_figures(overview: OverviewData) -> tuple[OverviewFigure, ...]:
     sums, more, history, problems = overview.totals, overview.at_least, overview.history, overview.problems
     past, step_s = history.totals, history.step_s
     ratios = past.error_ratio
-    growing = max(level_of(problems, kind) for kind in (ProblemKind.RISING, ProblemKind.DEAD_LETTERS))
+    growing = level_of(problems, ProblemKind.RISING, ProblemKind.DEAD_LETTERS)
     failing = error_ratio_level(
         sums["error_ratio"], sums["throughput_per_min"], overview.facts.thresholds.for_all_queues
     )

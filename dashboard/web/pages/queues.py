@@ -155,6 +155,7 @@ def queue_context(current: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]
         "ratio_chart": ratio_chart,
         "error_ratios": failure_ratios(past) if past else (),
         "error_level": level_of(problems, ProblemKind.FAILING),
+        "dead_level": level_of(problems, ProblemKind.DEAD_LETTERS, ProblemKind.RISING),
         "span_text": span_text(current.history),
         "tabs": _build_tabs(backend, queue, listing),
         "natives": _native_lists(backend, queue, listing.query.state),

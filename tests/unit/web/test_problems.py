@@ -117,7 +117,7 @@ def test_an_unreachable_server_hides_the_problems_of_its_queues() -> None:
     taken = snapshot(queue(depth=5, workers=0), sources=(gone,))
     (problem,) = judge(taken, [()], AlertFacts.of(RULES, [firing("queue.depth")], None))
     assert (problem.level, problem.kind, problem.source) == (CRITICAL, "unreachable", "main")
-    assert problem.text.replace("\u202f", " ") == "Redis cannot be read for 1 m: Connection refused"
+    assert problem.text.replace("\u202f", " ") == "cannot be read for 1 m: Connection refused"
 
 
 def test_the_worst_comes_first() -> None:

@@ -27,7 +27,7 @@ def check_source(source: SourceStats, scale: Scale, now: float) -> list[Problem]
     if not source.reachable:
         since = source.unreachable_since
         ago = f" for {duration(max(0.0, now - since))}" if since is not None and now - since >= 1 else ""
-        text = f"Redis cannot be read{ago}: {source.error or 'not responding'}"
+        text = f"cannot be read{ago}: {source.error or 'not responding'}"
         return [_source_problem(source, ProblemLevel.CRITICAL, 1e9, ProblemKind.UNREACHABLE, text)]
     found = [
         _source_problem(source, level, weight, kind, text)

@@ -88,9 +88,9 @@ class Problem(Value, frozen=True, kw_only=True, gc=False):
         return self.describe(self.figure)
 
 
-def level_of(problems: Iterable[Problem], kind: ProblemKind) -> ProblemLevel:
-    """The worst level of the problems of one kind; OK without any."""
-    return max((problem.level for problem in problems if problem.kind is kind), default=ProblemLevel.OK)
+def level_of(problems: Iterable[Problem], *kinds: ProblemKind) -> ProblemLevel:
+    """The worst level of the problems of these kinds; OK without any."""
+    return max((problem.level for problem in problems if problem.kind in kinds), default=ProblemLevel.OK)
 
 
 # The sort key of problems, worst first; a call of it costs no Python frame.
