@@ -361,7 +361,8 @@ def test_a_paused_queue_names_who_paused_it_and_what_is_waiting() -> None:
 
 def test_an_alert_about_dead_letters_says_both_how_many_and_that_they_rise() -> None:
     rising = queue(counts=Counts(dead=63))
-    found = judge_queue(rising, facts_of(firing("queue.dead", value=63.0)), 63)
+    found = judge_queue(rising, facts_of(firing("queue.dead", value=40.0)), 63)  # stored some seconds ago
     assert [problem.kind for problem in found] == ["dead letters"]
+    assert found[0].text == "63 dead letters"
     found = judge_queue(rising, facts_of(firing("queue.dead_growth_per_h", value=63.0)), 63)
     assert [problem.kind for problem in found] == ["dead letters rising"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ....actions.pauses import RecordedPauses, describe_pause
@@ -126,7 +126,7 @@ def _threshold_text(state: AlertState) -> str | None:
 
 def _describe(figure: Any) -> str:
     state, queue, pauses = figure
-    text = _value_text(state)
+    text = _current_text(state, queue) or _value_text(state)
     if state.metric not in _KINDS:
         text = f"{state.rule_name}: {text}"
     if queue is not None and queue.depth and state.metric in ("queue.consumers", "queue.paused_s"):
@@ -134,6 +134,23 @@ def _describe(figure: Any) -> str:
     if queue is not None and pauses is not None and state.metric == "queue.paused_s":
         text += f", {describe_pause(pauses.find_pause(queue))}"
     return text
+
+
+# The figures of a queue that its sample shows as the rule sees them: stored values of alerts can be older.
+_CURRENT: dict[str, Callable[[QueueStats], float | None]] = {
+    "queue.depth": lambda queue: queue.depth,
+    "queue.dead": lambda queue: queue.counts.dead,
+    "queue.stalled": lambda queue: queue.stalled,
+    "queue.active_age_s": lambda queue: queue.active_age_s,
+}
+
+
+def _current_text(state: AlertState, queue: QueueStats | None) -> str | None:
+    """The figure in the newest sample; None if it is unknown there, or not what the rule compares."""
+    take = _CURRENT.get(state.metric)
+    if queue is None or take is None or state.reducer != "last" or state.value_now is None:
+        return None
+    return describe_value(state.metric, take(queue))
 
 
 def _value_text(state: AlertState) -> str:
