@@ -21,8 +21,8 @@ from .views.alert_status import AlertStatus, AlertStatusReader
 from .views.error_samples import ErrorSample, read_samples
 from .views.firing_banner import FiringSummary
 from .views.overview_data import OverviewData
-from .views.problems.judgement import AlertFacts
-from .views.problems.outage import LastKnown
+from .views.problems.last_known import LastKnownFigures
+from .views.problems.problem_list import AlertFacts
 from .views.rule_overview import RuleOverview, preview_all
 
 HEALTH_KEPT_S = 1.0  # the health check needs no sign-in, so strangers can call it
@@ -46,7 +46,7 @@ class PageCaches:
         # Viewers get an old status rather than wait for a Redis that does not respond.
         self._status: SingleFlightCache[AlertStatus] = SingleFlightCache(firing_banner.KEEP_S, stale_s=math.inf)
         self._status_reader = AlertStatusReader(services.alert_service, evaluates=services.settings.alerts == "on")
-        self.last_known = LastKnown()
+        self.last_known = LastKnownFigures()
         self._rules: SingleFlightCache[RuleOverview] = SingleFlightCache()
         self._pauses: SingleFlightCache[RecordedPauses | None] = SingleFlightCache(PAUSES_KEPT_S)
         self._samples: SingleFlightCache[tuple[ErrorSample, ...]] = SingleFlightCache(max_entries=MAX_SAMPLED_GROUPS)

@@ -85,7 +85,7 @@ def overview_context(current: CurrentSnapshot, query: QueueTableQuery) -> dict[s
         "problem_lines": lines[:MAX_PROBLEMS],
         "more_problems": sum(line.queues for line in lines[MAX_PROBLEMS:]),
         "more_are_queues": all(line.problem.queue is not None for line in lines[MAX_PROBLEMS:]),
-        "calm_text": calm_text(overview, current),
+        "no_problems_text": no_problems_text(overview, current),
         "taken_at": overview.taken_at,
         "memory_levels": {
             problem.source: problem.level
@@ -104,7 +104,7 @@ def overview_context(current: CurrentSnapshot, query: QueueTableQuery) -> dict[s
     }
 
 
-def calm_text(overview: OverviewData, current: CurrentSnapshot) -> str | None:
+def no_problems_text(overview: OverviewData, current: CurrentSnapshot) -> str | None:
     """The line for an overview without problems; None while the figures are too old to say so, or without queues."""
     count, dead = len(overview.queues), overview.totals["dead"]
     if overview.problems or current.stale or not count:

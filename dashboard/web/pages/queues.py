@@ -24,8 +24,8 @@ from ..fragments import current_outage
 from ..views.flash import ActionFlash
 from ..views.offered_actions import list_verbs, queue_verbs
 from ..views.problems.checks import dead_growth
-from ..views.problems.judgement import judge_queue
 from ..views.problems.problem import ProblemKind, level_of
+from ..views.problems.problem_list import list_queue_problems
 from ..views.sparkline import line
 from . import layout
 from .overview import span_text
@@ -131,7 +131,7 @@ def queue_context(current: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]
         listing = _read_listing(backend, queue)
         classes = app_services().job_reader.class_stats(queue)
     facts = app_context().caches.alert_facts(with_pauses=bool(queue.paused))
-    problems = judge_queue(queue, facts, dead_growth(queue, current.history))
+    problems = list_queue_problems(queue, facts, dead_growth(queue, current.history))
     past = current.history.history_of(queue)
     slots = len(current.history.totals.depth)
 

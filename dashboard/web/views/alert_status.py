@@ -12,7 +12,7 @@ from ...alerts.rules.ruleset import RuleInForce
 from ...alerts.service import AlertService
 from ...errors import BackendUnavailable, Forbidden
 from .firing_banner import FiringSummary, summarize_alerts
-from .problems.judgement import NO_ALERTS, AlertFacts
+from .problems.problem_list import NO_ALERTS, AlertFacts
 from .problems.thresholds import Thresholds
 
 

@@ -11,8 +11,15 @@ from ...model import Quality, QueueStats, Snapshot, SourceStats, State, states_a
 from ...sampling.recent_history import History, known_sum
 from ...sampling.total_rates import total_rates
 from .problems.checks import dead_growth
-from .problems.judgement import NO_ALERTS, AlertFacts, ProblemLine, group_problems, judge, judge_queue
 from .problems.problem import Problem
+from .problems.problem_list import (
+    NO_ALERTS,
+    AlertFacts,
+    ProblemLine,
+    group_problems,
+    list_problems,
+    list_queue_problems,
+)
 
 NOTHING_OLD: Mapping[str, float] = {}
 _STATES = (State.ACTIVE.value, State.SCHEDULED.value, State.RETRYING.value, State.BLOCKED.value, State.DEAD.value)
@@ -45,14 +52,14 @@ class OverviewData:
         """The problems of each queue, worst first; those of an unreachable source have none of their own."""
         history, facts, down = self.history, self.facts, self.down
         return [
-            () if queue.source in down else judge_queue(queue, facts, dead_growth(queue, history))
+            () if queue.source in down else list_queue_problems(queue, facts, dead_growth(queue, history))
             for queue in self.queues
         ]
 
     @cached_property
     def problems(self) -> list[Problem]:
         """The problems of all sources and queues, worst first."""
-        return judge(self.snapshot, self.problems_by_queue, self.facts)
+        return list_problems(self.snapshot, self.problems_by_queue, self.facts)
 
     @cached_property
     def problem_lines(self) -> list[ProblemLine]:

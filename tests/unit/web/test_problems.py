@@ -19,9 +19,16 @@ from dashboard.model import Counts, QueueStats, RedisHealth, Snapshot, SourceSta
 from dashboard.sampling.recent_history import History, QueueHistory, key_of
 from dashboard.web.views.problems import alert_problems
 from dashboard.web.views.problems.checks import check_queue, check_source, dead_growth
-from dashboard.web.views.problems.judgement import NO_ALERTS, AlertFacts, group_problems, judge, judge_queue
-from dashboard.web.views.problems.outage import LastKnown, find_outage
+from dashboard.web.views.problems.last_known import LastKnownFigures
+from dashboard.web.views.problems.outage import find_outage
 from dashboard.web.views.problems.problem import Problem, ProblemKind, ProblemLevel
+from dashboard.web.views.problems.problem_list import (
+    NO_ALERTS,
+    AlertFacts,
+    group_problems,
+    list_problems,
+    list_queue_problems,
+)
 from dashboard.web.views.problems.thresholds import METRICS as JUDGED
 from dashboard.web.views.problems.thresholds import Scale, Thresholds
 
@@ -54,7 +61,7 @@ def of_source(each: SourceStats, now: float) -> list[Problem]:
 
 
 def of_snapshot(taken: Snapshot, facts: AlertFacts = NO_ALERTS) -> list[Problem]:
-    return judge(taken, [judge_queue(each, facts) for each in taken.queues], facts)
+    return list_problems(taken, [list_queue_problems(each, facts) for each in taken.queues], facts)
 
 
 def kinds_of(found: list[Any]) -> list[tuple[ProblemLevel, str]]:
@@ -115,7 +122,7 @@ def test_servers(health: dict[str, Any], expected: list[tuple[ProblemLevel, str]
 def test_an_unreachable_server_hides_the_problems_of_its_queues() -> None:
     gone = source(reachable=False, error="Connection refused", unreachable_since=940.0)
     taken = snapshot(queue(depth=5, workers=0), sources=(gone,))
-    (problem,) = judge(taken, [()], AlertFacts.of(RULES, [firing("queue.depth")], None))
+    (problem,) = list_problems(taken, [()], AlertFacts.of(RULES, [firing("queue.depth")], None))
     assert (problem.level, problem.kind, problem.source) == (CRITICAL, "unreachable", "main")
     assert problem.text.replace("\u202f", " ") == "cannot be read for 1 m: Connection refused"
 
@@ -333,7 +340,7 @@ def test_an_outage_names_the_redis_and_says_what_to_do() -> None:
 
 
 def test_the_last_figures_of_a_redis_that_is_down_come_with_their_time() -> None:
-    known = LastKnown()
+    known = LastKnownFigures()
     known.remember(snapshot(queue("mail", depth=7), sources=(source(health=RedisHealth(clients=3)),)))
     gone = source(reachable=False, error="Connection refused")
     down = snapshot(queue("mail", error="Connection refused"), sources=(gone, source(name="other")))
@@ -342,7 +349,7 @@ def test_the_last_figures_of_a_redis_that_is_down_come_with_their_time() -> None
     assert [each.depth for each in filled.queues] == [7]
     assert filled.sources[0].health.clients == 3
     assert not filled.sources[0].reachable
-    assert LastKnown().fill(down) == (down, {})
+    assert LastKnownFigures().fill(down) == (down, {})
 
 
 def test_a_paused_queue_names_who_paused_it_and_what_is_waiting() -> None:
@@ -361,8 +368,8 @@ def test_a_paused_queue_names_who_paused_it_and_what_is_waiting() -> None:
 
 def test_an_alert_about_dead_letters_says_both_how_many_and_that_they_rise() -> None:
     rising = queue(counts=Counts(dead=63))
-    found = judge_queue(rising, facts_of(firing("queue.dead", value=40.0)), 63)  # stored some seconds ago
+    found = list_queue_problems(rising, facts_of(firing("queue.dead", value=40.0)), 63)  # stored some seconds ago
     assert [problem.kind for problem in found] == ["dead letters"]
     assert found[0].text == "63 dead letters"
-    found = judge_queue(rising, facts_of(firing("queue.dead_growth_per_h", value=63.0)), 63)
+    found = list_queue_problems(rising, facts_of(firing("queue.dead_growth_per_h", value=63.0)), 63)
     assert [problem.kind for problem in found] == ["dead letters rising"]

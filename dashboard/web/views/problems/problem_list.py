@@ -27,7 +27,7 @@ LATE_AFTER_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class AlertFacts:
-    """What the judgement needs of alerting. `health` is None while it is unknown or none of ours."""
+    """What the list needs to know of alerting. `health` is None while it is unknown or none of ours."""
 
     thresholds: Thresholds = field(default_factory=Thresholds)
     alerts: tuple[Alert, ...] = ()  # firing and pending, without inhibited warnings
@@ -58,7 +58,7 @@ class ProblemLine:
         return f"{format_number(self.queues)} queues"
 
 
-def judge_queue(queue: QueueStats, facts: AlertFacts, dead_more: int = 0) -> tuple[Problem, ...]:
+def list_queue_problems(queue: QueueStats, facts: AlertFacts, dead_more: int = 0) -> tuple[Problem, ...]:
     """The problems of one queue, worst first: those of its alerts, and what its figures show beside them."""
     found = check_queue(queue, facts.thresholds.for_queue(queue), dead_more)
     alerts = facts.by_queue.get((queue.source, queue.backend, queue.name)) if facts.by_queue else None
@@ -68,7 +68,9 @@ def judge_queue(queue: QueueStats, facts: AlertFacts, dead_more: int = 0) -> tup
     return tuple(sorted(_merge(reported, found), key=rank_of))
 
 
-def judge(snapshot: Snapshot, problems_by_queue: Sequence[Sequence[Problem]], facts: AlertFacts) -> list[Problem]:
+def list_problems(
+    snapshot: Snapshot, problems_by_queue: Sequence[Sequence[Problem]], facts: AlertFacts
+) -> list[Problem]:
     """All problems, worst first; `problems_by_queue` in the order of the snapshot.
 
     An unreachable source hides the alerts about its queues, and a library without workers those of its queues that
