@@ -38,7 +38,10 @@ def _script_bytes(script: str) -> bytes:
 
 
 class Scripts:
-    """Runs read-only scripts on one source; remembers which command the server has, and whether it is permitted."""
+    """Runs read-only scripts on one source; remembers which command the server has, and whether it is permitted.
+
+    Thread-safe.
+    """
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -60,10 +63,11 @@ class Scripts:
         """
         if self.are_refused:
             return None
-        replies = self._send(script, calls, also)
-        if calls and self._command == "EVAL_RO" and _unknown_command(replies[0]):
+        sent = self._command  # by this thread: another one may learn in between that it is unknown
+        replies = self._send(sent, script, calls, also)
+        if calls and sent == "EVAL_RO" and _unknown_command(replies[0]):
             self._command = "EVAL"
-            replies = self._send(script, calls, also)
+            replies = self._send("EVAL", script, calls, also)
         if calls and isinstance(replies[0], NoPermissionError) and "command" in str(replies[0]):
             self._refused_at = monotonic_s()
             return None
@@ -74,9 +78,11 @@ class Scripts:
         """Return the command that runs `script`, for use in a batch; its reply is an error if scripts are refused."""
         return (self._command, compact_script(script), 0, *arguments)
 
-    def _send(self, script: str, calls: Sequence[Sequence[Argument]], also: Sequence[Command]) -> list[Reply]:
+    def _send(
+        self, command: str, script: str, calls: Sequence[Sequence[Argument]], also: Sequence[Command]
+    ) -> list[Reply]:
         text = _script_bytes(script)
-        return self._source.batch_in_pieces([*([(self._command, text, 0, *call)] for call in calls), also])
+        return self._source.batch_in_pieces([*([(command, text, 0, *call)] for call in calls), also])
 
 
 def _unknown_command(reply: Reply) -> bool:
