@@ -19,6 +19,49 @@ TakeQueue: TypeAlias = Callable[[QueueStats, QueueFacts, int], Figure]
 TakeSource: TypeAlias = Callable[[SourceStats, SourceFacts], Figure]
 
 ERROR_MIN_EVENTS = 20
+# The first part of a metric's name -> the heading of its group.
+_GROUPS = {
+    "queue": "Queue",
+    "workers": "Workers",
+    "redis": "Redis",
+    "source": "Redis",
+    "checker": "Queuedeck",
+    "notify": "Queuedeck",
+}
+# The names that people choose from, within their groups.
+_TITLES = {
+    "queue.depth": "waiting jobs",
+    "queue.latency_s": "oldest waiting job",
+    "queue.no_progress_s": "time without progress",
+    "queue.throughput_per_min": "processed jobs per minute",
+    "queue.error_ratio": "share of failing jobs",
+    "queue.dead": "dead letters",
+    "queue.dead_growth_per_h": "growth of dead letters",
+    "queue.active_age_s": "longest-running job",
+    "queue.stalled": "stalled jobs",
+    "queue.overdue_s": "most overdue scheduled job",
+    "queue.consumers": "workers on the queue",
+    "queue.paused_s": "paused with jobs waiting",
+    "queue.enqueue_idle_s": "time since the last new job",
+    "queue.runtime_p95_ratio": "run time compared with last week",
+    "workers.count": "running workers",
+    "redis.unreachable_s": "time without a reply",
+    "redis.writes_refused": "writes refused",
+    "redis.memory_ratio": "memory used",
+    "redis.memory_full_in_s": "time until memory is full",
+    "redis.evicted_per_min": "evicted keys per minute",
+    "redis.eviction_policy": "eviction policy can drop jobs",
+    "redis.rejected_per_min": "rejected connections per minute",
+    "redis.clients_ratio": "connections in use",
+    "redis.fragmentation_ratio": "memory fragmentation",
+    "redis.replica_lag_bytes": "replica lag",
+    "redis.replica_link_down_s": "time without its primary",
+    "redis.persistence_failed": "persistence failed",
+    "source.no_data_s": "time with unreadable queues",
+    "checker.heartbeat_age_s": "time since the last evaluation",
+    "notify.undelivered_s": "oldest undelivered notification",
+    "notify.dead": "failed notifications",
+}
 
 
 class Metric(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +78,28 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     unavailable: str | None = None  # why it is not available
     take_queue: TakeQueue | None = None
     take_source: TakeSource | None = None
+
+    @property
+    def group(self) -> str:
+        """The heading under which people look for it: Queue, Workers, Redis or Queuedeck."""
+        return _GROUPS[self.name.partition(".")[0]]
+
+    @property
+    def title(self) -> str:
+        """The name in words within its group: waiting jobs."""
+        return _TITLES[self.name]
+
+    @property
+    def label(self) -> str:
+        """The name in words: Queue: waiting jobs."""
+        return f"{self.group}: {self.title}"
+
+    @property
+    def measure(self) -> str:
+        """What its numbers count or measure: waiting jobs, dead letters per hour, duration, %."""
+        if self.unit in ("count", "per_min", "per_h"):
+            return self.phrase.removeprefix("{} ").replace("(s)", "s")
+        return {"ratio": "%", "s": "duration", "bytes": "size"}.get(self.unit, "1 is yes")
 
     def fill_phrase(self, value: float) -> str:
         """A figure with the words of this metric: 80 dead letters per hour, 1 worker, full in 20 m; "" for a flag."""
