@@ -80,6 +80,7 @@ PURE = {
     "dashboard.alerts.evaluation.inhibition": {"msgspec"},
     "dashboard.alerts.evaluation.checker_context": {"msgspec"},
     "dashboard.alerts.evaluation.preview": {"msgspec"},
+    "dashboard.alerts.evaluation.backtest": {"msgspec"},
     "dashboard.alerts.evaluation.forecast": set(),
     "dashboard.dead_letters.normalize": set(),
     "dashboard.dead_letters.stack_frames": set(),
