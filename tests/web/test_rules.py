@@ -95,7 +95,7 @@ def test_the_last_hour_is_drawn_against_the_thresholds(make_app: MakeApp, jobs: 
 
     picture = wait_until(drawn, what="the graph")
     levels = dict(re.findall(r'class="(\w+)" d="M0 (\d+)H640"', picture))
-    assert 0 < int(levels["critical"]) < int(levels["warning"]) < 160
+    assert 0 < int(levels["critical"]) < int(levels["warning"]) < 200
     assert re.search(r'class="trace" d="M640 \d+h0"', picture)  # one point so far, at the right edge
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,7 @@ import msgspec
 from ...alerts.rules.metrics import METRICS
 from ...alerts.rules.rule import MAX_GLOBS, Rule
 from ...errors import ConfigurationError
-from ...units import read_amount, write_amount
+from ...units import format_duration, format_number, read_amount, write_amount
 
 # The fields of the form, by kind of value.
 TIMES = ("window_s", "for_s", "recover_for_s", "new_instance_grace_s", "repeat_every_s", "group_wait_s")
@@ -24,6 +25,7 @@ OPTIONAL = ("fallback_channel", "runbook_url")
 # All fields with text input.
 FIELDS = (*TEXTS, *TIMES, *LEVELS, *COUNTS, *OPTIONAL, *GLOBS, *NAMES)
 MAX_FIELD = 4000
+MAX_ID = 64
 # Represents an empty list where an empty field means "as above".
 EVERY = "*"
 
@@ -38,6 +40,7 @@ class RuleForm:
     channels: tuple[str, ...] = ()
     errors: dict[str, str] = field(default_factory=dict)
     general: str | None = None
+    suggested_id: str = ""  # made from the name; used while the field for the id is empty
 
     @classmethod
     def of(cls, rule: Rule) -> RuleForm:
@@ -70,6 +73,7 @@ class RuleForm:
             self.errors["metric"] = f"not available yet: {metric.unavailable}"
         unit = metric.unit if metric else "count"
         found: dict[str, Any] = {name: texts[name] for name in TEXTS}
+        found["id"] = texts["id"] or self.suggested_id
         found["source"], found["backend"] = texts["source"] or "*", texts["backend"] or "*"
         found |= {name: texts[name] or None for name in OPTIONAL}
         for name in TIMES:
@@ -87,6 +91,22 @@ class RuleForm:
         found["enabled"], found["notify_resolved"] = self.enabled, self.notify_resolved
         found["channels"] = list(self.channels)
         return found
+
+    def meanings(self) -> dict[str, str]:
+        """By field, the amount that was entered as rules store it: "5 min" = 300 s, "80%" = 0.8. Only where that says
+        more than the text."""
+        metric = METRICS.get(self.texts["metric"])
+        units = dict.fromkeys(TIMES, "s") | dict.fromkeys(LEVELS, metric.unit if metric else "count")
+        found: dict[str, str] = {}
+        for name, unit in units.items():
+            meaning = _explain_amount(self.texts[name], unit)
+            if meaning:
+                found[name] = meaning
+        return found
+
+    def forget_empty_fields(self) -> None:
+        """Drop the errors of fields that are still empty, for a form that is being filled in."""
+        self.errors = {name: text for name, text in self.errors.items() if self.texts.get(name, " ")}
 
     def add_problem(self, exc: ConfigurationError) -> None:
         """Report an error of the rule at the field that it names."""
@@ -115,6 +135,40 @@ class RuleForm:
             return int(text)
         self.errors[name] = "expected a whole number"
         return missing
+
+
+def suggest_id(name: str, taken: Collection[str]) -> str:
+    """An id made from the name of a rule and not `taken`: "Mail: too deep" -> mail-too-deep, then mail-too-deep-2.
+
+    "" for an empty name; a name without Latin letters and digits becomes "rule".
+    """
+    if not name.strip():
+        return ""
+    plain = unicodedata.normalize("NFKD", name[:200].casefold()).encode("ascii", "ignore").decode()
+    words = "".join(sign if sign.isalnum() else " " for sign in plain).split()
+    stem = "-".join(words)[: MAX_ID - 8].strip("-") or "rule"
+    names = (stem if number == 1 else f"{stem}-{number}" for number in range(1, len(taken) + 2))
+    return next(found for found in names if found not in taken)
+
+
+def _explain_amount(text: str, unit: str) -> str:
+    if not text:
+        return ""
+    try:
+        value = read_amount(text, unit)
+    except ValueError:
+        return ""
+    plain = text.replace(",", "").strip()
+    if unit == "s":
+        is_bare = plain.replace(".", "", 1).isdigit()
+        if is_bare:
+            return f"= {format_duration(value)}"
+        return "" if plain.lower() == f"{value:g} s" else f"= {format_number(value)} s"
+    if unit == "bytes":
+        return f"= {format_number(value)} bytes"
+    if unit == "ratio":
+        return f"= {write_amount(value, 'count')}" if plain.endswith("%") else f"= {write_amount(value, 'ratio')}"
+    return f"= {format_number(value)}" if plain != format_number(value).replace(",", "") else ""
 
 
 def describe_changes(old: Rule, new: Rule) -> str:

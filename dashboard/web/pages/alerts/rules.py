@@ -7,29 +7,24 @@ from typing import Any
 from flask import Blueprint, Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from ....alerts.evaluation.preview import RulePreview, Trend, has_history, rule_trend
-from ....alerts.evaluation.rule_history import RuleHistories
-from ....alerts.rules.metrics import METRICS, format_amount
+from ....alerts.rules.metrics import METRICS, Metric, format_amount
 from ....alerts.rules.rule import Origin, Rule
 from ....alerts.rules.ruleset import RuleInForce
-from ....errors import BackendUnavailable, ConfigurationError, Conflict, Forbidden, Unsupported
-from ....sampling.recent_history import Series
-from ....sampling.snapshot_reader import CurrentSnapshot
+from ....errors import BackendUnavailable, Conflict, Forbidden, Unsupported
 from ....sources.metering import measure_cost
 from ... import fragments
 from ...context import app_context, app_services
 from ...forms.request_input import form_fields, form_flag, form_word
-from ...forms.rule_form import FIELDS, RuleForm, describe_changes
-from ...views.rule_chart import RuleChart, build_chart
+from ...forms.rule_form import FIELDS, RuleForm, describe_changes, suggest_id
 from .. import layout
 from .alerts import refuse_elsewhere
 from .rule_changes import delete_rule, save_rule, set_rule_enabled
+from .rule_preview import OPS, Draft, draft_context, parse_draft, past_hour, preview_context, small_graph
 
 bp = Blueprint("rules", __name__, url_prefix="/alerts")
 edit_bp = Blueprint("rules_edit", __name__, url_prefix="/alerts")
 
 LIST, RULE = "rules/_list.html", "rules/_rule.html"
-SMALL, LARGE = (96, 24), (640, 160)
 CONFIRMATIONS = {
     "made": "Rule created. It takes effect at the next evaluation.",
     "changed": "Rule saved. It takes effect at the next evaluation.",
@@ -39,14 +34,7 @@ CONFIRMATIONS = {
     "shipped": "Rule reset to default.",
 }
 SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
-OPS = {"gt": "above", "ge": "at or above", "lt": "below", "le": "at or below"}
-REDUCERS = {
-    "min": "minimum over the last",
-    "max": "maximum over the last",
-    "mean": "mean over the last",
-    "p95": "95th percentile over the last",
-    "rate": "change per minute over the last",
-}
+ID_TRIES = 3
 # Fields of the forms that save a rule.
 _FORM = (*FIELDS, "enabled", "notify_resolved", "do")
 UNREADABLE = "Rules cannot be saved right now."
@@ -103,8 +91,8 @@ def _list_context() -> dict[str, Any]:
             "entry": entry,
             "preview": (preview := overview.previews.get(entry.rule.id)),
             "firing": firing.get(entry.rule.id, 0),
-            "past": (found := _past(entry.rule, preview, current, overview.hours)),
-            "graph": _graph(entry.rule, found, SMALL),
+            "past": (found := past_hour(entry.rule, preview, current, overview.hours)),
+            "graph": small_graph(entry.rule, found),
         }
         for entry in overview.entries
     ]
@@ -129,55 +117,13 @@ def _rule_context(rule_id: str) -> dict[str, Any]:
     current = app_services().snapshots.current()
     return (
         _common(meter)
-        | _preview_context(entry.rule, overview.previews.get(rule_id), current, overview.hours)
+        | preview_context(entry.rule, overview.previews.get(rule_id), current, overview.hours)
         | {
             "entry": entry,
             "firing": [alert for alert in alerts.incidents if alert.state.rule_id == rule_id],
             "pending": [alert for alert in alerts.pending if alert.state.rule_id == rule_id],
         }
     )
-
-
-def _preview_context(
-    rule: Rule,
-    preview: RulePreview | None,
-    current: CurrentSnapshot,
-    histories: RuleHistories | None,
-    *,
-    drafted: bool = False,
-) -> dict[str, Any]:
-    """The variables of `rules/_preview.html`."""
-    found = _past(rule, preview, current, histories)
-    many = found is not None and not found.of_all and preview is not None and preview.looked_at > 1
-    return {
-        "rule": rule,
-        "metric": METRICS[rule.metric],
-        "preview": preview,
-        "past": found,
-        "graph": _graph(rule, found, LARGE, behind=found.envelope or () if found and many else ()),
-        "drafted": drafted,
-        "has_past": has_history(rule.metric),
-        "reducers": REDUCERS,
-        "amount": lambda value: format_amount(value, METRICS[rule.metric].unit, rule.reducer),
-        "current_amount": lambda value: format_amount(value, METRICS[rule.metric].unit),
-        "ops": OPS,
-        "titles": app_services().sources.titles,
-    }
-
-
-def _past(
-    rule: Rule, preview: RulePreview | None, current: CurrentSnapshot, histories: RuleHistories | None
-) -> Trend | None:
-    """The last hour of the worst of what the rule evaluates."""
-    if current.snapshot is None:
-        return None
-    return rule_trend(rule, preview.worst if preview else None, current.snapshot, current.history, histories)
-
-
-def _graph(rule: Rule, found: Trend | None, size: tuple[int, int], behind: Series = ()) -> RuleChart | None:
-    if found is None or all(point is None for point in found.points):
-        return None
-    return build_chart(rule, found.points, found.slots, *size, behind)
 
 
 def _short(value: float | None, rule: Rule, *, judged: bool = True) -> str:
@@ -274,34 +220,51 @@ def _typed() -> RuleForm:
 
 def _store(form: RuleForm, entry: RuleInForce | None, original: RuleInForce | None) -> ResponseReturnValue:
     previewing = form_word("do", "store", "preview") == "preview"
-    values = form.values()
-    rule: Rule | None = None
-    if not form.errors:
-        try:
-            rule = app_services().alert_service.rules.parse_rule(values)
-        except ConfigurationError as exc:
-            form.add_problem(exc)
-    if rule is None or form.errors or previewing:
-        return _form(form, entry, original, preview=rule), 200 if rule else 422
+    draft = Draft(None, False, {})
     try:
-        save_rule(values, _version() if entry else None)
+        if entry is None:
+            _suggest_id(form)
+        draft = parse_draft(form)
+        if previewing and fragments.is_htmx_request():
+            form.forget_empty_fields()
+            return fragments.render_live("rules/_draft.html", _form_context() | draft_context(form, draft))
+        if previewing or not draft.is_complete:
+            return _form(form, entry, original, draft=draft), 200 if draft.is_complete else 422
+        rule = _save(form, draft.values, _version() if entry else None)
     except Conflict as exc:
         form.general = exc.message
-        return _form(
-            form,
-            app_services().alert_service.rules.find_rule(rule.id) if entry else None,
-            original,
-            changed=bool(entry),
-        ), 409
+        if entry is not None:
+            entry = app_services().alert_service.rules.find_rule(entry.rule.id)
+        return _form(form, entry, original, draft=draft, changed=bool(entry)), 409
     except Unsupported as exc:
         form.errors["id"] = exc.message
-        return _form(form, entry, original), 422
+        return _form(form, entry, original, draft=draft), 422
     except (BackendUnavailable, Forbidden) as exc:
         form.general = f"{UNREADABLE} {exc.message} {exc.hint or ''}".strip()
-        return _form(form, entry, original), 503
+        return _form(form, entry, original, draft=draft), 503
     if original is not None and form_flag("off") and original.rule.enabled:
         set_rule_enabled(original.rule.id, on=False, version=original.rule.version)
     return redirect(url_for("rules.show", rule_id=rule.id, said="changed" if entry else "made"), code=303)
+
+
+def _suggest_id(form: RuleForm) -> None:
+    """Make an id from the name where none was entered. Cost: 1 round trip, none with an id."""
+    if not form.texts["id"]:
+        taken = {each.rule.id for each in app_services().alert_service.rules.rules_in_force()}
+        form.suggested_id = suggest_id(form.texts["name"], taken)
+
+
+def _save(form: RuleForm, values: dict[str, Any], version: int | None) -> Rule:
+    """Save the rule. An id that was made from the name and was taken in the meantime is made again."""
+    for _ in range(ID_TRIES):
+        try:
+            return save_rule(values, version)
+        except Conflict:
+            if version is not None or form.texts["id"]:
+                raise
+            _suggest_id(form)
+            values = {**values, "id": form.suggested_id}
+    return save_rule(values, version)
 
 
 def _form(
@@ -309,39 +272,42 @@ def _form(
     entry: RuleInForce | None,
     original: RuleInForce | None,
     *,
-    preview: Rule | None = None,
+    draft: Draft | None = None,
     changed: bool = False,
 ) -> str:
-    """The form. `entry` = the edited rule, `original` = the duplicated one. `changed`: another user changed the rule;
-    the form shows the saved version, and saving again overwrites it."""
-    current = app_services().snapshots.current()
-    preview_context: dict[str, Any] = {}
-    if preview is not None:
-        found, hours = {}, None
-        if current.snapshot is not None:
-            found = app_services().alert_service.previews.preview_rules(current.snapshot, current.history, [preview])
-            hours = app_services().alert_service.previews.rule_histories(current.snapshot.sampled_at)
-        preview_context = _preview_context(preview, found.get(preview.id), current, hours, drafted=True)
-    mine = _tried(form) if changed else None
+    """The form with the preview of `draft`; None = of what the form holds. `entry` = the edited rule, `original` = the
+    duplicated one. `changed`: another user changed the rule; the form shows the saved version, and saving again
+    overwrites it."""
+    if draft is None:
+        draft = parse_draft(form)
+        form.errors.clear()
+        form.general = None
+    mine = draft.rule if changed and draft.is_complete else None
     return render_template(
         "rules/form.html",
-        **layout.page_context(current, ""),
-        form=form,
-        entry=entry,
-        original=original,
-        metrics=METRICS,
-        channels=[str(channel.get("id")) for channel in app_services().alert_service.channels],
-        theirs=describe_changes(entry.rule, mine) if entry and mine else "",
-        previewed=preview is not None,
-        **({"titles": app_services().sources.titles} | preview_context),
+        **layout.page_context(app_services().snapshots.current(), "")
+        | _form_context()
+        | draft_context(form, draft)
+        | {
+            "entry": entry,
+            "original": original,
+            "theirs": describe_changes(entry.rule, mine) if entry and mine else "",
+            "scripts": ("js/rules.js",),
+        },
     )
 
 
-def _tried(form: RuleForm) -> Rule | None:
-    try:
-        return app_services().alert_service.rules.parse_rule(form.values())
-    except ConfigurationError:
-        return None
+def _form_context() -> dict[str, Any]:
+    """The variables of the form that do not depend on what it holds."""
+    groups: dict[str, list[Metric]] = {}
+    for metric in METRICS.values():
+        groups.setdefault(metric.group, []).append(metric)
+    return {
+        "metrics": METRICS,
+        "metric_groups": groups,
+        "channels": [str(channel.get("id")) for channel in app_services().alert_service.channels],
+        "titles": app_services().sources.titles,
+    }
 
 
 def _version() -> int:
