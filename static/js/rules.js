@@ -7,7 +7,7 @@
   const MAX_ID = 56;
   const MARGIN = 8; // of a label, from the edges
   const NAMES = {
-    s: [["d", 86400], ["h", 3600], ["m", 60], ["s", 1]],
+    s: [["d", 86400], ["h", 3600], ["m", 60], ["s", 1]], // combined: 1 h 30 m
     bytes: [["TiB", 2 ** 40], ["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 1024], ["B", 1]],
   };
   const form = document.getElementById("editor");
@@ -100,6 +100,10 @@
     if (unit === "ratio") return `${tidy(value * 100)}%`;
     const names = NAMES[unit];
     if (!names) return tidy(value);
+    if (unit === "s" && value >= 60 && Number.isInteger(value)) {
+      const parts = names.map(([name, size], at) => [Math.floor((at ? value % names[at - 1][1] : value) / size), name]);
+      return parts.filter(([count]) => count).map(([count, name]) => `${count} ${name}`).join(" ");
+    }
     const [name, size] = (value && names.find(([, worth]) => value % worth === 0)) || names.at(-1);
     return `${tidy(value / size)} ${name}`;
   };
@@ -162,7 +166,7 @@
     if (!handle || event.button !== 0) return;
     event.preventDefault();
     clearTimeout(timer);
-    handle.focus();
+    handle.focus({ preventScroll: true });
     handle.setPointerCapture(event.pointerId);
     dragged = { handle, pointer: event.pointerId, from: event.clientY, y: Number(handle.dataset.y), moved: false };
   });

@@ -150,7 +150,8 @@ def _sample_text(
     else:
         return None
     hour = next((points for each, points in hours.series if each == labels), ()) if hours else ()
-    text = sample_notification(rule, severity, labels, value, current.snapshot, current.history, hour)
+    named = rule if rule.name or rule.id != _DRAFT_ID else replace(rule, name="New rule")
+    text = sample_notification(named, severity, labels, value, current.snapshot, current.history, hour)
     return SampleText(text, basis)
 
 
