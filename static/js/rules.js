@@ -86,6 +86,8 @@
     form.querySelector("[data-meaning-shown]").textContent = dataset.meaning;
     form.querySelector("[data-metric]").textContent = value;
     for (const unit of form.querySelectorAll("small[data-measure]")) unit.textContent = dataset.measure;
+    for (const name of ["warning", "critical"]) field(name).placeholder = dataset[name] ? `such as ${dataset[name]}` : "";
+    if (dataset.op && !field("warning").value && !field("critical").value) field("op").value = dataset.op;
   };
 
   form.addEventListener("input", ({ target }) => {

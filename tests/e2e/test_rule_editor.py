@@ -101,6 +101,12 @@ def test_the_chosen_metric_is_explained_at_once(visit: Visit, url: str) -> None:
     expect(page.locator("[data-meaning-shown]")).to_have_text("used memory as a share of maxmemory")
     expect(page.locator("label", has=page.locator("[name=warning]")).locator("[data-measure]")).to_have_text("%")
     expect(page.locator(".chart .measure")).to_have_text("memory used %")
+    expect(page.locator("[name=warning]")).to_have_attribute("placeholder", "such as 75%")
+    page.locator("[name=metric]").select_option(value="workers.count")
+    expect(page.locator("[name=op]")).to_have_value("lt")
+    fill(page, critical="3")
+    page.locator("[name=metric]").select_option(value="queue.depth")
+    expect(page.locator("[name=op]")).to_have_value("lt")  # of a rule that has thresholds, it is the user's
 
 
 def test_a_threshold_is_dragged_and_typed(visit: Visit, url: str) -> None:

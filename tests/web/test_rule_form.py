@@ -61,6 +61,7 @@ def test_metrics_are_chosen_by_words_in_groups(client: FlaskClient) -> None:
     shown = text(draft(client, metric="queue.latency_s", warning="5 min"))
     assert "oldest waiting job duration" in shown
     assert "Queue: waiting jobs" in text(client.get("/alerts/rules").text)
+    assert rule(client, "queue-dead")["metric_label"] == "Queue: dead letters"
     assert "Queue: oldest waiting job : age of the oldest" in text(client.get("/alerts/rule/queue-latency").text)
 
 
@@ -182,6 +183,15 @@ def test_the_unit_stands_at_the_threshold(client: FlaskClient) -> None:
         "%",
     ]
     assert unit("queue.dead_growth_per_h") == "dead letters per hour"
+
+
+def test_thresholds_have_those_of_the_built_in_rule_as_examples(client: FlaskClient) -> None:
+    page = client.get("/alerts/rules/new").text
+    assert 'placeholder="such as 1000"' in page
+    assert 'placeholder="such as 10000"' in page
+    workers = re.search(r'<option value="queue.consumers"[^>]*>', page)
+    assert workers
+    assert 'data-op="lt" data-warning="" data-critical="1"' in workers[0]
 
 
 def test_the_graph_has_axes(make_app: MakeApp, redis_client: redis.Redis, jobs: list[str]) -> None:

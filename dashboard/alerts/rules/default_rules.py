@@ -72,3 +72,8 @@ def default_rules(interval_s: float = 2.0) -> tuple[Rule, ...]:
     return tuple(
         msgspec.structs.replace(rule, critical=late_s) if rule.id == "checker-slow" else rule for rule in _RULES
     )
+
+
+def example_rule(metric: str) -> Rule | None:
+    """The built-in rule on a metric, whose thresholds are a start for others; None for a metric without one."""
+    return next((rule for rule in _RULES if rule.metric == metric), None)

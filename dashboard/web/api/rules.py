@@ -46,9 +46,10 @@ class RulePreviewJson(JsonObject, frozen=True, kw_only=True):
 
 
 class RuleJson(Rule, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """A rule and where it is defined. `ships`: a built-in rule has this id. `now` comes from the newest sample; null
-    before the first."""
+    """A rule and where it is defined. `metric_label`: the metric in words. `ships`: a built-in rule has this id. `now`
+    comes from the newest sample; null before the first."""
 
+    metric_label: str
     unit: Unit
     origin: Origin
     ships: bool
@@ -165,6 +166,7 @@ def _json_rule(entry: RuleInForce, preview: RulePreview | None) -> RuleJson:
     rule = entry.rule
     return RuleJson(
         **asdict(rule) | {"name": rule.title},
+        metric_label=METRICS[rule.metric].label,
         unit=METRICS[rule.metric].unit,
         origin=entry.origin,
         ships=entry.shipped,

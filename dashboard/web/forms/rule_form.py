@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from ...alerts.rules.default_rules import example_rule
 from ...alerts.rules.metrics import METRICS
 from ...alerts.rules.rule import MAX_GLOBS, Rule
 from ...errors import ConfigurationError
@@ -149,6 +150,14 @@ def suggest_id(name: str, taken: Collection[str]) -> str:
     stem = "-".join(words)[: MAX_ID - 8].strip("-") or "rule"
     names = (stem if number == 1 else f"{stem}-{number}" for number in range(1, len(taken) + 2))
     return next(found for found in names if found not in taken)
+
+
+def example_texts(metric: str) -> dict[str, str]:
+    """What the built-in rule on a metric says in the fields `op`, `warning` and `critical`; {} without one."""
+    rule = example_rule(metric)
+    if rule is None:
+        return {}
+    return {name: RuleForm.of(rule).texts[name] for name in ("op", "warning", "critical")}
 
 
 def _explain_amount(text: str, unit: str) -> str:

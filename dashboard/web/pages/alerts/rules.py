@@ -15,7 +15,7 @@ from ....sources.metering import measure_cost
 from ... import fragments
 from ...context import app_context, app_services
 from ...forms.request_input import form_fields, form_flag, form_word
-from ...forms.rule_form import FIELDS, RuleForm, describe_changes, suggest_id
+from ...forms.rule_form import FIELDS, RuleForm, describe_changes, example_texts, suggest_id
 from .. import layout
 from .alerts import refuse_elsewhere
 from .rule_changes import delete_rule, save_rule, set_rule_enabled
@@ -279,6 +279,8 @@ def _form(
     duplicated one. `changed`: another user changed the rule; the form shows the saved version, and saving again
     overwrites it."""
     if draft is None:
+        if entry is None and form.texts["name"]:
+            _suggest_id(form)
         draft = parse_draft(form)
         form.errors.clear()
         form.general = None
@@ -305,6 +307,7 @@ def _form_context() -> dict[str, Any]:
     return {
         "metrics": METRICS,
         "metric_groups": groups,
+        "examples": {name: example_texts(name) for name in METRICS},
         "channels": [str(channel.get("id")) for channel in app_services().alert_service.channels],
         "titles": app_services().sources.titles,
     }
