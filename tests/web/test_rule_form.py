@@ -156,6 +156,7 @@ def test_a_form_without_thresholds_has_a_graph_to_set_them_on(client: FlaskClien
 def test_errors_come_with_the_preview(client: FlaskClient) -> None:
     crossed = draft(client, warning="10", critical="5")
     assert said(crossed, "wrong") == {"critical": "expected a value above warning"}
+    assert "Thresholds not valid yet. Worst of 1 now: 3" in text(crossed)
     assert set(re.findall(r'id="handle-(\w+)"', crossed)) == {"warning", "critical"}  # both where they were entered
     assert "expected a number" in said(draft(client, warning="soon"), "wrong")["warning"]
     assert "globs" in said(draft(client, queues="[b]"), "wrong")["queues"]

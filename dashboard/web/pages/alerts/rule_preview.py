@@ -91,7 +91,7 @@ def parse_draft(form: RuleForm) -> Draft:
 
 def draft_context(form: RuleForm, draft: Draft) -> dict[str, Any]:
     """The variables of `rules/_draft.html`. Cost: 2 round trips, 1 more per minute; none without a sample."""
-    context: dict[str, Any] = {"form": form, "rule": draft.rule, "drafted": True, "is_complete": draft.is_complete}
+    context: dict[str, Any] = {"form": form, "rule": draft.rule, "drafted": True}
     rule = draft.rule
     if rule is None:
         return context
@@ -177,7 +177,7 @@ def preview_context(
         "past": past,
         "graph": graph,
         "drafted": False,
-        "is_complete": True,
+        "thresholds": levels,
         "has_past": has_history(rule.metric),
         "reducers": REDUCERS,
         "amount": lambda value: format_amount(value, METRICS[rule.metric].unit, rule.reducer),
