@@ -6,6 +6,7 @@
   const PAGE_STEPS = 10;
   const MAX_ID = 56;
   const MARGIN = 8; // of a label, from the edges
+  const REACH = 7; // pixels from a line that still count as on it
   const NAMES = {
     s: [["d", 86400], ["h", 3600], ["m", 60], ["s", 1]], // combined: 1 h 30 m
     bytes: [["TiB", 2 ** 40], ["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 1024], ["B", 1]],
@@ -161,10 +162,19 @@
     field(handle.dataset.level).value = words;
   };
 
-  const handleOf = (target) => target.closest?.(".handles.script [data-level]");
+  const handleOf = (target) => target.closest?.(".handles.script [data-level]") ?? null;
+
+  // The handle of the line under the pointer. A finger scrolls there, it drags only the handle itself.
+  const handleNear = ({ target, clientY, pointerType }) => {
+    const plot = target.closest?.("svg.levels");
+    if (!plot || pointerType === "touch") return null;
+    const y = clientY - plot.getBoundingClientRect().top;
+    const near = [...plot.closest(".chart").querySelectorAll(".handles.script [data-value]")];
+    return near.find((handle) => Math.abs(Number(handle.dataset.y) - y) <= REACH) ?? null;
+  };
 
   draft.addEventListener("pointerdown", (event) => {
-    const handle = handleOf(event.target);
+    const handle = handleOf(event.target) ?? handleNear(event);
     if (!handle || event.button !== 0) return;
     event.preventDefault();
     clearTimeout(timer);
@@ -173,6 +183,7 @@
     dragged = { handle, pointer: event.pointerId, from: event.clientY, y: Number(handle.dataset.y), moved: false };
   });
   draft.addEventListener("pointermove", (event) => {
+    if (!dragged) event.target.closest?.("svg.levels")?.classList.toggle("near", Boolean(handleNear(event)));
     if (event.pointerId !== dragged?.pointer || event.clientY === dragged.from) return;
     const { height, perValue } = scaleOf(dragged.handle);
     dragged.moved = true;

@@ -134,6 +134,23 @@ def test_a_threshold_is_dragged_and_typed(visit: Visit, url: str) -> None:
     assert height(page, "warning") > high
 
 
+def test_a_threshold_is_dragged_by_its_line(visit: Visit, url: str) -> None:
+    page = visit(f"{url}/alerts/rules/new", viewport=DESKTOP).page
+    fill(page, warning="50")
+    expect(handle(page, "warning")).to_have_attribute("aria-valuetext", "50")
+    plot = page.locator(".levels.large").bounding_box()
+    assert plot is not None
+    across, down = plot["x"] + 100, plot["y"] + height(page, "warning")
+    page.mouse.move(across, down + 40)
+    expect(page.locator(".levels.large")).not_to_have_class(re.compile(r"\bnear\b"))
+    page.mouse.move(across, down)
+    expect(page.locator(".levels.large")).to_have_class(re.compile(r"\bnear\b"))
+    page.mouse.down()
+    page.mouse.move(across, down + 60, steps=4)
+    page.mouse.up()
+    assert 0 < float(page.locator("[name=warning]").input_value()) < 50
+
+
 def test_the_first_threshold_is_dragged_from_the_edge(visit: Visit, url: str) -> None:
     page = visit(f"{url}/alerts/rules/new", viewport=DESKTOP).page
     expect(handle(page, "warning")).to_have_attribute("aria-valuetext", "not set")
