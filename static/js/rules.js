@@ -180,20 +180,19 @@
     clearTimeout(timer);
     handle.focus({ preventScroll: true });
     handle.setPointerCapture(event.pointerId);
-    dragged = { handle, pointer: event.pointerId, from: event.clientY, y: Number(handle.dataset.y), moved: false };
+    dragged = { handle, pointer: event.pointerId, from: event.clientY, y: Number(handle.dataset.y) };
   });
   draft.addEventListener("pointermove", (event) => {
     if (!dragged) event.target.closest?.("svg.levels")?.classList.toggle("near", Boolean(handleNear(event)));
     if (event.pointerId !== dragged?.pointer || event.clientY === dragged.from) return;
     const { height, perValue } = scaleOf(dragged.handle);
-    dragged.moved = true;
     moveTo(dragged.handle, (height - 1 - (dragged.y + event.clientY - dragged.from)) / perValue);
   });
   for (const end of ["pointerup", "pointercancel"]) {
     draft.addEventListener(end, (event) => {
       if (event.pointerId !== dragged?.pointer) return;
-      if (dragged.moved) refresh(0);
       dragged = null;
+      refresh(0);
     });
   }
   redraft.addEventListener("htmx:before:swap", (event) => {

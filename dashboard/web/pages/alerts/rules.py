@@ -227,7 +227,8 @@ def _store(form: RuleForm, entry: RuleInForce | None, original: RuleInForce | No
         draft = parse_draft(form)
         if previewing and fragments.is_htmx_request():
             form.forget_empty_fields()
-            return fragments.render_live("rules/_draft.html", _form_context() | draft_context(form, draft))
+            # Without a tag: a page that was being dragged on did not take the last one.
+            return render_template("rules/_draft.html", **_form_context() | draft_context(form, draft))
         if previewing or not draft.is_complete:
             return _form(form, entry, original, draft=draft), 200 if draft.is_complete else 422
         rule = _save(form, draft.values, _version() if entry else None)
