@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from ..globs import GLOB_LIMIT, is_plain
@@ -44,6 +44,11 @@ class KnownValue:
     detail: str = ""
 
 
+# The values of a field (first argument), in the order to offer them. Values that do not contain the second argument,
+# ignoring case, may be absent.
+KnownValues = Callable[[str, str], Iterable[KnownValue]]
+
+
 @dataclass(frozen=True, slots=True)
 class SearchCompletion:
     """`text` replaces the term; `label` is what to show, and `detail` says more about it."""
@@ -80,15 +85,15 @@ FIXED_VALUES: Mapping[str, tuple[KnownValue, ...]] = {
 }
 
 
-def complete_query(text: str, caret: int, known: Mapping[str, Sequence[KnownValue]]) -> Completions:
+def complete_query(text: str, caret: int, known: KnownValues) -> Completions:
     """At most MAX_COMPLETIONS completions of the term of `text` at `caret`, a number of characters.
 
-    `known`: the values of each field, in the order to offer them. Time: linear in the query and in the known values.
+    Time: linear in the query and in the known values.
     """
     term = _term_at(text, min(max(caret, 0), len(text)))
     space = "" if text[term.end : term.end + 1].isspace() else " "
     if term.field is not None:
-        values = (*FIXED_VALUES.get(term.field, ()), *known.get(term.field, ()))
+        values = (*FIXED_VALUES.get(term.field, ()), *known(term.field, term.value))
         offered = _complete_value(term.field, term.value, values)
     else:
         offered = _complete_word(term.value, known)
@@ -120,7 +125,7 @@ def _term_at(text: str, caret: int) -> _Term:
     return _Term(caret, caret, "", None, "")
 
 
-def _complete_word(word: str, known: Mapping[str, Sequence[KnownValue]]) -> list[SearchCompletion]:
+def _complete_word(word: str, known: KnownValues) -> list[SearchCompletion]:
     """The fields whose names begin with `word`; then the queues and jobs whose names contain it."""
     wanted = word.casefold()
     offered = [
@@ -130,7 +135,7 @@ def _complete_word(word: str, known: Mapping[str, Sequence[KnownValue]]) -> list
     ]
     if len(word) >= SHORTEST_WORD and not word.startswith('"'):
         for field in ("queue", "name"):
-            offered += _complete_value(field, word, known.get(field, ()))
+            offered += _complete_value(field, word, known(field, word))
     return offered
 
 

@@ -30,6 +30,7 @@ ROLES: dict[str, Role | None] = {
     "workers": Role.VIEWER,
     "schedules": Role.VIEWER,
     "search": Role.VIEWER,
+    "palette": Role.VIEWER,
     "api": Role.VIEWER,
     "api_history": Role.VIEWER,
     "openapi": Role.VIEWER,
@@ -203,7 +204,7 @@ def _add_template_globals(app: Flask, authenticator: Authenticator) -> None:
         is_watched=lambda source, backend: app_services().sources.is_watched(source, backend),
         alerts_elsewhere=lambda: app_services().alert_service.ownership.conflict,
         firing_summary=lambda: app_context().caches.firing_summary() if "identity" in g else None,
-        signed_in_here=lambda: bool(app_context().settings.users) and "name" in session,
+        signed_in_here=may_sign_out,
         is_sign_in_off=lambda: authenticator.identify is None and authenticator.settings.auth == "none",
     )
 
@@ -226,6 +227,11 @@ def has_role(role: Role) -> bool:
     if role > Role.VIEWER and app_context().settings.read_only:
         return False
     return identity is not None and identity.role >= role
+
+
+def may_sign_out() -> bool:
+    """Whether the user has a session of ours, which can be ended."""
+    return bool(app_context().settings.users) and "name" in session
 
 
 def current_actor() -> Actor:

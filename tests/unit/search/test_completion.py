@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dashboard.search.completion import MAX_COMPLETIONS, KnownValue, complete_query
+from dashboard.search.completion import MAX_COMPLETIONS, KnownValue, KnownValues, complete_query
 from dashboard.search.query import FIELDS, parse_query
 
 KNOWN = {
@@ -14,13 +14,22 @@ KNOWN = {
 }
 
 
+def known_values(field: str, part: str) -> list[KnownValue]:
+    del part
+    return KNOWN.get(field, [])
+
+
+def queues(*names: str) -> KnownValues:
+    return lambda field, part: [KnownValue(name) for name in names] if field == "queue" else []
+
+
 def labels(text: str, caret: int | None = None) -> list[str]:
-    return [each.label for each in complete_query(text, len(text) if caret is None else caret, KNOWN).offered]
+    return [each.label for each in complete_query(text, len(text) if caret is None else caret, known_values).offered]
 
 
 def taken(text: str, caret: int | None = None, choice: int = 0) -> str:
     """The query after a completion was taken."""
-    found = complete_query(text, len(text) if caret is None else caret, KNOWN)
+    found = complete_query(text, len(text) if caret is None else caret, known_values)
     return text[: found.start] + found.offered[choice].text + text[found.end :]
 
 
@@ -58,8 +67,7 @@ def test_a_value_is_completed_from_those_known(text: str, expected: list[str]) -
 
 
 def test_values_that_begin_with_what_was_typed_are_first() -> None:
-    known = {"queue": [KnownValue("late-mails"), KnownValue("mails")]}
-    found = complete_query("queue:mail", 10, known).offered
+    found = complete_query("queue:mail", 10, queues("late-mails", "mails")).offered
     assert [each.label for each in found] == ["queue:mails", "queue:late-mails"]
 
 
@@ -85,16 +93,16 @@ def test_a_caret_beyond_the_query_is_at_its_end() -> None:
 
 def test_values_that_no_term_can_have_are_left_out() -> None:
     odd = ['say "hi"', "line\nbreak", "\udc80bytes", "x" * 121, "*" * 65, ""]
-    assert complete_query("queue:", 6, {"queue": [KnownValue(value) for value in odd]}).offered == ()
+    assert complete_query("queue:", 6, queues(*odd)).offered == ()
 
 
 def test_there_are_never_many() -> None:
-    many = {"queue": [KnownValue(f"queue {number}") for number in range(1000)]}
+    many = queues(*(f"queue {number}" for number in range(1000)))
     assert len(complete_query("queue:", 6, many).offered) == MAX_COMPLETIONS
 
 
 def test_what_is_taken_means_the_value() -> None:
     for value in ("mails", "late mails", "a:b", "x-y"):
-        found = complete_query("queue:", 6, {"queue": [KnownValue(value)]})
+        found = complete_query("queue:", 6, queues(value))
         [term] = parse_query(found.offered[0].text).terms
         assert (term.field, term.text) == ("queue", value)
