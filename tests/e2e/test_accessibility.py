@@ -249,7 +249,38 @@ def open_help(page: Page) -> None:
     page.evaluate("document.querySelector('dialog#help').showModal()")
 
 
-STEPS = {"question": open_question, "question as page": open_question_as_page, "help": open_help}
+def open_palette(page: Page) -> None:
+    page.get_by_role("button", name="Commands").click()
+    expect(page.locator("#palette [role=option]").first).to_be_visible()
+
+
+def open_palette_with_matches(page: Page) -> None:
+    open_palette(page)
+    page.locator("#palette-text").fill("pay")
+    expect(page.locator("#palette [role=option]", has_text="Pause queue payments…")).to_be_visible()
+
+
+def open_empty_palette(page: Page) -> None:
+    open_palette(page)
+    page.locator("#palette-text").fill("no such thing")
+    expect(page.locator("#palette [role=status]")).not_to_be_empty()
+
+
+def open_completion(page: Page) -> None:
+    page.locator("#search").press_sequentially("queue:")
+    expect(page.locator(".completions [role=option]").first).to_be_visible()
+    page.keyboard.press("ArrowDown")
+
+
+STEPS = {
+    "question": open_question,
+    "question as page": open_question_as_page,
+    "help": open_help,
+    "palette": open_palette,
+    "palette with matches": open_palette_with_matches,
+    "palette without matches": open_empty_palette,
+    "completion": open_completion,
+}
 
 
 @pytest.mark.parametrize("screen", [DESKTOP, TABLET, PHONE], ids=["desktop", "tablet", "phone"])

@@ -17,8 +17,8 @@ class Match(IntEnum):
     WHOLE = 0
     BEGINNING = 1
     PART = 2  # a part of the name begins with it
-    INSIDE = 3
-    INITIALS = 4  # of the parts of the name
+    INITIALS = 3  # of the parts of the name
+    INSIDE = 4
 
 
 def match_word(word: str, text: str) -> Match | None:
