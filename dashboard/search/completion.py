@@ -15,7 +15,7 @@ LONGEST_VALUE = 120
 # A shorter word says too little to complete it with names.
 SHORTEST_WORD = 2
 _TOKEN = re.compile(r'(-?)(?:([A-Za-z]+):)?("[^"]*"?|\S*)')
-# What a field matches, beside its name; a field without a description is offered without.
+# What a field matches. A field without a description is offered without one, and only those in FIELDS are offered.
 DESCRIPTIONS = {
     "id": "the ID of a job",
     "name": "part of the job's name",
@@ -26,6 +26,9 @@ DESCRIPTIONS = {
     "error": "part of the error",
     "payload": "part of the payload",
     "age": "time since the job was enqueued",
+    "from": "from this time on, in UTC",
+    "to": "up to this time, in UTC",
+    "by": "which time from: and to: mean",
 }
 AGES = (
     (">5m", "older than 5 minutes"),
@@ -34,6 +37,9 @@ AGES = (
     ("<10m", "younger than 10 minutes"),
     ("<1h", "younger than an hour"),
 )
+SINCE = (("-1h", "within the last hour"), ("-1d", "within the last day"), ("-7d", "within the last week"))
+UNTIL = (("-1h", "more than an hour ago"), ("-1d", "more than a day ago"), ("-7d", "more than a week ago"))
+TIMES = ("enqueued", "started", "finished", "failed", "due")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,9 @@ class _Term:
 FIXED_VALUES: Mapping[str, tuple[KnownValue, ...]] = {
     "state": tuple(KnownValue(state.value) for state in State),
     "age": tuple(KnownValue(value, detail) for value, detail in AGES),
+    "from": tuple(KnownValue(value, detail) for value, detail in SINCE),
+    "to": tuple(KnownValue(value, detail) for value, detail in UNTIL),
+    "by": tuple(map(KnownValue, TIMES)),
 }
 
 

@@ -144,6 +144,7 @@ def test_jobs_are_searched_for_by_id_and_as_text(client: FlaskClient) -> None:
     by_id, as_text = groups(client, "4711")["Jobs"]
     assert (by_id["label"], by_id["url"]) == ("Find job 4711 in all queues", "/search?q=id:4711")
     assert (as_text["label"], as_text["url"]) == ("Search jobs for “4711”", "/search?q=4711")
+    assert labels(client, "zzz", "Jobs") == ["Search jobs for “zzz”", "Find job zzz in all queues"]
     answer = client.get("/palette?q=no such thing").get_json()
     assert (answer["found"], [group["title"] for group in answer["groups"]]) == (0, ["Jobs"])
     assert labels(client, "no such thing", "Jobs") == ["Search jobs for “no such thing”"]
@@ -197,8 +198,7 @@ def test_nothing_is_read_for_either(
     del once_told
     fail_rq(server, "mail", (failing_jobs.charge, 1))
     client = make_app(sample_interval_s=300).test_client()
-    client.get("/dead")
-    client.get("/palette")
+    client.get("/")
     before = redis_client.info("stats")["total_commands_processed"]
     for text in ("", "mail", "retry mail", "queue:mai"):
         client.get("/palette", query_string={"q": text})

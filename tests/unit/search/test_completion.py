@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dashboard.search import completion
 from dashboard.search.completion import MAX_COMPLETIONS, KnownValue, KnownValues, complete_query
 from dashboard.search.query import FIELDS, parse_query
 
@@ -69,6 +70,16 @@ def test_a_value_is_completed_from_those_known(text: str, expected: list[str]) -
 def test_values_that_begin_with_what_was_typed_are_first() -> None:
     found = complete_query("queue:mail", 10, queues("late-mails", "mails")).offered
     assert [each.label for each in found] == ["queue:mails", "queue:late-mails"]
+
+
+def test_fields_follow_the_language(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(completion, "FIELDS", ("id", "from", "by", "brand_new"))
+    assert labels("") == ["id:", "from:", "by:", "brand_new:"]
+    assert labels("from:-1") == ["from:-1h", "from:-1d"]
+    assert labels("by:fin") == ["by:finished"]
+    assert labels("brand") == ["brand_new:"]
+    monkeypatch.setattr(completion, "FIELDS", ("id",))
+    assert labels("by:fin") == []
 
 
 def test_only_the_term_under_the_caret_is_replaced() -> None:

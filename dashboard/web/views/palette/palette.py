@@ -164,13 +164,13 @@ def _rule_entry(entry: RuleInForce) -> StaticEntry:
 
 
 def _job_searches(text: str) -> tuple[PaletteEntry, ...]:
-    """Searches of all queues for what was typed: as the ID of a job if it can be one, and as text."""
+    """Searches of all queues for what was typed: as text, and as the ID of a job, which mostly has a digit."""
     shown = one_line(text, 60)
     phrase = PaletteEntry(label=f"Search jobs for “{shown}”", url=url_for("search.index", q=text))
     if any(char.isspace() for char in text) or '"' in text:
         return (phrase,)
     by_id = PaletteEntry(label=f"Find job {shown} in all queues", url=url_for("search.index", q=f"id:{text}"))
-    return (by_id, phrase)
+    return (by_id, phrase) if any(char.isdigit() for char in text) else (phrase, by_id)
 
 
 def _asks_to_act(words: Sequence[str]) -> bool:
