@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,11 +15,14 @@ from werkzeug.security import generate_password_hash
 from dashboard.auth import Identity, Role
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.search.query import FIELDS
+from dashboard.web.context import EXTENSION
 from dashboard.web.urls import quote_segment
 from dashboard.web.views.palette.matching import Match, match_word, match_words
 from tests.dead_letters import failing_jobs
 from tests.dead_letters.test_groups import fail_rq
+from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
+from tests.web.test_alerts import ALONE, SAME, firing
 
 VIEWER = Identity(name="vera", role=Role.VIEWER)
 ADMIN = Identity(name="ada", role=Role.ADMIN)
@@ -109,6 +113,9 @@ def test_actions_lead_to_a_question(client: FlaskClient, redis_client: redis.Red
     assert 'name="action" value="pause"' in page.text
     assert not redis_client.exists("rq:suspended")
     assert labels(client, "resume mails", "Actions") == []
+    fields = dict(re.findall(r'name="(action|reason)" value="([^"]*)"', page.text))
+    assert client.post("/queues/main/rq/order-confirmations/queue", data=fields, headers=SAME).status_code == 303
+    assert redis_client.exists("rq:suspended")
 
 
 @pytest.mark.usefixtures("queues")
@@ -151,13 +158,26 @@ def test_jobs_are_searched_for_by_id_and_as_text(client: FlaskClient) -> None:
 
 
 def test_firing_alerts_and_rules_are_found(make_app: MakeApp, redis_client: redis.Redis) -> None:
-    rule = {"id": "deep", "name": "Too deep", "metric": "queue.depth", "warning": 1, "for_s": 0, "min_samples": 1}
-    Queue("mails", connection=redis_client).enqueue("app.run")
-    app = make_app(rules=[{**rule, "new_instance_grace_s": 0}])
+    for number in range(6):
+        for _ in range(2):
+            Queue(f"deep-{number}", connection=redis_client).enqueue("app.run")
+    app = make_app(checker="auto", rules=[{**ALONE[0], "name": "Too deep"}, *ALONE[1:]], sample_interval_s=0.5)
+    app.extensions[EXTENSION].start()
     client = app.test_client()
-    client.get("/")
-    [found] = groups(client, "too deep")["Rules"]
-    assert (found["label"], found["url"]) == ("Too deep", "/alerts/rule/deep")
+    found = wait_until(
+        lambda: lines if len(lines := groups(client).get("Firing alerts", [])) == 6 else None, what="six alerts"
+    )
+    assert found[5]["label"] == "Show all 6 firing alerts"
+    assert client.get(found[5]["url"]).status_code == 200
+    assert (found[0]["label"], found[0]["detail"]) == ("Too deep: deep-0 (rq, main)", "warning")
+    assert found[0]["url"] == "/queues/main/rq/deep-0"
+    [alert] = [each for each in firing(client) if each["labels"]["queue"] == "deep-0"]
+    client.post(f"/alerts/{alert['fingerprint']}/ack", data={"episode": alert["episode"]}, headers=SAME)
+    [line] = groups(client, "too deep deep-0")["Firing alerts"]
+    assert line["detail"] == "warning, acknowledged by local"
+    assert groups(client)["Firing alerts"][0]["label"] == "Too deep: deep-1 (rq, main)"
+    [rule] = groups(client, "too deep")["Rules"]
+    assert (rule["label"], rule["url"]) == ("Too deep", "/alerts/rule/deep")
 
 
 @pytest.mark.usefixtures("queues")

@@ -17,6 +17,7 @@ from ....alerts.rules.ruleset import RuleInForce
 from ....dead_letters.groups import ErrorGroup
 from ....units import format_number
 from ...formatting import one_line
+from ..firing_banner import is_handled
 from .entries import PaletteAnswer, PaletteEntry, PaletteGroup, PaletteUser, StaticEntry, list_commands, list_pages
 from .matching import match_words
 from .queue_entries import MAX_LINES, QueueEntries, Scored
@@ -71,7 +72,7 @@ def search_palette(text: str, recent: Sequence[str], known: PaletteSources) -> P
 def _without_words(recent: Sequence[str], known: PaletteSources) -> tuple[PaletteGroup, ...]:
     groups = (
         PaletteGroup(title="Recent", entries=tuple(_recall(recent, known))),
-        PaletteGroup(title="Firing alerts", entries=tuple(each.entry for each in _firing(known.alerts)[:MAX_FIRING])),
+        PaletteGroup(title="Firing alerts", entries=_worst_firing(known.alerts)),
         PaletteGroup(title="Pages", entries=tuple(each.entry for each in list_pages(known.user))),
         PaletteGroup(title="Commands", entries=tuple(each.entry for each in list_commands(known.user))),
     )
@@ -124,13 +125,24 @@ def _rank(found: Iterable[tuple[str, list[Scored]]], recent: frozenset[str]) -> 
     return tuple(group for _, group in sorted(ranked, key=lambda entry: entry[0]))
 
 
+def _worst_firing(alerts: Iterable[Alert]) -> tuple[PaletteEntry, ...]:
+    """The first MAX_FIRING firing alerts, and a link to all if there are more."""
+    found = [each.entry for each in _firing(alerts)]
+    if len(found) <= MAX_FIRING:
+        return tuple(found)
+    label = f"Show all {format_number(len(found))} firing alerts"
+    return (*found[:MAX_FIRING], PaletteEntry(label=label, url=url_for("alerting.all_firing")))
+
+
 def _firing(alerts: Iterable[Alert]) -> list[StaticEntry]:
-    """The firing alerts, in their order: worst first. An alert of a queue leads to the queue, others to their rule."""
+    """The firing alerts, worst first, and last those that are acknowledged or silenced.
+
+    An alert of a queue leads to the queue, others to their rule.
+    """
+    firing = [alert for alert in alerts if alert.state.phase in (AlertPhase.FIRING, AlertPhase.RECOVERING)]
     found = []
-    for alert in alerts:
+    for alert in sorted(firing, key=is_handled):
         state, labels = alert.state, alert.state.labels
-        if state.phase not in (AlertPhase.FIRING, AlertPhase.RECOVERING):
-            continue
         if labels.source and labels.backend and labels.queue:
             url = url_for("queues.show", source=labels.source, backend=labels.backend, name=labels.queue)
         else:
