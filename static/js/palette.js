@@ -47,7 +47,7 @@
   const isThere = ({ command }) =>
     !command || (Object.hasOwn(commands, command) && !(command === "live" && document.querySelector("[data-live-button]").hidden));
 
-  // A link opens by itself, and the question of one that asks is shown by confirm.js.
+  // The browser opens a link, and confirm.js shows the question of one that asks.
   const choose = (option, event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return; // in a new tab
     const { key, command } = option.dataset;

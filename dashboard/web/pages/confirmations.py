@@ -114,11 +114,20 @@ def dead_letters(fingerprint: str) -> str:
     )
 
 
-@bp.get(f"{_QUEUE}/<any(pause, resume):word>")
-def pause_or_resume(source: str, backend: str, name: str, word: str) -> str:
-    """The question before a queue is paused or resumed from anywhere but its own page. Cost: none."""
-    _, queue = find_queue(source, backend, name)
-    action, library = Action(word), app_services().sources.backend(source, backend)
+@bp.get(f"{_QUEUE}/pause")
+def pause(source: str, backend: str, name: str) -> str:
+    """The question before a queue is paused from anywhere but its own page. Cost: none."""
+    return _pause_or_resume(find_queue(source, backend, name)[1], Action.PAUSE)
+
+
+@bp.get(f"{_QUEUE}/resume")
+def resume(source: str, backend: str, name: str) -> str:
+    """The question before a queue is resumed from anywhere but its own page. Cost: none."""
+    return _pause_or_resume(find_queue(source, backend, name)[1], Action.RESUME)
+
+
+def _pause_or_resume(queue: QueueStats, action: Action) -> str:
+    library = app_services().sources.backend(queue.source, queue.backend)
     if action not in queue_verbs(library, queue):
         if queue.paused is not None and queue.paused == (action is Action.PAUSE):
             raise Conflict(f"This queue is {'already' if queue.paused else 'not'} paused.")
@@ -130,7 +139,7 @@ def pause_or_resume(source: str, backend: str, name: str, word: str) -> str:
         verb=f"{VERBS[action]} queue",
         facts=(*confirmation.queue_facts(queue, library.title)[1:], ("Waiting jobs", waiting), ("Active jobs", active)),
         notes=confirmation.action_notes(action, library.action_help.get(action, "")),
-        target=url_for("job_actions.on_queue", source=source, backend=backend, name=name),
+        target=url_for("job_actions.on_queue", source=queue.source, backend=queue.backend, name=queue.name),
         fields=(("action", action.value),),
         cancel=queue_url(queue),
         destroys=False,

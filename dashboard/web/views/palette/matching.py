@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from enum import IntEnum
+from functools import lru_cache
 
 # Parts of a name begin after a sign, and at a capital within a word: orderConfirmations.
 _BETWEEN_PARTS = re.compile(r"[\W_]+|(?<=[a-z0-9])(?=[A-Z])")
@@ -32,8 +33,13 @@ def match_word(word: str, text: str) -> Match | None:
         return Match.PART if begins else Match.INSIDE
     if len(word) < 2:
         return None
-    initials = "".join(part[0] for part in _BETWEEN_PARTS.split(text) if part).casefold()
-    return Match.INITIALS if initials.startswith(word) else None
+    return Match.INITIALS if _initials_of(text).startswith(word) else None
+
+
+@lru_cache(maxsize=10_000)
+def _initials_of(text: str) -> str:
+    """The initials of the parts of a name; the same names are asked for at every key."""
+    return "".join(part[0] for part in _BETWEEN_PARTS.split(text) if part).casefold()
 
 
 def match_words(words: Sequence[str], text: str) -> int | None:

@@ -137,13 +137,8 @@ class QueueEntries:
                 action=action.value,
             )
             return PaletteEntry(key=key, label=label, detail=detail, url=url)
-        url = url_for(
-            "confirmations.pause_or_resume",
-            source=queue.source,
-            backend=queue.backend,
-            name=queue.name,
-            word=action.value,
-        )
+        question = "confirmations.pause" if action is Action.PAUSE else "confirmations.resume"
+        url = url_for(question, source=queue.source, backend=queue.backend, name=queue.name)
         return PaletteEntry(key=key, label=f"{VERBS[action]} queue {title}…", detail=detail, url=url, asks=True)
 
     def _title(self, queue: QueueStats) -> str:
