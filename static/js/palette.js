@@ -134,7 +134,10 @@
 
   const isMac = /Mac|iP/.test(navigator.platform);
   for (const key of isMac ? document.querySelectorAll("[data-palette-key]") : []) key.textContent = "⌘ K";
-  for (const button of document.querySelectorAll("[data-palette]")) button.addEventListener("click", open);
+  for (const button of document.querySelectorAll("[data-palette]")) {
+    button.setAttribute("aria-keyshortcuts", isMac ? "Meta+K" : "Control+K");
+    button.addEventListener("click", open);
+  }
   document.addEventListener("keydown", (event) => {
     const isCommand = isMac ? event.metaKey && !event.ctrlKey : event.ctrlKey && !event.metaKey;
     if (!isCommand || event.altKey || event.shiftKey || event.key.toLowerCase() !== "k") return;
