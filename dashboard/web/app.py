@@ -67,12 +67,12 @@ MAX_REQUEST_BYTES = 1024 * 1024
 READS = (
     *(
         overview.bp,
+        palette.bp,
         queues.bp,
         jobs.bp,
         workers.bp,
         schedules.bp,
         search.bp,
-        palette.bp,
         api_queues.bp,
         history.bp,
         openapi.bp,

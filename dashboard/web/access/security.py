@@ -30,10 +30,10 @@ ROLES: dict[str, Role | None] = {
     "workers": Role.VIEWER,
     "schedules": Role.VIEWER,
     "search": Role.VIEWER,
-    "palette": Role.VIEWER,
     "api": Role.VIEWER,
     "api_history": Role.VIEWER,
     "openapi": Role.VIEWER,
+    "palette": Role.VIEWER,
     "dead": Role.VIEWER,
     "dead_letter_actions": Role.OPERATOR,
     "notes": Role.OPERATOR,
@@ -229,15 +229,15 @@ def has_role(role: Role) -> bool:
     return identity is not None and identity.role >= role
 
 
-def may_sign_out() -> bool:
-    """Whether the user has a session of ours, which can be ended."""
-    return bool(app_context().settings.users) and "name" in session
-
-
 def current_actor() -> Actor:
     """The user of this request, for the audit log."""
     identity: Identity = g.identity
     return Actor(name=identity.name, role=identity.role.name.lower(), address=request.remote_addr)
+
+
+def may_sign_out() -> bool:
+    """Whether the user has a session of ours, which can be ended."""
+    return bool(app_context().settings.users) and "name" in session
 
 
 class _LazyNonce:

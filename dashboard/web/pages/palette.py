@@ -59,14 +59,14 @@ def search() -> Response:
     services, caches = app_services(), app_context().caches
     current, status = services.snapshots.current(), caches.alert_status()
     user = PaletteUser(has_role(Role.OPERATOR), has_role(Role.ADMIN), may_sign_out())
-    groups = services.dead_letter_service.known_groups()
+    groups = services.dead_letter_service.cached_groups()
     queues = current.snapshot.queues if current.snapshot else ()
     known = PaletteSources(
         QueueEntries(queues, services.sources.titles, services.sources.backend, acts=user.acts),
         user,
         status.facts.alerts,
         groups.grouped.groups if groups else (),
-        status.rules,
+        status.facts.thresholds.all_rules,
         "" if user.acts else _why_denied(),
     )
     recent = request.args.getlist("recent")[:MAX_RECENT_KEYS]
@@ -99,7 +99,7 @@ def _known_values(field: str, part: str) -> list[KnownValue]:
 
 def _error_classes() -> list[KnownValue]:
     """The classes of the error groups that this process has read, most jobs first."""
-    group_list = app_services().dead_letter_service.known_groups()
+    group_list = app_services().dead_letter_service.cached_groups()
     deaths: Counter[str] = Counter()
     for group in group_list.grouped.groups if group_list else ():
         if group.error.error_class:

@@ -13,7 +13,7 @@ from flask import url_for
 from ....alerts.delivery.message import alert_title
 from ....alerts.evaluation.state_machine import AlertPhase
 from ....alerts.management.alert_reader import Alert
-from ....alerts.rules.ruleset import RuleInForce
+from ....alerts.rules.rule import Rule
 from ....dead_letters.groups import ErrorGroup
 from ....units import format_number
 from ...formatting import one_line
@@ -38,7 +38,7 @@ class PaletteSources:
     user: PaletteUser
     alerts: tuple[Alert, ...] = ()
     groups: tuple[ErrorGroup, ...] = ()
-    rules: tuple[RuleInForce, ...] = ()
+    rules: tuple[Rule, ...] = ()
     denied: str = ""  # why the user has no actions; "" if there are
 
 
@@ -95,7 +95,7 @@ def _recall_one(key: str, known: PaletteSources) -> PaletteEntry | None:
     if kind == "group":
         return next((_group_entry(each).entry for each in known.groups if each.error.fingerprint == name), None)
     if kind == "rule":
-        return next((_rule_entry(each).entry for each in known.rules if each.rule.id == name), None)
+        return next((_rule_entry(each).entry for each in known.rules if each.id == name), None)
     return known.queues.recall(key)
 
 
@@ -162,8 +162,7 @@ def _group_entry(group: ErrorGroup) -> StaticEntry:
     return StaticEntry(entry, one_line(group.error.error_class or "", 100))
 
 
-def _rule_entry(entry: RuleInForce) -> StaticEntry:
-    rule = entry.rule
+def _rule_entry(rule: Rule) -> StaticEntry:
     return StaticEntry(
         PaletteEntry(
             key=f"rule/{rule.id}",
