@@ -58,3 +58,19 @@ class NameSuggestions:
                         return sorted(found)
                     found[name] = None
             return sorted(found)
+
+    def find_names(self, part: str, most: int) -> list[str]:
+        """At most `most` unique names that contain `part`, ignoring case; those of the most recently seen queues first.
+
+        Time: linear in the names; at most QUEUES times PER_QUEUE are kept.
+        """
+        wanted = part.casefold()
+        with self._lock:
+            found: dict[str, None] = {}
+            for names in reversed(self._queues.values()):
+                for name in reversed(names):
+                    if name not in found and wanted in name.casefold():
+                        found[name] = None
+                        if len(found) >= most:
+                            return list(found)
+            return list(found)

@@ -39,6 +39,7 @@ from .pages import (
     job_actions,
     jobs,
     overview,
+    palette,
     queues,
     schedules,
     search,
@@ -66,6 +67,7 @@ MAX_REQUEST_BYTES = 1024 * 1024
 READS = (
     *(
         overview.bp,
+        palette.bp,
         queues.bp,
         jobs.bp,
         workers.bp,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -249,7 +250,38 @@ def open_help(page: Page) -> None:
     page.evaluate("document.querySelector('dialog#help').showModal()")
 
 
-STEPS = {"question": open_question, "question as page": open_question_as_page, "help": open_help}
+def open_palette(page: Page) -> None:
+    page.get_by_role("button", name="Commands").click()
+    expect(page.locator("#palette [role=option]").first).to_be_visible()
+
+
+def open_palette_with_matches(page: Page) -> None:
+    open_palette(page)
+    page.locator("#palette-text").fill("pay")
+    expect(page.locator("#palette [role=option]", has_text="Pause queue payments…")).to_be_visible()
+
+
+def open_empty_palette(page: Page) -> None:
+    open_palette(page)
+    page.locator("#palette-text").fill("no such thing")
+    expect(page.locator("#palette [role=status]")).not_to_be_empty()
+
+
+def open_completion(page: Page) -> None:
+    page.locator("#search").press_sequentially("queue:")
+    expect(page.locator(".completions [role=option]").first).to_be_visible()
+    page.keyboard.press("ArrowDown")
+
+
+STEPS = {
+    "question": open_question,
+    "question as page": open_question_as_page,
+    "help": open_help,
+    "palette": open_palette,
+    "palette with matches": open_palette_with_matches,
+    "palette without matches": open_empty_palette,
+    "completion": open_completion,
+}
 
 
 @pytest.mark.parametrize("screen", [DESKTOP, TABLET, PHONE], ids=["desktop", "tablet", "phone"])
@@ -310,6 +342,13 @@ def test_a_phone_shows_labels_messages_and_a_search_box(browser: Browser, url: s
         assert page.locator("#search").evaluate("(box) => box.clientWidth") > 300
         for label in page.locator(".rail li:not(.roomy) a > span").all():
             assert label.evaluate("(label) => label.clientWidth") > 20
+        page.set_viewport_size({"width": 360, "height": 780})
+        edges = [label.bounding_box() for label in page.locator(".rail li:not(.roomy) a > span").all()]
+        gaps = [right["x"] - left["x"] - left["width"] for left, right in pairwise(edges) if left and right]
+        assert min(gaps) >= 4, gaps
+        assert page.locator(".user button").evaluate("(button) => button.clientHeight") < 32  # on one line
+        assert page.locator("#search").evaluate("(box) => box.clientWidth") > 280
+        page.set_viewport_size(PHONE["viewport"])
         assert is_whole(page, "table.groups tbody th", "ConnectionError")
         expect(page.locator("table.groups .what").first).to_be_visible()
         # The banner covers no heading, although it has two lines here.

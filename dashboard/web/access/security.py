@@ -33,6 +33,7 @@ ROLES: dict[str, Role | None] = {
     "api": Role.VIEWER,
     "api_history": Role.VIEWER,
     "openapi": Role.VIEWER,
+    "palette": Role.VIEWER,
     "dead": Role.VIEWER,
     "dead_letter_actions": Role.OPERATOR,
     "notes": Role.OPERATOR,
@@ -203,7 +204,7 @@ def _add_template_globals(app: Flask, authenticator: Authenticator) -> None:
         is_watched=lambda source, backend: app_services().sources.is_watched(source, backend),
         alerts_elsewhere=lambda: app_services().alert_service.ownership.conflict,
         firing_summary=lambda: app_context().caches.firing_summary() if "identity" in g else None,
-        signed_in_here=lambda: bool(app_context().settings.users) and "name" in session,
+        signed_in_here=may_sign_out,
         is_sign_in_off=lambda: authenticator.identify is None and authenticator.settings.auth == "none",
     )
 
@@ -232,6 +233,11 @@ def current_actor() -> Actor:
     """The user of this request, for the audit log."""
     identity: Identity = g.identity
     return Actor(name=identity.name, role=identity.role.name.lower(), address=request.remote_addr)
+
+
+def may_sign_out() -> bool:
+    """Whether the user has a session of ours, which can be ended."""
+    return bool(app_context().settings.users) and "name" in session
 
 
 class _LazyNonce:

@@ -1,4 +1,4 @@
-"""The questions before actions that destroy. Each form of such an action comes here first; nothing is changed here.
+"""The questions before actions that destroy, and before those of the command palette; nothing is changed here.
 
 A question is about the object as it is now, read again by its id, so that a row that moved is never confused with
 another one.
@@ -10,8 +10,8 @@ from flask import Blueprint, render_template, request, url_for
 
 from ...backends.actions import Action
 from ...dead_letters.fingerprint import is_fingerprint
-from ...errors import Conflict, NotFound
-from ...model import Schedule, Worker
+from ...errors import Conflict, NotFound, Unsupported
+from ...model import QueueStats, Schedule, State, Worker
 from ...units import format_number
 from ..context import app_services
 from ..formatting import job_url, queue_title, queue_url
@@ -20,6 +20,7 @@ from ..forms.request_input import form_fields
 from ..views import confirmation
 from ..views.confirmation import Confirmation
 from ..views.flash import VERBS
+from ..views.offered_actions import queue_verbs
 from . import layout
 from .job_actions import ACTION, find_single_row, wanted_action
 from .queues import find_queue
@@ -113,15 +114,44 @@ def dead_letters(fingerprint: str) -> str:
     )
 
 
+@bp.get(f"{_QUEUE}/pause")
+def pause(source: str, backend: str, name: str) -> str:
+    """The question before a queue is paused from anywhere but its own page. Cost: none."""
+    return _pause_or_resume(find_queue(source, backend, name)[1], Action.PAUSE)
+
+
+@bp.get(f"{_QUEUE}/resume")
+def resume(source: str, backend: str, name: str) -> str:
+    """The question before a queue is resumed from anywhere but its own page. Cost: none."""
+    return _pause_or_resume(find_queue(source, backend, name)[1], Action.RESUME)
+
+
+def _pause_or_resume(queue: QueueStats, action: Action) -> str:
+    library = app_services().sources.backend(queue.source, queue.backend)
+    if action not in queue_verbs(library, queue):
+        if queue.paused is not None and queue.paused == (action is Action.PAUSE):
+            raise Conflict(f"This queue is {'already' if queue.paused else 'not'} paused.")
+        why = queue.read_only or library.unsupported_reasons.get(action, f"{library.title} does not support this.")
+        raise Unsupported(why)
+    waiting, active = _count_text(queue, State.WAITING, queue.depth), _count_text(queue, State.ACTIVE)
+    return _page(
+        heading=f"{VERBS[action]} queue {queue_title(queue, library.title, 200)}?",
+        verb=f"{VERBS[action]} queue",
+        facts=(*confirmation.queue_facts(queue, library.title)[1:], ("Waiting jobs", waiting), ("Active jobs", active)),
+        notes=confirmation.action_notes(action, library.action_help.get(action, "")),
+        target=url_for("job_actions.on_queue", source=queue.source, backend=queue.backend, name=queue.name),
+        fields=(("action", action.value),),
+        cancel=queue_url(queue),
+        destroys=False,
+    )
+
+
 @bp.get(f"{_QUEUE}/obliterate")
 def obliterate(source: str, backend: str, name: str) -> str:
     """The question that needs the queue's name before the queue is deleted."""
     _, queue = find_queue(source, backend, name)
     library = app_services().sources.backend(source, backend)
-    if queue.depth is None:
-        waiting = "unknown"
-    else:
-        waiting = format_number(queue.depth) + ("+" if "waiting" in queue.at_least else "")
+    waiting = _count_text(queue, State.WAITING, queue.depth)
     return _page(
         heading=f"Delete queue {queue_title(queue, library.title, 200)}?",
         verb="Delete queue",
@@ -135,6 +165,12 @@ def obliterate(source: str, backend: str, name: str) -> str:
         cancel=queue_url(queue),
         name_to_type=layout.name_to_type(queue),
     )
+
+
+def _count_text(queue: QueueStats, state: State, known: int | None = None) -> str:
+    """How many jobs of a queue are in a state, or the number that is known better, as text."""
+    count = queue.counts.of(state) if known is None else known
+    return "unknown" if count is None else format_number(count) + ("+" if state in queue.at_least else "")
 
 
 def _row_page(
@@ -185,6 +221,7 @@ def _page(
     fields: confirmation.Facts,
     cancel: str,
     name_to_type: str | None = None,
+    destroys: bool = True,
 ) -> str:
     question = Confirmation(
         heading=heading,
@@ -195,6 +232,7 @@ def _page(
         fields=fields,
         cancel=cancel,
         name_to_type=name_to_type,
+        destroys=destroys,
         reason=request.form.get("reason", "")[:500],
     )
     current = app_services().snapshots.current()

@@ -27,7 +27,7 @@ class Confirmation(Value, frozen=True, kw_only=True):
     """One question. `facts` are (label, text) and distinguish the object from others; `notes` say what happens.
 
     The form goes to `target` with `fields`; `cancel` is where it goes otherwise. `name_to_type`: what must be typed
-    before an action that cannot be undone. `reason`: what was already entered.
+    before an action that cannot be undone. `reason`: what was already entered. `destroys`: whether the verb is red.
     """
 
     heading: str
@@ -39,6 +39,7 @@ class Confirmation(Value, frozen=True, kw_only=True):
     cancel: str
     name_to_type: str | None = None
     reason: str = ""
+    destroys: bool = True
 
 
 def row_stamp(row: Worker | Schedule) -> str:

@@ -33,3 +33,11 @@ def test_names_of_running_jobs_are_known() -> None:
     work = (Work(job_id="1", job_name="send", queue="mail"), Work(job_id="2", job_name=None))
     seen.add_workers([Worker(id="a", source="main", backend="rq", state=WorkerState.BUSY, work=work)])
     assert seen.newest_names(10) == ["send"]
+
+
+def test_names_are_found_by_any_part_newest_queue_first() -> None:
+    seen = NameSuggestions()
+    seen.add_names([("main", "rq", "mail", "app.send"), ("main", "rq", "web", "Resend"), ("main", "rq", "web", "get")])
+    assert seen.find_names("SEND", 10) == ["Resend", "app.send"]
+    assert seen.find_names("send", 1) == ["Resend"]
+    assert seen.find_names("x", 10) == []

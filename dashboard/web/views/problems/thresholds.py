@@ -67,12 +67,13 @@ def _healthy_range(rule: Rule, severity: Severity) -> tuple[float, float]:
 class Thresholds:
     """The scale of each queue and each Redis, for rules that are in force together. Thread-safe.
 
-    `for_all_queues`: the scale of figures over all queues, from the rules that are for all.
+    `for_all_queues`: the scale of figures over all queues, from the rules that are for all. `all_rules`: as given.
     """
 
     def __init__(self, rules: Iterable[Rule] = ()) -> None:
         """`rules`: those in force, enabled or not; rules over several queues and reduced figures are left to alerts."""
-        self._rules = [rule for rule in rules if rule.enabled and rule.metric in METRICS and _is_plain(rule)]
+        self.all_rules = tuple(rules)
+        self._rules = [rule for rule in self.all_rules if rule.enabled and rule.metric in METRICS and _is_plain(rule)]
         self._defaults = {rule.metric: rule for rule in default_rules() if rule.metric in METRICS}
         self.for_all_queues = self._scale([rule for rule in self._rules if _matches_everything(rule)])
         self._common = self._scale(self._rules) if all(map(_matches_everything, self._rules)) else None

@@ -1,0 +1,154 @@
+// Completion of the search term under the caret, and what it shares with the command palette: a text box with a list of
+// choices from the server. The focus stays in the box, and the arrow keys move through the list.
+(() => {
+  "use strict";
+  const TYPING_MS = 100;
+  const TIMEOUT_MS = 8000;
+
+  const make = (tag, attributes, ...children) => {
+    const made = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) if (value !== null) made.setAttribute(name, value);
+    made.append(...children);
+    return made;
+  };
+
+  // One request at a time: a newer one replaces it. Null for one that was replaced; throws when there is no answer.
+  const asker = () => {
+    let current = null;
+    return async (address, query) => {
+      current?.abort();
+      const mine = (current = new AbortController());
+      const url = new URL(address, location.href);
+      for (const [name, value] of query) url.searchParams.append(name, value);
+      const timer = setTimeout(() => mine.abort(), TIMEOUT_MS);
+      try {
+        // A redirect leads to the sign-in form: there is no answer then.
+        const answer = await fetch(url, { signal: mine.signal, redirect: "manual" });
+        if (!answer.ok) throw new Error(String(answer.status));
+        const found = await answer.json();
+        return mine === current ? found : null;
+      } catch (error) {
+        if (mine !== current) return null;
+        throw error;
+      } finally {
+        clearTimeout(timer);
+      }
+    };
+  };
+
+  // The options of a list, one of which can be active. `take` gets the one that the user chooses.
+  const choices = (box, list, take) => {
+    let options = [];
+    let active = -1;
+
+    const mark = (index) => {
+      options[active]?.setAttribute("aria-selected", "false");
+      active = index;
+      const option = options[active];
+      if (!option) {
+        box.removeAttribute("aria-activedescendant");
+        return;
+      }
+      option.setAttribute("aria-selected", "true");
+      box.setAttribute("aria-activedescendant", option.id);
+      option.scrollIntoView({ block: "nearest" });
+    };
+
+    const fill = (nodes) => {
+      list.replaceChildren(...nodes);
+      options = [...list.querySelectorAll("[role=option]")];
+      for (const [index, option] of options.entries()) option.id = `${list.id}-${index}`;
+      mark(-1);
+      list.hidden = !options.length;
+      box.setAttribute("aria-expanded", String(options.length > 0));
+    };
+
+    const step = (by) => {
+      if (options.length) mark(active < 0 ? (by > 0 ? 0 : options.length - 1) : (active + by + options.length) % options.length);
+    };
+
+    list.addEventListener("pointerdown", (event) => event.preventDefault()); // the focus stays in the box
+    list.addEventListener("click", (event) => {
+      const option = event.target.closest("[role=option]");
+      if (option) take(option, event);
+    });
+    return { fill, mark, step, active: () => options[active], isOpen: () => options.length > 0 };
+  };
+
+  const complete = (box, number) => {
+    const names = { id: `completions-${number}`, class: "completions", "aria-label": "Completions" };
+    const list = make("div", { ...names, role: "listbox", hidden: "" });
+    const ask = asker();
+    let timer = 0;
+    let range = [0, 0]; // in characters, which can have two code units
+
+    const close = () => {
+      clearTimeout(timer);
+      options.fill([]);
+    };
+
+    const take = (option) => {
+      const units = (count) => [...box.value].slice(0, count).join("").length;
+      box.setRangeText(option.dataset.text, units(range[0]), units(range[1]), "end");
+      close();
+      box.focus();
+      box.dispatchEvent(new Event("input", { bubbles: true }));
+    };
+
+    const options = choices(box, list, take);
+
+    const show = async (marked) => {
+      const before = box.value.slice(0, box.selectionStart ?? 0);
+      try {
+        const found = await ask(box.dataset.completeUrl, [["q", box.value], ["at", [...before].length]]);
+        if (!found || document.activeElement !== box) return;
+        range = [found.start, found.end];
+        options.fill(
+          found.offered.map(({ text, label, detail }) =>
+            make("div", { role: "option", "aria-selected": "false", "data-text": text }, make("span", {}, label), make("small", {}, detail)),
+          ),
+        );
+        if (marked && options.isOpen()) options.mark(0);
+      } catch {
+        close(); // the search itself says what is wrong
+      }
+    };
+
+    const typed = () => {
+      clearTimeout(timer);
+      const before = box.value.slice(0, box.selectionStart ?? 0);
+      const isInQuotes = before.split('"').length % 2 === 0;
+      if (!before.trim() || (/\s$/.test(before) && !isInQuotes)) close();
+      else timer = setTimeout(show, TYPING_MS, false);
+    };
+
+    const keys = {
+      ArrowDown: () => (options.isOpen() ? options.step(1) : show(true)),
+      ArrowUp: () => options.step(-1),
+      Enter: () => take(options.active()),
+      Tab: () => take(options.active()),
+      Escape: close,
+    };
+
+    box.addEventListener("keydown", (event) => {
+      const isPlain = !(event.isComposing || event.ctrlKey || event.metaKey || event.shiftKey);
+      const takes = ["Enter", "Tab"].includes(event.key);
+      const isNeeded = event.key === "ArrowDown" || (takes ? options.active() : options.isOpen());
+      if (isPlain && isNeeded && Object.hasOwn(keys, event.key)) {
+        event.preventDefault();
+        event.stopPropagation();
+        keys[event.key]();
+      } else if (["Enter", "ArrowLeft", "ArrowRight", "Home", "End"].includes(event.key)) close();
+    });
+    box.addEventListener("input", typed);
+    box.addEventListener("blur", close);
+    const roles = { role: "combobox", "aria-autocomplete": "list", "aria-expanded": "false", "aria-controls": list.id };
+    for (const [name, value] of Object.entries(roles)) box.setAttribute(name, value);
+    box.removeAttribute("list"); // what browsers offer without this script
+    box.form.append(list);
+  };
+
+  for (const [number, box] of document.querySelectorAll("[data-complete-url]").entries()) complete(box, number);
+
+  Object.assign(window.queuedeck, { make, asker, choices });
+})();
