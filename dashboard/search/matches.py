@@ -70,6 +70,14 @@ def find_spans(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
     return merged
 
 
+def excerpt(text: str, words: Sequence[str], limit: int) -> str:
+    """`text` from its start, or, if the first of the `words` is beyond `limit` characters, from shortly before it."""
+    spans = find_spans(text, words)
+    if not spans or spans[0][1] <= limit:
+        return text
+    return f"…{text[max(0, spans[0][0] - limit // 4) :]}"
+
+
 def _occurrences(text: str, word: str) -> list[tuple[int, int]]:
     found = []
     at = text.find(word)

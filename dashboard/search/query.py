@@ -70,6 +70,11 @@ class SearchQuery:
         )
         return max(words, key=len, default=None)
 
+    @property
+    def time_name(self) -> str:
+        """Which time of a job `from:` and `to:` mean: a key of time_terms.TIMES."""
+        return next((term.by for term in self.terms if term.by is not None), DEFAULT_TIME)
+
     def words_of(self, *fields: str) -> tuple[str, ...]:
         """The texts, in lower case, that must be in one of these fields or in any field: those to mark there."""
         wanted = (term.text.casefold() for term in self.terms if not term.excluded and term.field in (None, *fields))
