@@ -29,10 +29,6 @@
   const addRows = (part) => {
     const results = find("results");
     const more = find("results", part);
-    if (!more.querySelector("tbody tr")) {
-      if (!rows().length) results.replaceWith(document.adoptNode(more));
-      return;
-    }
     if (!rows().length) {
       results.replaceWith(document.adoptNode(more));
       return;
@@ -41,7 +37,7 @@
     results.querySelector("tbody").append(...added);
     const bar = results.querySelector(".bulk-bar");
     for (const button of more.querySelectorAll(".bulk-bar [data-verb]")) {
-      if (!bar.querySelector(`[data-verb][value="${button.value}"]`)) bar.append(button);
+      if (!bar.querySelector(`[data-verb][value="${button.value}"]`)) bar.querySelector("[data-clear-selection]").after(button);
     }
   };
 

@@ -13,7 +13,7 @@ from ....search.query import MAX_QUERY, SearchQuery, parse_query
 from ....sources.metering import measure_cost
 from ...context import app_services
 from ...views.flash import ActionFlash
-from ...views.search_results import WordMarker, list_actions, result_rows
+from ...views.search_results import ACTIONS, WordMarker, list_actions, result_rows
 from .. import layout
 
 bp = Blueprint("search", __name__)
@@ -71,7 +71,7 @@ def _result_context(query: SearchQuery, found: SearchResult) -> dict[str, Any]:
     list_queue, list_state = found.only_list or (None, None)
     return {
         "rows": rows,
-        "offered": tuple(dict.fromkeys(action for row in rows for action in row.actions)),
+        "offered": tuple(action for action in ACTIONS if any(action in row.actions for row in rows)),
         "marker": WordMarker(query),
         "time_name": query.time_name,
         "list_queue": list_queue,
