@@ -30,10 +30,10 @@ ORDER = (
 class SearchResult:
     """The result of one part of a search: the `jobs` it found, and the progress of all parts so far.
 
-    `searched`: rows searched in this part, of the `total` in the lists (None: not counted). `cursor`: where to go on;
-    None if all rows were searched. `at_least`: there may be more jobs than `total`, which are not listed and not
-    searched. `found_total`, `searched_total`: with the parts before. `problems`: what could not be read in this part,
-    at most MAX_PROBLEMS; `unread` counts them in all parts. `only_list`: the list, if the query chooses a single one.
+    `searched`: rows searched in this part, of the `total` in the lists (None: not counted). `cursor`: where the next
+    part starts; None if all rows were searched. `at_least`: there may be more jobs than `total`, which are not listed
+    and not searched. `found_total`, `searched_total`: with the parts before. `problems`: what could not be read in this
+    part, at most MAX_PROBLEMS; `unread` counts them in all parts. `only_list`: the list, if the query chooses one.
     """
 
     jobs: tuple[FoundJob, ...]

@@ -8,7 +8,7 @@
   const progress = find("progress");
   if (!find("more")) return;
   let busy = false; // a part is being read
-  let going = false; // parts follow by themselves
+  let going = false; // the next part follows without a click
   let parts = 0; // added to the page; the history entry remembers it for a reload and for coming back
 
   // XMLHttpRequest parses the page; text never becomes markup here.
@@ -45,15 +45,12 @@
   const addPart = (part) => {
     addRows(part);
     const next = find("more", part);
-    const status = find("status", part);
-    find("status").replaceChildren(...status.childNodes);
+    find("status").replaceChildren(...find("status", part).childNodes);
     find("part", part)?.remove();
     find("limits").replaceChildren(...find("limits", part).childNodes);
     find("earlier", part)?.remove();
     find("problems").append(...find("problems", part).childNodes);
-    const whole = [...progress.querySelectorAll("a.button:not([data-search-more])")];
-    for (const link of whole) link.remove();
-    find("limits").before(...find("progress", part).querySelectorAll("a.button:not([data-search-more])"));
+    find("whole").replaceChildren(...find("whole", part).childNodes);
     if (next) find("more").href = next.href;
     else for (const name of ["more", "on", "stop"]) find(name).remove();
     parts += 1;
