@@ -172,6 +172,14 @@ def test_the_button_of_a_row_acts_on_that_job_only(
     assert [job.id for job in Queue("mail", connection=redis_client).jobs] == [dead[0]]
 
 
+def test_enter_presses_no_button_of_a_row(client: FlaskClient, jobs: list[str]) -> None:
+    page = search(client, f"id:{jobs[0]}")
+    form = page[page.index('<form class="ticks"') :]
+    (first, *others) = re.findall(r"<button[^>]*>", form)
+    assert first == "<button disabled hidden>"
+    assert any('name="only"' in button for button in others)
+
+
 @pytest.mark.parametrize(
     ("form", "status"),
     [
