@@ -68,6 +68,10 @@ class _JobList(NamedTuple):
         """
         return self.size == 0 or (self.size is None and self.queue.error is None)
 
+    def ends_before(self, row: int) -> bool:
+        """Whether the list is known to have no row with this number."""
+        return self.size is not None and self.size <= row and self.state not in self.queue.at_least
+
     @property
     def key(self) -> str:
         """What identifies the list in a cursor."""
@@ -212,7 +216,7 @@ class _SearchRun:
         time or room is used up, else None.
         """
         queue, state, size = job_list
-        if job_list.is_empty:
+        if job_list.is_empty or (turn > 0 and job_list.ends_before(turn * ROWS_PER_LIST)):
             return None
         if self.can_scan(queue, state) and size is not None:
             if turn > 0:

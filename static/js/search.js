@@ -49,7 +49,8 @@
     find("part", part)?.remove();
     find("limits").replaceChildren(...find("limits", part).childNodes);
     find("earlier", part)?.remove();
-    find("problems").append(...find("problems", part).childNodes);
+    const known = [...find("problems").children].map((notice) => notice.textContent);
+    find("problems").append(...[...find("problems", part).children].filter((notice) => !known.includes(notice.textContent)));
     find("whole").replaceChildren(...find("whole", part).childNodes);
     if (next) find("more").href = next.href;
     else for (const name of ["more", "on", "stop"]) find(name).remove();

@@ -324,6 +324,23 @@ def test_a_part_that_could_not_be_read_leaves_the_search_incomplete(look: Any, m
     assert (last.cursor, last.searched_total, last.total) == (None, 1000, 6000)
 
 
+def test_later_turns_read_only_lists_that_go_on(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = look("nothing", waiting=6000, dead=300)
+    read: list[tuple[State, int]] = []
+    page = Shelves.search_page
+
+    def note(self: Shelves, ref: QueueRef, query: JobQuery) -> Window:
+        read.append((query.state, query.offset))
+        return page(self, ref, query)
+
+    monkeypatch.setattr(Shelves, "search_page", note)
+    assert look("nothing", first.cursor, waiting=6000, dead=300).searched_total == 6300
+    assert read == [(State.WAITING, 5000), (State.WAITING, 5500), (State.WAITING, 6000)]
+    read.clear()
+    look("nothing", first.cursor, waiting=6000, dead=300, at_least=(State.DEAD,))
+    assert (State.DEAD, 5000) in read  # there may be more than were counted
+
+
 def test_a_result_says_where_it_matches(look: Any) -> None:
     (job,) = look("error:timeout id:dead-100 -nothing").jobs
     assert (job.matched_in, job.snippet) == (("id", "error"), None)
