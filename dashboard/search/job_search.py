@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from ..backends.base import WINDOW_ROWS, Backend
 from ..backends.unreadable_data import data_errors_foreseen
 from ..clock import monotonic_s
 from ..errors import NotFound, QueuedeckError, Unsupported
-from ..model import Capability, Job, JobQuery, QueueStats, State
+from ..model import Capability, Job, JobQuery, QueueStats, Searched, State
+from .matches import FoundJob, describe_match
 from .query import SearchQuery
+from .search_cursor import SearchCursor, key_of, parse_cursor
 
 ROWS_PER_LIST = 5000
 SECONDS = 2.0
 ID_SECONDS = 3.0
 MAX_FOUND = 100
-START = "0.0.0"
+MAX_PROBLEMS = 5
 ORDER = (
     *(State.DEAD, State.RETRYING, State.ACTIVE, State.WAITING, State.SCHEDULED),
     *(State.BLOCKED, State.COMPLETED, State.CANCELED),
@@ -25,19 +28,54 @@ ORDER = (
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The result of a search: `jobs`, each with the queue in whose list it was found, and the progress of the search.
+    """The result of one part of a search: the `jobs` it found, and the progress of all parts so far.
 
-    `searched`: rows searched so far, of the `total` in the lists (None: not counted). `cursor`: where to continue; None
-    if all rows were searched. `at_least`: there may be more jobs than `total`, which are not listed and not searched.
+    `searched`: rows searched in this part, of the `total` in the lists (None: not counted). `cursor`: where the next
+    part starts; None if all rows were searched. `at_least`: there may be more jobs than `total`, which are not listed
+    and not searched. `found_total`, `searched_total`: with the parts before. `problems`: what could not be read in this
+    part, at most MAX_PROBLEMS; `unread` counts them in all parts. `only_list`: the list, if the query chooses one.
     """
 
-    jobs: tuple[tuple[QueueStats, Job], ...]
+    jobs: tuple[FoundJob, ...]
     searched: int
     total: int | None
     seconds: float
     cursor: str | None
     problems: tuple[str, ...] = ()
     at_least: bool = False
+    found_total: int = 0
+    searched_total: int = 0
+    unread: int = 0
+    only_list: tuple[QueueStats, State] | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything was searched: no other job can match."""
+        return self.cursor is None and not self.unread and not self.at_least
+
+
+class _JobList(NamedTuple):
+    """A list that can contain matching jobs; `size` None: not counted."""
+
+    queue: QueueStats
+    state: State
+    size: int | None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to search. A list that could not be counted because of an error is searched anyway:
+        parts may be readable, or the error is reported.
+        """
+        return self.size == 0 or (self.size is None and self.queue.error is None)
+
+    def ends_before(self, row: int) -> bool:
+        """Whether the list is known to have no row with this number."""
+        return self.size is not None and self.size <= row and self.state not in self.queue.at_least
+
+    @property
+    def key(self) -> str:
+        """What identifies the list in a cursor."""
+        return key_of(self.state.value, self.queue.source, self.queue.backend, self.queue.key)
 
 
 def search_jobs(
@@ -53,55 +91,59 @@ def search_jobs(
     cursor continues from there. Calls `seen` with all jobs that were searched.
     """
     started = monotonic_s()
-    run = _SearchRun(query, backend_of, started, seen)
+    start = parse_cursor(cursor)
+    run = _SearchRun(query, backend_of, started, seen, start)
+    # Empty lists keep their place: between two parts of a search, a list can become empty, or no longer be.
     lists = list(_searched_lists(query, queues, backend_of))
-    turn, at, offset = _parse_cursor(cursor)
     if cursor is None and query.bare_id:
         run.find_by_id(query.bare_id, queues)
-    total = sum(count or 0 for *_, count in lists) if all(count is not None for *_, count in lists) else None
-    run.at_least = any(state in queue.at_least for queue, state, _ in lists)
+    run.count_lists(lists)
     if cursor is None and run.has_found:
-        return run.build_result(total, START)  # the cursor leads to further matches
+        return run.build_result(SearchCursor())  # the cursor leads to further matches
+    turn, at, offset = start.turn, *_find_place(start, lists)
     while query.terms:
         while at < len(lists):
             offset = max(offset, turn * ROWS_PER_LIST)
-            following = run.search_list(*lists[at], offset, turn)
+            following = run.search_list(lists[at], offset, turn)
             if following is not None:
-                return run.build_result(total, f"{turn}.{at}.{following}")
+                return run.build_result(SearchCursor(turn, at, following, place=lists[at].key))
             at, offset = at + 1, 0
         turn, at = turn + 1, 0
         if not any(
-            (count or 0) > turn * ROWS_PER_LIST and not run.can_scan(queue, state) for queue, state, count in lists
+            (job_list.size or 0) > turn * ROWS_PER_LIST and not run.can_scan(job_list.queue, job_list.state)
+            for job_list in lists
         ):
             break
-        return run.build_result(total, f"{turn}.0.0")
-    return run.build_result(total, None)
+        return run.build_result(SearchCursor(turn))
+    return run.build_result(None)
 
 
 def _searched_lists(
     query: SearchQuery, queues: Sequence[QueueStats], backend_of: Callable[[QueueStats], Backend]
-) -> Iterable[tuple[QueueStats, State, int | None]]:
+) -> Iterable[_JobList]:
     for state in ORDER:
         for queue in queues:
             backend = backend_of(queue)
-            count = queue.counts.of(state)
-            # A list that could not be counted is searched anyway: parts may be readable, or the error is reported.
-            nothing = count == 0 or (count is None and queue.error is None)
-            if nothing or Capability.SEARCH not in backend.capabilities or state not in backend.states:
+            if Capability.SEARCH not in backend.capabilities or state not in backend.states:
                 continue
             words = backend.states[state]
             # This list can also contain jobs of other states; there each job is checked.
             others = [one.value for one, at in backend.listed_with.items() if at is state]
             if query.wants_list(queue, state, words) or (others and query.wants_list(queue, state, (*words, *others))):
-                yield queue, state, count
+                yield _JobList(queue, state, queue.counts.of(state))
 
 
-def _parse_cursor(cursor: str | None) -> tuple[int, int, int]:
-    parts = (cursor or START).split(".")
-    if len(parts) != 3 or not all(part.isdigit() and len(part) < 9 for part in parts):
-        raise Unsupported("Invalid search cursor.", hint="Start the search again.")
-    turn, at, offset = (int(part) for part in parts)
-    return turn, at, offset
+def _find_place(cursor: SearchCursor, lists: Sequence[_JobList]) -> tuple[int, int]:
+    """The number of the list at which the search continues, and of the row in it.
+
+    Queues can have come or gone meanwhile. If the list is gone, the one that now has its number is searched from its
+    beginning.
+    """
+    at = cursor.at
+    if not cursor.place or (at < len(lists) and lists[at].key == cursor.place):
+        return at, cursor.offset
+    moved = next((number for number, job_list in enumerate(lists) if job_list.key == cursor.place), None)
+    return (at, 0) if moved is None else (moved, cursor.offset)
 
 
 class _SearchRun:
@@ -113,20 +155,33 @@ class _SearchRun:
         backend_of: Callable[[QueueStats], Backend],
         started: float,
         seen: Callable[[Iterable[Job]], None],
+        start: SearchCursor,
     ) -> None:
+        self._start = start
+        self._known = frozenset(start.known)
         self._seen = seen
         self._query = query
         self._backend_of = backend_of
         self._started = started
-        self._jobs: dict[tuple[str, str, str, str, str | None], tuple[QueueStats, Job]] = {}
+        self._jobs: dict[str, FoundJob] = {}
         self._searched = 0
-        self.at_least = False
+        self._total: int | None = None
+        self._only_list: tuple[QueueStats, State] | None = None
+        self._at_least = False
         self._problems: list[str] = []
 
     @property
     def has_found(self) -> bool:
         """Whether any job was found so far."""
         return bool(self._jobs)
+
+    def count_lists(self, lists: Sequence[_JobList]) -> None:
+        """Note how many jobs the lists have."""
+        filled = [job_list for job_list in lists if not job_list.is_empty]
+        self._at_least = any(state in queue.at_least for queue, state, _ in filled)
+        self._only_list = filled[0][:2] if len(filled) == 1 else None
+        if all(job_list.size is not None for job_list in filled):
+            self._total = sum(job_list.size or 0 for job_list in filled)
 
     def _source_now(self, queue: QueueStats) -> float:
         """The current time by the clock of the Redis that stores the jobs."""
@@ -150,27 +205,30 @@ class _SearchRun:
                 self._problems.append(f"{queue.name}: {exc.message}")
                 continue
             if self._query.is_chosen(job, self._source_now(queue)):
-                self._add_job(queue, job)
+                self._add_job(queue, Searched(job=job, text=""))
 
     def can_scan(self, queue: QueueStats, state: State) -> bool:
         """Whether the server itself can scan this list."""
         return self._query.word is not None and self._backend_of(queue).can_scan(state)
 
-    def search_list(self, queue: QueueStats, state: State, count: int | None, offset: int, turn: int) -> int | None:
+    def search_list(self, job_list: _JobList, offset: int, turn: int) -> int | None:
         """Search the rows of one list from `offset` on that belong to this `turn`. Returns the offset to continue at if
         time or room is used up, else None.
         """
-        if self.can_scan(queue, state) and count is not None:
+        queue, state, size = job_list
+        if job_list.is_empty or (turn > 0 and job_list.ends_before(turn * ROWS_PER_LIST)):
+            return None
+        if self.can_scan(queue, state) and size is not None:
             if turn > 0:
                 return None  # the list was already searched to its end
-            while offset < count:
+            while offset < size:
                 if self._is_full:
                     return offset
                 reached = self._scan_stretch(queue, state, offset)
                 if reached is None:
                     break
                 offset = reached
-            if offset >= count or self.can_scan(queue, state):
+            if offset >= size or self.can_scan(queue, state):
                 return None
         return self._search_windows(queue, state, offset, (turn + 1) * ROWS_PER_LIST)
 
@@ -189,7 +247,7 @@ class _SearchRun:
         now = self._source_now(queue)
         for row in found.rows:
             if self._query.matches_row(row, now):
-                self._add_job(queue, row.job)
+                self._add_job(queue, row)
         return found.reached if found.more else None
 
     @property
@@ -210,26 +268,46 @@ class _SearchRun:
                 self._problems.append(f"{queue.name}: {exc.message}")
                 return None
             self._problems += [f"{queue.name}: {problem}" for problem in window.problems]
-            self.at_least = self.at_least or window.at_least
+            self._at_least = self._at_least or window.at_least
             self._searched += len(window.rows)
             self._seen(row.job for row in window.rows)
             now = self._source_now(queue)
             for row in window.rows:
                 if self._query.matches_row(row, now):
-                    self._add_job(queue, row.job)
+                    self._add_job(queue, row)
             if len(window.rows) < WINDOW_ROWS:
                 return None
             offset += WINDOW_ROWS
         return None
 
-    def build_result(self, total: int | None, cursor: str | None) -> SearchResult:
-        """The result so far."""
+    def build_result(self, following: SearchCursor | None) -> SearchResult:
+        """The result so far; `following` is where the search continues, None at its end."""
         seconds = monotonic_s() - self._started
-        problems = tuple(dict.fromkeys(self._problems))[:5]
-        if total is not None:
-            total = max(total, self._searched)  # the lists may have grown since they were counted
-        return SearchResult(tuple(self._jobs.values()), self._searched, total, seconds, cursor, problems, self.at_least)
+        problems = tuple(dict.fromkeys(self._problems))
+        found = self._start.found + len(self._jobs)
+        searched = self._start.searched + self._searched
+        unread = self._start.unread + len(problems)
+        if following is not None:
+            known = (*self._start.known, *self._jobs)
+            following = replace(following, found=found, searched=searched, unread=unread, known=known)
+        return SearchResult(
+            jobs=tuple(self._jobs.values()),
+            searched=self._searched,
+            # The lists may have grown since they were counted.
+            total=None if self._total is None else max(self._total, searched),
+            seconds=seconds,
+            cursor=following.text if following is not None else None,
+            problems=problems[:MAX_PROBLEMS],
+            at_least=self._at_least,
+            found_total=found,
+            searched_total=searched,
+            unread=unread,
+            only_list=self._only_list,
+        )
 
-    def _add_job(self, queue: QueueStats, job: Job) -> None:
+    def _add_job(self, queue: QueueStats, row: Searched) -> None:
+        job = row.job
         bare = job.id.rpartition("-")[2] if queue.shared else job.id
-        self._jobs.setdefault((queue.source, queue.backend, job.queue, bare, job.native_state), (queue, job))
+        key = key_of(queue.source, queue.backend, job.queue, bare, job.native_state)
+        if key not in self._jobs and key not in self._known:
+            self._jobs[key] = describe_match(self._query, queue, row)

@@ -2,23 +2,26 @@
 
 All words and "phrases" must match a job's id, name, payload or error, ignoring case; `-` before a term excludes it.
 `id:`, `name:`, `queue:`, `state:`, `library:`, `source:`, `error:` and `payload:` match one field; `age:>1h` and
-`age:<10m` match the time since a job was enqueued.
+`age:<10m` match the time since a job was enqueued. `from:` and `to:` match when it was enqueued, or with `by:finished`
+(started, failed, due) that time; see time_terms.py.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..backends.base import SCANNABLE
+from ..clock import now_s
 from ..errors import Unsupported
 from ..globs import GLOB_LIMIT, glob_matches, is_plain
 from ..model import Job, QueueStats, Searched, State
 from ..units import read_amount
+from .time_terms import BOUNDS, DEFAULT_TIME, bound_holds, check_bound, check_time
 
 MAX_QUERY = 500
-FIELDS = ("id", "name", "queue", "state", "library", "source", "error", "payload", "age")
+FIELDS = ("id", "name", "queue", "state", "library", "source", "error", "payload", "age", "from", "to", "by")
 # Fields that have the same value for all jobs of a queue.
 CHOOSING = ("queue", "source", "library")
 ALIASES = {"backend": "library"}
@@ -29,11 +32,15 @@ _AGE = re.compile(r"[<>]\s*\d")
 
 @dataclass(frozen=True, slots=True)
 class SearchTerm:
-    """One condition: `field` must contain `text`, ignoring case; any field if `field` is None."""
+    """One condition: `field` must contain `text`, ignoring case; any field if `field` is None.
+
+    `by`: which time of a job `from:` and `to:` mean; None for other fields.
+    """
 
     text: str
     field: str | None = None
     excluded: bool = False
+    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,16 @@ class SearchQuery:
         )
         return max(words, key=len, default=None)
 
+    @property
+    def time_name(self) -> str:
+        """Which time of a job `from:` and `to:` mean: a key of time_terms.TIMES."""
+        return next((term.by for term in self.terms if term.by is not None), DEFAULT_TIME)
+
+    def words_of(self, *fields: str) -> tuple[str, ...]:
+        """The texts, in lower case, that must be in one of these fields or in any field: those to mark there."""
+        wanted = (term.text.casefold() for term in self.terms if not term.excluded and term.field in (None, *fields))
+        return tuple(dict.fromkeys(wanted))
+
     def chooses_queue(self, queue: QueueStats) -> bool:
         """Whether the terms choose this queue, or it is a shared entry with jobs of several queues."""
         return all(_admits_list(term, queue, ()) for term in self.terms if term.field in CHOOSING)
@@ -82,7 +99,7 @@ class SearchQuery:
 
 
 def parse_query(text: str) -> SearchQuery:
-    """Parse `text`. Raises Unsupported for an invalid age, and for a pattern that is too long."""
+    """Parse `text`. Raises Unsupported for an invalid age or time, and for a pattern that is too long."""
     terms = []
     for minus, field, phrase, word in _TOKEN.findall(text[:MAX_QUERY]):
         name = ALIASES.get(field.lower(), field.lower())
@@ -99,7 +116,27 @@ def parse_query(text: str) -> SearchQuery:
         if value:
             # Ids are case-sensitive; everything else is compared ignoring case.
             terms.append(SearchTerm(value if name == "id" or not name else value.casefold(), name or None, bool(minus)))
-    return SearchQuery(tuple(terms))
+    return SearchQuery(_with_times(terms))
+
+
+def _with_times(terms: Sequence[SearchTerm]) -> tuple[SearchTerm, ...]:
+    """The terms without `by:`, which is the time that `from:` and `to:` mean. Raises Unsupported for invalid times."""
+    chosen = [term for term in terms if term.field == "by"]
+    bounds = [term for term in terms if term.field in BOUNDS]
+    by = check_time(chosen[0].text) if chosen else DEFAULT_TIME
+    if len({term.text for term in chosen}) > 1 or any(term.excluded for term in chosen):
+        raise Unsupported("Only one by: is possible, without a -.", hint="Write by:finished from:-2h.")
+    if chosen and not bounds:
+        raise Unsupported(f"by:{by} needs from: or to:.", hint=f"Write by:{by} from:-2h.")
+    now = now_s()
+    limits: dict[str, list[float]] = {name: [] for name in BOUNDS}
+    for term in bounds:
+        limit = check_bound(str(term.field), term.text, now)
+        if not term.excluded:
+            limits[str(term.field)].append(limit)
+    if limits["from"] and limits["to"] and max(limits["from"]) >= min(limits["to"]):
+        raise Unsupported("from: is not before to:.", hint="A time without a date is today's: add the date.")
+    return tuple(replace(term, by=by) if term in bounds else term for term in terms if term.field != "by")
 
 
 def _admits_list(term: SearchTerm, queue: QueueStats, words: Sequence[str]) -> bool:
@@ -125,6 +162,9 @@ def _term_holds(term: SearchTerm, row: Searched, now: float) -> bool:
         return any(wanted in part.casefold() for part in (job.id, job.name or "", row.text, error))
     if term.field == "age":
         return _age_holds(wanted, job, now)
+    if term.field in BOUNDS:
+        holds = bound_holds(term.field, wanted, term.by or DEFAULT_TIME, job, now)
+        return term.excluded if holds is None else holds  # a job whose time is unknown never matches
     if term.field in ("source", "library") or (term.field == "state" and job.state is None):
         return not term.excluded  # these terms already chose whole lists
     if term.field == "state":

@@ -42,13 +42,14 @@ from .pages import (
     palette,
     queues,
     schedules,
-    search,
     sign_in,
     workers,
 )
 from .pages.alerts import alerts, firing_groups, rules, silences
 from .pages.dead_letters import actions as dead_letter_actions
 from .pages.dead_letters import groups, notes
+from .pages.search import actions as search_actions
+from .pages.search import results as search_results
 from .pages.trash import batches as trash
 from .rendered_fragment import GZIP_FROM_BYTES, GZIP_LEVEL
 from .urls import EncodedPath, SegmentConverter
@@ -72,7 +73,7 @@ READS = (
         jobs.bp,
         workers.bp,
         schedules.bp,
-        search.bp,
+        search_results.bp,
         api_queues.bp,
         history.bp,
         openapi.bp,
@@ -94,6 +95,7 @@ WRITES = (
     rules.edit_bp,
     api_rules.edit_bp,
     dead_letter_actions.bp,
+    search_actions.bp,
     notes.bp,
     trash.edit_bp,
     api_trash.edit_bp,

@@ -8,8 +8,8 @@
 
   const boxes = () => [...document.querySelectorAll("[data-tick]")];
   const form = () => document.querySelector("form.ticks");
-  // A queue has a list per state and native name; an error group has one.
-  const listOf = (of) => [of.action, ...["state", "native"].map((name) => of.elements[name]?.value ?? "")].join(" ");
+  // A queue has a list per state and native name, a search one per query; an error group has one.
+  const listOf = (of) => [of.action, ...["state", "native", "q"].map((name) => of.elements[name]?.value ?? "")].join(" ");
 
   const store = () => {
     if (list) sessionStorage.setItem(KEY, JSON.stringify({ list, picks: [...ticked] }));

@@ -455,6 +455,29 @@ def test_messages_of_protocol_1_are_read_in_every_pickle_protocol(
     job = backend.read_job(discover(backend)["mails"], "t1")
     assert (job.name, job.problem) == ("shop.send", None)
     assert "hunter2" not in str(job)
+    (row,) = backend.search_page(discover(backend)["mails"], JobQuery(state=State.WAITING)).rows
+    assert '"task": "shop.send"' in row.text
+    assert "hunter2" not in row.text
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "compression"),
+    [
+        (pickle.dumps(([], {"password": "hunter2"}, {})), "application/x-python-serialize", None),
+        (b"kwargs: \x01 password \x01 hunter2", "application/x-yaml", None),
+        (b'[[], {"passwo\x01rd": "hunter2"}]', "application/json", "application/x-gzip"),
+    ],
+)
+def test_a_body_that_is_not_shown_is_not_searched(
+    backend: Celery, redis_client: redis.Redis, body: bytes, content_type: str, compression: str | None
+) -> None:
+    declare_queues(redis_client, "mails")
+    one = {**json.loads(message("t1")), "content-type": content_type, "body": base64.b64encode(body).decode()}
+    one["headers"] |= {"compression": compression}
+    redis_client.lpush("mails", json.dumps(one))
+    (row,) = backend.search_page(discover(backend)["mails"], JobQuery(state=State.WAITING)).rows
+    assert "shop.send" in row.text
+    assert "hunter2" not in row.text
 
 
 def test_a_binding_of_the_wrong_type_hides_no_messages(backend: Celery, redis_client: redis.Redis) -> None:

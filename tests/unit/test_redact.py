@@ -117,6 +117,7 @@ def test_a_count_is_no_secret(name: str, value: object, hidden: bool) -> None:
         ('Authorization: Digest username="ann", response="x" end', f"Authorization: {MASK} end"),
         ("sent Bearer zyxwvuzyxwvu to", f"sent Bearer {MASK} to"),
         ("Cookie: sid=abc; theme=dark\nHost: x", f"Cookie: {MASK}\nHost: x"),
+        (r'"a\nCookie: sid=abc; theme=dark\nHost: x"', rf'"a\nCookie: {MASK}\nHost: x"'),
         ("Password: hunter2", f"Password: {MASK}"),
         ("pin: 1234 and pass=x7", f"pin: {MASK} and pass={MASK}"),
         ("password=p(w)x, n=1", f"password={MASK}, n=1"),

@@ -332,21 +332,32 @@ def _body_bytes(message: Mapping[str, Any], raw: str) -> bytes:
 
 
 def with_decoded_body(raw: bytes) -> bytes:
-    """Return a message with its body decoded, for searches: in base64, nothing is found and no secret is masked."""
+    """Return a message with its body decoded, for searches: in base64, nothing is found and no secret is masked.
+
+    A body that the job's page does not show is left out: in a pickle, no secret is recognized.
+    """
     try:
         message: Any = loads(raw)
     except ValueError:
         message = None
     message = message if isinstance(message, dict) else None
     body_text = (message or {}).get("body")
-    if message is None or not isinstance(body_text, str) or not _is_base64(message):
+    if message is None or not isinstance(body_text, str):
+        return raw
+    if message.get("content-type") != "application/json" or headers_of(message).get("compression"):
+        return _with_body(message, first_body(message))
+    if not _is_base64(message):
         return raw
     data = _body_bytes(message, body_text)
     try:
         found: Any = loads(data)
     except ValueError:
         found = data.decode("utf-8", "replace")
-    return json.dumps({**message, "body": found}).encode("utf-8", "surrogatepass")
+    return _with_body(message, found)
+
+
+def _with_body(message: Mapping[str, Any], body: Any) -> bytes:
+    return json.dumps({**message, "body": body}).encode("utf-8", "surrogatepass")
 
 
 def _is_base64(message: Mapping[str, Any]) -> bool:

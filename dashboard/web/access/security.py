@@ -30,6 +30,7 @@ ROLES: dict[str, Role | None] = {
     "workers": Role.VIEWER,
     "schedules": Role.VIEWER,
     "search": Role.VIEWER,
+    "search_actions": Role.OPERATOR,
     "api": Role.VIEWER,
     "api_history": Role.VIEWER,
     "openapi": Role.VIEWER,

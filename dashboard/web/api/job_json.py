@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 from ...backends.actions import Action
 from ...clock import iso
 from ...model import Job, JobError, JobLink, Payload, State
+from ...search.matches import FoundJob
 from .responses import JsonObject, Time
 
 NativeState = Annotated[
@@ -23,6 +24,16 @@ NativeState = Annotated[
 Problems = Annotated[
     tuple[str, ...],
     Meta(description="What could not be read, and why. Its jobs are neither listed nor counted in `total`."),
+]
+
+
+MatchedIn = Annotated[
+    tuple[str, ...],
+    Meta(description="The fields that contain a word of the search: `id`, `name`, `error`, `payload`."),
+]
+Snippet = Annotated[
+    str | None,
+    Meta(description="The payload around the match, if it is not in `summary`. Secrets are masked."),
 ]
 
 
@@ -104,6 +115,8 @@ class FoundJobJson(JobJson, frozen=True, kw_only=True):
     """A job that a search found. `found_in` is the queue in whose list it is."""
 
     found_in: str
+    matched_in: MatchedIn
+    snippet: Snippet
 
 
 class JobsJson(JsonObject, frozen=True, kw_only=True):
@@ -122,10 +135,17 @@ class JobsJson(JsonObject, frozen=True, kw_only=True):
 
 
 class JobSearchJson(JsonObject, frozen=True, kw_only=True):
-    """The jobs that a search found. `cursor` continues it; null if all jobs were searched."""
+    """The jobs that a search found. `cursor` continues it; null if all jobs were searched.
+
+    `found_total`, `scanned_total`, `unread_total`: jobs found, jobs scanned and problems, with those of the requests
+    that led to the cursor of this one.
+    """
 
     jobs: list[FoundJobJson]
     scanned: int
+    found_total: int
+    scanned_total: int
+    unread_total: int
     total: int | None
     at_least: bool
     seconds: float
@@ -159,9 +179,14 @@ def json_job(job: Job) -> JobJson:
     )
 
 
-def json_found_job(job: Job, found_in: str) -> FoundJobJson:
+def json_found_job(found: FoundJob) -> FoundJobJson:
     """A job that a search found as the API returns it."""
-    return FoundJobJson(**msgspec.structs.asdict(json_job(job)), found_in=found_in)
+    return FoundJobJson(
+        **msgspec.structs.asdict(json_job(found.job)),
+        found_in=found.queue.name,
+        matched_in=found.matched_in,
+        snippet=found.snippet,
+    )
 
 
 def json_job_detail(job: Job, verbs: Sequence[Action]) -> JobDetailJson:

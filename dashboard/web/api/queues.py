@@ -170,7 +170,7 @@ def _search_list(queue: QueueStats, query: JobQuery) -> JobsJson:
     """A page of the jobs of one list that match `q`, within the limits of a search."""
     text = f"{request.args['q']} state:{query.native or query.state.value}"
     found = app_services().job_reader.search_jobs(parse_query(text), [queue], request.args.get("cursor"))
-    jobs = [job for _, job in found.jobs][query.offset : query.offset + query.per_page]
+    jobs = [each.job for each in found.jobs][query.offset : query.offset + query.per_page]
     return JobsJson(
         jobs=[json_job(job) for job in jobs],
         page=query.page,
@@ -197,8 +197,11 @@ def search() -> JobSearchJson:
         parse_query(request.args.get("q", "")), snapshot.queues if snapshot else (), request.args.get("cursor")
     )
     return JobSearchJson(
-        jobs=[json_found_job(job, queue.name) for queue, job in found.jobs],
+        jobs=[json_found_job(each) for each in found.jobs],
         scanned=found.searched,
+        found_total=found.found_total,
+        scanned_total=found.searched_total,
+        unread_total=found.unread,
         total=found.total,
         at_least=found.at_least,
         seconds=round(found.seconds, 3),

@@ -13,13 +13,14 @@ from ...backends.actions import JobRef
 from ...dead_letters.groups import GroupMember
 from ...errors import Conflict
 from ...model import Job, State
+from ...search.matches import FoundJob
 from ...store.packing import pack, unpack
 
 T = TypeVar("T")
 
 
 class SelectedList(NamedTuple):
-    """The list that contains a selected dead letter, as the page names it."""
+    """The list that contains a selected dead letter or found job, as the page names it."""
 
     source: str
     backend: str
@@ -49,8 +50,14 @@ def member_token(member: GroupMember) -> str:
     return _encode_token([ref.source, ref.backend, ref.name, member.state, dead_letter.id, dead_letter.version])
 
 
+def found_token(found: FoundJob) -> str:
+    """The value of the checkbox of a job that a search found. Like that of a dead letter, it includes the list."""
+    queue, job = found.queue, found.job
+    return _encode_token([queue.source, queue.backend, queue.name, job.state, job.id, job.version])
+
+
 def read_member_token(token: str) -> tuple[SelectedList, JobRef]:
-    """The list and the job of a dead letter's checkbox. Raises Conflict for an invalid value."""
+    """The list and the job of the checkbox of a dead letter or a found job. Raises Conflict for an invalid value."""
     source, backend, queue, state, job_id, version = _decode_token(token, tuple[str, str, str, State, str, str | None])
     return SelectedList(source, backend, queue, state), JobRef(id=job_id, version=version)
 

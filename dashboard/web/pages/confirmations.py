@@ -24,6 +24,7 @@ from ..views.offered_actions import queue_verbs
 from . import layout
 from .job_actions import ACTION, find_single_row, wanted_action
 from .queues import find_queue
+from .selected_jobs import queue_names
 
 bp = Blueprint("confirmations", __name__)
 
@@ -80,7 +81,8 @@ def jobs(source: str, backend: str, name: str) -> str:
     _, queue = find_queue(source, backend, name)
     library = app_services().sources.backend(source, backend)
     state, native, page = (request.form.get(key) or None for key in ("state", "native", "page"))
-    return _jobs_page(
+    return ask_about_jobs(
+        wanted_action(),
         [read_job_token(token).id for token in request.form.getlist("pick")],
         facts=(*confirmation.queue_facts(queue, library.title), *((("State", state[:40]),) if state else ())),
         notes=confirmation.action_notes(wanted_action(), library.action_help.get(wanted_action(), "")),
@@ -96,19 +98,15 @@ def dead_letters(fingerprint: str) -> str:
     if not is_fingerprint(fingerprint):
         raise NotFound("This error group does not exist.")
     selected = [read_member_token(token) for token in request.form.getlist("pick")]
-    queues = dict.fromkeys((each.source, each.backend, each.queue) for each, _ in selected)
-    titles = app_services().sources.titles
-    names = [
-        f"{f'All {titles.get(backend, backend)} queues' if name == '*' else name} on {source}"
-        for source, backend, name in queues
-    ]
-    return _jobs_page(
+    # One name for each queue, also where several of its lists are selected.
+    names = list(dict.fromkeys(queue_names(selected_list for selected_list, _ in selected).values()))
+    return ask_about_jobs(
+        wanted_action(),
         [job_ref.id for _, job_ref in selected],
         facts=(
             ("Queue" if len(names) == 1 else "Queues", confirmation.list_names(names)),
             ("Error group", fingerprint),
         ),
-        notes=confirmation.action_notes(wanted_action(), ""),
         target=url_for("dead_letter_actions.on_jobs", fingerprint=fingerprint),
         cancel=url_for("dead.show", fingerprint=fingerprint),
     )
@@ -190,8 +188,16 @@ def _row_page(
     )
 
 
-def _jobs_page(ids: list[str], *, facts: confirmation.Facts, notes: tuple[str, ...], target: str, cancel: str) -> str:
-    action = wanted_action()
+def ask_about_jobs(
+    action: Action,
+    ids: list[str],
+    *,
+    facts: confirmation.Facts,
+    target: str,
+    cancel: str,
+    notes: tuple[str, ...] | None = None,
+) -> str:
+    """The question about selected jobs; `notes` by default those of the action. Raises Conflict for no jobs."""
     if not ids:
         raise Conflict("No jobs selected.", hint="Go back and select at least one job.")
     heading = confirmation.jobs_heading(action, len(ids))
@@ -199,7 +205,7 @@ def _jobs_page(ids: list[str], *, facts: confirmation.Facts, notes: tuple[str, .
         heading=heading,
         verb=heading.removesuffix("?"),
         facts=(("Job" if len(ids) == 1 else "Jobs", confirmation.list_names(ids)), *facts),
-        notes=notes,
+        notes=confirmation.action_notes(action, "") if notes is None else notes,
         target=target,
         fields=_submitted_fields(),
         cancel=cancel,

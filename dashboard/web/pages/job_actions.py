@@ -224,9 +224,10 @@ def undo() -> ResponseReturnValue:
     return redirect_to(_with_query(url, flash.query))
 
 
-def wanted_action() -> Action:
-    """The action that the form names. Raises Unsupported for an unknown one."""
-    name = request.form.get("action", "")
+def wanted_action(name: str | None = None) -> Action:
+    """The action of that name, by default the one that the form names. Raises Unsupported for an unknown one."""
+    if name is None:
+        name = request.form.get("action", "")
     try:
         return Action(name)
     except ValueError:

@@ -25,6 +25,7 @@ from dashboard.model import (
 from dashboard.search import job_search as engine
 from dashboard.search.job_search import search_jobs
 from dashboard.search.query import parse_query
+from dashboard.search.search_cursor import KEY_LENGTH, MAX_KNOWN, SearchCursor, parse_cursor
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.unit.sampling.list_backend import Lists
@@ -79,8 +80,36 @@ def look(monkeypatch: pytest.MonkeyPatch) -> Any:
     return run
 
 
+@pytest.fixture
+def look_at(look: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Searches 500 waiting jobs in each of several queues."""
+    del look
+    backend = Shelves(Source("main", "redis://127.0.0.1:1/0"), SourceSettings(name="main", url="redis://127.0.0.1:1/0"))
+    backend.sizes = {State.WAITING: 500, State.DEAD: 0}
+
+    def run(names: list[str], text: str, cursor: str | None = None, empty: tuple[str, ...] = ()) -> Any:
+        queues = [
+            QueueStats(
+                source="main",
+                backend="lists",
+                key=name,
+                name=name,
+                counts=Counts(waiting=0 if name in empty else 500, dead=0),
+            )
+            for name in names
+        ]
+        return search_jobs(parse_query(text), queues, lambda _: backend, cursor)
+
+    return run
+
+
 def ids(found: Any) -> list[str]:
-    return [job.id for _, job in found.jobs]
+    return [each.job.id for each in found.jobs]
+
+
+def place(found: Any) -> tuple[int, int, int]:
+    cursor = parse_cursor(found.cursor)
+    return cursor.turn, cursor.at, cursor.offset
 
 
 def test_words_are_found_in_payload_and_error(look: Any) -> None:
@@ -111,7 +140,9 @@ def test_age_and_exclusion(look: Any) -> None:
 def test_an_exact_id_ends_the_look_until_more_is_asked(look: Any) -> None:
     found = look("dead-5")
     assert (ids(found), found.searched) == (["dead-5"], 0)
-    assert ids(look("dead-5", found.cursor))[:2] == ["dead-5", "dead-50"]
+    more = look("dead-5", found.cursor)
+    assert ids(more)[:2] == ["dead-50", "dead-51"]  # the job itself is not found twice
+    assert (found.found_total, more.found_total) == (1, 1 + len(more.jobs))
 
 
 def test_a_lookup_by_id_reports_queues_it_could_not_read(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +177,7 @@ def test_more_than_fits_is_continued_without_loss(look: Any) -> None:
 def test_time_is_a_bound_too(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "SECONDS", -1.0)
     found = look("x")
-    assert (found.searched, found.cursor) == (0, "0.0.0")
+    assert (found.searched, place(found)) == (0, (0, 0, 0))
 
 
 class Sieves(Shelves):
@@ -190,7 +221,7 @@ def test_a_list_that_can_be_sifted_is_searched_to_its_end(sieve: Any) -> None:
     assert (ids(found), found.searched, found.total) == ([], 5000 + 50_000, 56_000)
     found, backend = sieve("USER49007@example.com")
     assert ids(found) == ["waiting-49007"]
-    assert (found.searched, found.cursor) == (5000 + 50_000, "1.0.0")
+    assert (found.searched, place(found)) == (5000 + 50_000, (1, 0, 0))
     assert set(backend.asked) == {"USER49007@example.com", "user49007@example.com"}
     found, backend = sieve("USER49007@example.com", found.cursor)
     assert (ids(found), found.searched, found.cursor) == ([], 1000, None)
@@ -200,7 +231,7 @@ def test_what_cannot_be_sifted_is_looked_at_in_windows(sieve: Any) -> None:
     for text in ('"user7 x"', "us", "raw0123", "-user7@", "age:>1s"):
         assert sieve(text)[1].asked == [], text
     found, backend = sieve("refused")
-    assert (backend.asked, found.searched, found.cursor) == ([], 10_000, "1.0.0")
+    assert (backend.asked, found.searched, place(found)) == ([], 10_000, (1, 0, 0))
 
 
 def test_a_search_stops_at_its_time_limit_and_continues_from_there(sieve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,7 +251,105 @@ def test_an_id_beside_the_choice_of_a_queue_is_looked_up(look: Any) -> None:
     assert look("queue:mails dead-5").searched > 0
 
 
-@pytest.mark.parametrize("cursor", ["x", "1.2", "1.2.-3", "1.2.99999999999"])
+@pytest.mark.parametrize(
+    "cursor",
+    ["", "x", "0.0.0", "1.2.-3.0.0.0..", "1.2.99999999999.0.0.0..", "0.0.0.0.0.0.short.", "0.0.0.0.0.0.." + "x" * 2000],
+)
 def test_a_cursor_that_is_none_is_refused(look: Any, cursor: str) -> None:
     with pytest.raises(Unsupported):
         look("x", cursor)
+
+
+def search_to_the_end(look: Any, text: str, **sizes: int) -> list[Any]:
+    parts = [look(text, None, **sizes)]
+    while parts[-1].cursor is not None:
+        parts.append(look(text, parts[-1].cursor, **sizes))
+    return parts
+
+
+def test_totals_add_up_over_all_parts_and_are_complete_only_at_the_end(look: Any) -> None:
+    parts = search_to_the_end(look, "user1", waiting=12_300, dead=0)
+    assert len(parts) > 2
+    assert [part.is_complete for part in parts] == [False] * (len(parts) - 1) + [True]
+    assert parts[-1].searched_total == sum(part.searched for part in parts) == parts[-1].total == 12_300
+    assert parts[-1].found_total == sum(len(part.jobs) for part in parts)
+    assert parts[0].found_total == len(parts[0].jobs)
+
+
+def test_no_job_is_found_twice_when_a_list_grows_between_two_parts(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = look("state:waiting send", waiting=1200)
+    grown = 200  # jobs added in front since: what the first part read last is read again
+    row = Shelves.row
+    monkeypatch.setattr(Shelves, "row", lambda self, ref, state, number: row(self, ref, state, number - grown))
+    second = look("state:waiting send", first.cursor, waiting=1200 + grown)
+    known = ids(first)[-MAX_KNOWN:]
+    assert not set(known) & set(ids(second))
+    assert len(ids(second)) == WINDOW_ROWS - MAX_KNOWN
+
+
+def test_lists_that_become_empty_do_not_move_the_place_in_the_others(look_at: Any) -> None:
+    names = ["alpha", "beta", "gamma"]
+    second = look_at(names, "send", look_at(names, "send").cursor)
+    assert {each.queue.name for each in second.jobs} == {"beta"}
+    third = look_at(names, "send", second.cursor, empty=("alpha", "beta"))
+    assert {each.queue.name for each in third.jobs} == {"gamma"}
+
+
+def test_a_queue_that_is_gone_does_not_move_the_place_in_the_others(look_at: Any) -> None:
+    first = look_at(["alpha", "beta", "gamma"], "send")
+    assert {each.queue.name for each in first.jobs} == {"alpha"}
+    second = look_at(["alpha", "beta", "gamma"], "send", first.cursor)
+    assert {each.queue.name for each in second.jobs} == {"beta"}
+    third = look_at(["beta", "gamma"], "send", second.cursor)
+    assert {each.queue.name for each in third.jobs} == {"gamma"}
+
+
+def test_a_cursor_is_short_enough_for_a_url() -> None:
+    known = tuple(str(number).zfill(KEY_LENGTH) for number in range(1000))
+    text = SearchCursor(1, 2, 3, 4, 5, 6, "x" * KEY_LENGTH, known).text
+    assert len(text) < 1300
+    assert parse_cursor(text) == SearchCursor(1, 2, 3, 4, 5, 6, "x" * KEY_LENGTH, known[-MAX_KNOWN:])
+
+
+def test_a_part_that_could_not_be_read_leaves_the_search_incomplete(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise NotFound("The list is gone.")
+
+    page = Shelves.search_page
+    monkeypatch.setattr(Shelves, "search_page", refuse)
+    first = look("nothing", waiting=6000, dead=0)
+    monkeypatch.setattr(Shelves, "search_page", page)
+    last = look("nothing", first.cursor, waiting=6000, dead=0)
+    assert (first.unread, last.problems, last.unread, last.is_complete) == (1, (), 1, False)
+    assert (last.cursor, last.searched_total, last.total) == (None, 1000, 6000)
+
+
+def test_later_turns_read_only_lists_that_go_on(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = look("nothing", waiting=6000, dead=300)
+    read: list[tuple[State, int]] = []
+    page = Shelves.search_page
+
+    def note(self: Shelves, ref: QueueRef, query: JobQuery) -> Window:
+        read.append((query.state, query.offset))
+        return page(self, ref, query)
+
+    monkeypatch.setattr(Shelves, "search_page", note)
+    assert look("nothing", first.cursor, waiting=6000, dead=300).searched_total == 6300
+    assert read == [(State.WAITING, 5000), (State.WAITING, 5500), (State.WAITING, 6000)]
+    read.clear()
+    look("nothing", first.cursor, waiting=6000, dead=300, at_least=(State.DEAD,))
+    assert (State.DEAD, 5000) in read  # there may be more than were counted
+
+
+def test_a_result_says_where_it_matches(look: Any) -> None:
+    (job,) = look("error:timeout id:dead-100 -nothing").jobs
+    assert (job.matched_in, job.snippet) == (("id", "error"), None)
+    (job,) = look("state:dead user7@example").jobs
+    assert (job.matched_in, job.snippet) == (("payload",), '{"to": "user7@example.com"}')
+
+
+def test_a_query_for_one_list_names_it(look: Any) -> None:
+    queue, state = look("state:dead timeout").only_list
+    assert (queue.name, state) == ("mails", State.DEAD)
+    assert look("timeout").only_list is None
+    assert look("timeout", waiting=0).only_list[1] is State.DEAD

@@ -1,0 +1,1 @@
+"""The search page, and actions on the jobs that it found."""

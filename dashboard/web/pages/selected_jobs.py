@@ -1,0 +1,92 @@
+"""Actions on selected jobs of several lists, as dead letters and search results have them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from flask import request
+
+from ...backends.actions import MAX_BATCH, Action, ActionResult, JobRef, Outcome
+from ...errors import Conflict
+from ..context import app_context, app_services
+from ..formatting import one_line
+from ..forms.job_tokens import SelectedList, read_member_token
+from ..views import confirmation
+from ..views.flash import MAX_UNDO_BATCHES, ActionFlash
+from .job_actions import parse_options, parse_reason, run_action, wanted_action
+
+
+def wanted_selection() -> tuple[Action, list[str]]:
+    """The action of the form and the tokens of its jobs: those selected, or the job whose own button was pressed.
+
+    `only` is the value of such a button: the action and the token. Raises Unsupported for an unknown action.
+    """
+    name, dot, token = request.form.get("only", "").partition(".")
+    return (wanted_action(name), [token]) if dot else (wanted_action(), request.form.getlist("pick"))
+
+
+def act_on_selected(action: Action, tokens: Sequence[str]) -> ActionFlash:
+    """Apply `action` to the jobs, list by list, and return the result with one undo batch per list.
+
+    Jobs in a list that does not support the action are reported so. Raises Conflict for no jobs, or too many, and
+    NotFound before any job changes if a queue no longer exists.
+    """
+    options, reason = parse_options(), parse_reason()
+    selected = group_by_list(tokens)
+    backend_of = app_services().sources.backend
+    # Of all lists, before any job changes.
+    refs = {each: app_context().find_queue_stats(each.source, each.backend, each.queue).ref for each in selected}
+    results: list[ActionResult] = []
+    batches: list[str | None] = []
+    for selected_list, job_refs in selected.items():
+        ref, state = refs[selected_list], selected_list.state
+        offered = backend_of(ref.source, ref.backend).offered_actions(state, shared=ref.shared, abandoned=True)
+        if action not in offered:
+            results += [ActionResult(id=job_ref.id, outcome=Outcome.UNSUPPORTED) for job_ref in job_refs]
+            continue
+        done, batch = run_action(ref, state, action, job_refs, options, reason)
+        results += done
+        batches.append(batch)
+    return ActionFlash.of(action, results, *batches)
+
+
+def group_by_list(tokens: Sequence[str]) -> dict[SelectedList, list[JobRef]]:
+    """The selected jobs by list. Raises Conflict for none, or too many."""
+    selected: dict[SelectedList, list[JobRef]] = {}
+    for token in tokens:
+        selected_list, job_ref = read_member_token(token)
+        selected.setdefault(selected_list, []).append(job_ref)
+    if not selected:
+        raise Conflict("No jobs selected.", hint="Go back and select at least one job.")
+    if len(tokens) > MAX_BATCH or len(selected) > MAX_UNDO_BATCHES:
+        raise Conflict("Too many jobs selected.", hint="Select fewer, or start a bulk operation on a whole list.")
+    return selected
+
+
+def queue_names(lists: Iterable[SelectedList]) -> dict[SelectedList, str]:
+    """The queue of each list in words, such as "mail on main"."""
+    titles = app_services().sources.titles
+    return {
+        each: f"{f'All {titles.get(each.backend, each.backend)} queues' if each.queue == '*' else each.queue} "
+        f"on {each.source}"
+        for each in lists
+    }
+
+
+def count_by_queue(selected: Mapping[SelectedList, Sequence[JobRef]]) -> confirmation.Facts:
+    """One fact for each list with selected jobs, most first: "mail on main: 7 dead jobs"."""
+    names = queue_names(selected)
+    by_size = sorted(selected, key=lambda each: -len(selected[each]))
+    facts = [
+        ("Queue", f"{one_line(names[each], 120)}: {_count_text(selected[each], f'{each.state.value} ')}")
+        for each in by_size[: confirmation.MAX_NAMES]
+    ]
+    rest = by_size[confirmation.MAX_NAMES :]
+    if rest:
+        jobs = [job_ref for each in rest for job_ref in selected[each]]
+        facts.append(("Queues", f"{len(rest):,} more: {_count_text(jobs, '')}"))
+    return tuple(facts)
+
+
+def _count_text(job_refs: Sequence[JobRef], state: str) -> str:
+    return f"{len(job_refs):,} {state}job{'' if len(job_refs) == 1 else 's'}"

@@ -1,0 +1,143 @@
+"""Searching in the browser: results accumulate, stay after a reload, and can be acted on together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from playwright.sync_api import Page, expect
+from rq import Queue
+
+from dashboard.demo.embedded import EmbeddedRedis
+from tests.contract.test_sidekiq import payload
+from tests.e2e.conftest import confirm, dashboard
+from tests.serving import get_json
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.e2e
+JOBS = 1300  # three parts of a search
+FULL = "name:app.mail.send state:waiting"
+
+
+@pytest.fixture(scope="module")
+def url(server: EmbeddedRedis) -> Iterator[str]:
+    """A dashboard that knows a queue of RQ with JOBS waiting jobs."""
+    with redis.Redis.from_url(server.url) as client:
+        queue = Queue("mail", connection=client)
+        error = {"error_class": "Net::ReadTimeout", "error_message": f"{'too slow ' * 15}for the needle"}
+        client.zadd("dead", {payload(jid="slow", **error): 1})
+        queue.enqueue_many([Queue.prepare_data("app.mail.send", (f"user{n}@example.com",)) for n in range(JOBS)])
+    with dashboard(server.url) as found:
+
+        def counted() -> bool:
+            queues = get_json(f"{found}/api/v1/queues")["queues"]
+            counts = {(queue["backend"], queue["name"]): queue["counts"] for queue in queues}
+            dead = counts.get(("sidekiq", "*"), {}).get("dead")
+            return dead == 1 and counts.get(("rq", "mail"), {}).get("waiting") == JOBS
+
+        wait_until(counted, what="the jobs")
+        yield found
+
+
+def row_ids(page: Page) -> list[str]:
+    ids: list[str] = page.locator("#results tbody tr").evaluate_all("rows => rows.map((row) => row.id)")
+    return ids
+
+
+def test_results_accumulate_and_are_deleted_together(visit: Any, url: str) -> None:
+    page = visit(f"{url}/search?q={FULL}").page
+    status = page.locator("[data-search-status]")
+    expect(status).to_contain_text(f"At least 500 found in 500 of {JOBS:,} jobs searched so far")
+    first = row_ids(page)
+    page.locator("[data-tick]").nth(0).check()
+    page.get_by_role("link", name="Search more").click()
+    expect(status).to_contain_text(f"At least 1,000 found in 1,000 of {JOBS:,} jobs")
+    assert row_ids(page)[:500] == first
+    expect(page.get_by_role("link", name="Search more")).to_be_focused()
+    page.get_by_role("link", name="Search more").click()
+    expect(status).to_have_text(f"{JOBS:,} found in {JOBS:,} jobs, all of them searched.")
+    assert len(set(row_ids(page))) == len(row_ids(page)) == JOBS
+    expect(page.get_by_role("link", name="Search more")).to_have_count(0)
+    page.locator("[data-search-whole] summary").click()
+    expect(page.get_by_role("link", name=f"Delete all {JOBS:,} matching…")).to_be_visible()
+    page.locator("[data-tick]").nth(JOBS - 1).check()
+    expect(page.locator("[data-ticked]")).to_have_text("2 jobs selected")
+    page.locator(".bulk-bar").get_by_role("button", name="Delete 2").click()
+    expect(page.locator("dialog#question")).to_contain_text("mail on main: 2 waiting jobs")
+    confirm(page, "Delete 2 jobs")
+    expect(page.locator("#flash")).to_contain_text("2 jobs deleted.")
+    assert page.url.startswith(f"{url}/search?q=")
+    page.locator("#flash").get_by_role("button", name="Restore").click()
+    wait_until(
+        lambda: get_json(f"{url}/api/v1/queues")["queues"][0]["counts"]["waiting"] == JOBS, what="the jobs again"
+    )
+
+
+def test_a_search_goes_on_until_stopped_and_is_there_after_a_reload(visit: Any, url: str) -> None:
+    visitor = visit(f"{url}/search?q={FULL}")
+    page, held = visitor.page, []
+    page.route("**/search?*cursor=*", lambda route: held.append(route))
+    page.get_by_role("button", name="Keep searching").click()
+    wait_until(lambda: held or page.wait_for_timeout(20), what="the request for the next part")
+    stop = page.get_by_role("button", name="Stop")
+    expect(stop).to_be_focused()
+    stop.click()
+    held.pop().continue_()
+    expect(page.locator("#results tbody tr")).to_have_count(1000)
+    expect(page.get_by_role("button", name="Keep searching")).to_be_visible()
+    assert held == []
+    page.unroute("**/search?*cursor=*")
+    page.reload()
+    expect(page.locator("#results tbody tr")).to_have_count(1000)
+    page.locator("#results tbody th a").nth(700).click()
+    expect(page.locator("h1")).not_to_have_text("Search")
+    page.go_back()
+    expect(page.locator("#results tbody tr")).to_have_count(1000)
+
+
+def test_an_outage_keeps_what_was_found(visit: Any, url: str) -> None:
+    page = visit(f"{url}/search?q={FULL}", outage=True).page
+    page.route("**/search?*cursor=*", lambda route: route.abort())
+    page.get_by_role("link", name="Search more").click()
+    expect(page.locator("[data-search-limits]")).to_contain_text("What was found is kept")
+    assert len(row_ids(page)) == 500
+    page.unroute("**/search?*cursor=*")
+    page.get_by_role("link", name="Search more").click()
+    expect(page.locator("#results tbody tr")).to_have_count(1000)
+
+
+def test_without_script_the_next_part_says_the_totals(visit: Any, url: str) -> None:
+    page = visit(f"{url}/search?q={FULL}", java_script_enabled=False).page
+    page.get_by_role("link", name="Search more").click()
+    expect(page.locator("[data-search-status]")).to_contain_text("At least 1,000 found in 1,000")
+    expect(page.locator("#results tbody tr")).to_have_count(500)
+    expect(page.get_by_role("button", name="Keep searching")).to_be_hidden()
+    expect(page.get_by_role("link", name="Start again")).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [360, 390, 1024, 1440])
+def test_results_fit_the_screen(visit: Any, url: str, width: int) -> None:
+    page = visit(f"{url}/search?q=user7", viewport={"width": width, "height": 800}).page
+    expect(page.locator("#results mark").first).to_have_text("user7")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    row = page.locator("#results tbody tr").first
+    assert row.evaluate("""row => [...row.querySelectorAll("button, a, input")].every((each) => {
+        const [inner, outer] = [each.getBoundingClientRect(), row.getBoundingClientRect()];
+        return inner.right <= outer.right + 1 && inner.left >= outer.left - 1;
+    })""")
+    # A dead job has two buttons, and an error whose match is visible.
+    page.goto(f"{url}/search?q=needle")
+    both = page.locator("#results .actions button")
+    expect(both).to_have_text(["Retry", "Delete"])
+    assert both.evaluate_all("""buttons => buttons.every((button) => {
+        const [inner, cell] = [button.getBoundingClientRect(), button.parentElement.getBoundingClientRect()];
+        return inner.width > 30 && inner.right <= cell.right + 1 && inner.bottom <= cell.bottom + 1;
+    })""")
+    cell = page.locator("#results td[data-label=job] div")
+    assert cell.evaluate("""cell => {
+        const mark = cell.querySelector("mark").getBoundingClientRect();
+        const whole = cell.parentElement.getBoundingClientRect();
+        return mark.height > 0 && mark.bottom <= whole.bottom;
+    }""")
