@@ -103,7 +103,7 @@ class PageCaches:
                 return RecentIncidents(text=recent_incidents.UNREADABLE)
             return summarize_history(history, now)
 
-        return self._incidents.get("", read, status.version)
+        return self._incidents.get("", read, status.revision)
 
     def forget_firing(self) -> None:
         """Drop the cached summary, so that the next page shows what an action changed."""

@@ -1,4 +1,4 @@
-"""The overview: current problems, five figures, the Redis servers, all queues as a table or a heat map; the wall board."""
+"""The overview: problems, figures, the Redis servers, and all queues as a table or a heat map; and the wall board."""
 
 from __future__ import annotations
 

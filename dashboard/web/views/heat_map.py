@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
-from urllib.parse import quote
 
 from ...model import QueueStats, State
-from ...sources.source import raw_bytes
 from ...units import format_number, shorten_at_least, shorten_number
 from ..formatting import queue_title
+from ..urls import quote_segment
 from .overview_data import OverviewData
 from .problems.problem import Problem, ProblemLevel
 from .queue_table import QueueTableQuery, filter_queues
@@ -24,10 +24,10 @@ ROOM = ((60, "roomy"), (300, "named"))
 
 @dataclass(frozen=True, slots=True)
 class HeatCell:
-    """One queue. `css` names its level and its size, `label` says everything that the cell shows and more."""
+    """One queue. `path` identifies it and ends its URL, `css` names its level and its size, `label` says everything
+    that the cell shows and more."""
 
-    id: str
-    queue: QueueStats
+    path: str
     name: str
     css: str
     label: str
@@ -121,10 +121,14 @@ def build_cell(
         parts.append("paused")
     name = queue_title(queue, title)
     return HeatCell(
-        id="/".join(quote(raw_bytes(part), safe=":") for part in (queue.source, queue.backend, queue.name)),
-        queue=queue,
+        path=_path_of(queue.source, queue.backend, queue.name),
         name=name,
         css=" ".join(css),
         label=f"{name} ({title}): {', '.join(parts)}",
         figure="–" if depth is None else shorten_at_least(depth) if more else shorten_number(depth),
     )
+
+
+@lru_cache(maxsize=2 * MAX_CELLS)
+def _path_of(*parts: str) -> str:
+    return "/".join(map(quote_segment, parts))

@@ -38,7 +38,7 @@ def build_headline(
         return Headline("handled", f"{_count(count, 'problem')}, {'all ' if count > 1 else ''}acknowledged or silenced")
     critical = sum(problem.level is ProblemLevel.CRITICAL for problem in unhandled)
     warnings = len(unhandled) - critical
-    parts = [f"{format_number(critical)} critical"] if critical else []
+    parts = [_count(critical, "critical problem")] if critical else []
     parts += [_count(warnings, "warning")] if warnings else []
     handled = len(problems) - len(unhandled)
     parts += [f"{format_number(handled)} acknowledged or silenced"] if handled else []
