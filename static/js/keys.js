@@ -50,7 +50,7 @@
     return true;
   };
 
-  const tell = (event) => {
+  const showLabel = (event) => {
     const cell = event.target.closest?.("[data-heat] .cells > a");
     if (!cell) return;
     document.querySelector("[data-heat-now]").textContent = cell.getAttribute("aria-label");
@@ -136,8 +136,8 @@
     event.preventDefault();
     act();
   });
-  document.addEventListener("focusin", tell);
-  document.addEventListener("pointerover", tell);
+  document.addEventListener("focusin", showLabel);
+  document.addEventListener("pointerover", showLabel);
   document.addEventListener("queuedeck:updated", rove);
   rove();
   for (const button of document.querySelectorAll("[data-help]")) {

@@ -1,4 +1,4 @@
-// The wall board: says from afar when its figures are old, lets somebody leave it, and renews itself after an update.
+// The wall board: shows from afar when its figures are old, leads back to the overview, and renews itself after an update.
 (() => {
   "use strict";
   const AWAKE_MS = 3000;
