@@ -81,6 +81,7 @@ def test_the_history_is_unknown_while_the_store_is_down(make_app: MakeApp, calm:
         assert "Alert history unknown: the store cannot be read." in text
         assert "No incidents" not in text
         assert "No alert history" not in text
+        assert "Data from this server process only." in text
 
 
 def test_the_history_is_read_again_only_when_an_alert_changed(
