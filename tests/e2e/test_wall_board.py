@@ -126,6 +126,29 @@ def test_trouble_and_calm_fit_on_one_screen(visit: Visit, url: str, connection: 
         check_that_all_fits(page)
 
 
+def test_of_more_than_five_problems_the_last_line_says_how_many_more(
+    visit: Visit, url: str, connection: redis.Redis
+) -> None:
+    broken = [f"broken-{number}" for number in range(3)]
+    try:
+        connection.sadd("rq:queues", *(f"rq:queue:{name}" for name in broken))
+        for name in broken:
+            connection.set(f"rq:queue:{name}", "no list")
+        with firing(url, connection, *NAMES[:3]):
+            page = visit(f"{url}/?wall=1", viewport={"width": 1280, "height": 720}).page
+            expect(page.get_by_role("heading", level=1)).to_have_text("6 critical problems")
+            expect(page.locator(".board-problems li")).to_have_count(5)
+            last = page.locator(".board-problems li").last
+            expect(last).to_contain_text("1 more problem")
+            for part in (last.locator(".more"), last.locator("time"), last.locator(".what")):
+                expect(part).to_be_in_viewport(ratio=1)
+            check_that_all_fits(page)
+    finally:
+        connection.srem("rq:queues", *(f"rq:queue:{name}" for name in broken))
+        connection.delete(*(f"rq:queue:{name}" for name in broken))
+    wait_until(lambda: get_json(f"{url}/api/v1/queues")["total"] == len(NAMES), what="the end of the broken queues")
+
+
 def test_letters_are_large_and_dark_unless_light_was_chosen(visit: Visit, url: str) -> None:
     page = visit(f"{url}/?wall=1", viewport={"width": 1920, "height": 1080}, color_scheme="light").page
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
