@@ -16,17 +16,19 @@ from ..sampling.snapshot_reader import CurrentSnapshot
 from ..services import Services
 from ..store.cache import SingleFlightCache
 from .rendered_fragment import RenderedFragment
-from .views import firing_banner
+from .views import firing_banner, recent_incidents
 from .views.alert_status import AlertStatus, AlertStatusReader
 from .views.error_samples import ErrorSample, read_samples
 from .views.firing_banner import FiringSummary
 from .views.overview_data import OverviewData
 from .views.problems.last_known import LastKnownFigures
 from .views.problems.problem_list import AlertFacts
+from .views.recent_incidents import RecentIncidents, summarize_history
 from .views.rule_overview import RuleOverview, preview_all
 
 HEALTH_KEPT_S = 1.0  # the health check needs no sign-in, so strangers can call it
 PAUSES_KEPT_S = 60.0  # unless other queues are paused by then
+INCIDENTS_KEPT_S = 60.0  # unless alerts change by then
 # Enough for 20 viewers with 10 filters each; a page of 50 queues is about 40 kB.
 MAX_FRAGMENTS = 256
 MAX_CANARIES = 32  # operations whose failed canary jobs are cached
@@ -48,6 +50,7 @@ class PageCaches:
         self._status_reader = AlertStatusReader(services.alert_service, evaluates=services.settings.alerts == "on")
         self.last_known = LastKnownFigures()
         self._rules: SingleFlightCache[RuleOverview] = SingleFlightCache()
+        self._incidents: SingleFlightCache[RecentIncidents] = SingleFlightCache(INCIDENTS_KEPT_S, stale_s=math.inf)
         self._pauses: SingleFlightCache[RecordedPauses | None] = SingleFlightCache(PAUSES_KEPT_S)
         self._samples: SingleFlightCache[tuple[ErrorSample, ...]] = SingleFlightCache(max_entries=MAX_SAMPLED_GROUPS)
         self._canaries: SingleFlightCache[list[Job] | None] = SingleFlightCache(max_entries=MAX_CANARIES)
@@ -81,6 +84,26 @@ class PageCaches:
     def firing_summary(self) -> FiringSummary | None:
         """The firing alerts in one line; None while they are unknown. Cost: as `alert_status`."""
         return self.alert_status().summary
+
+    def recent_incidents(self, now: float) -> RecentIncidents:
+        """The incidents that ended last; unknown while the store cannot be read. `now` in seconds since 1970.
+
+        Cost: mostly none; as AlertReader.list_history when alerts change, and every INCIDENTS_KEPT_S.
+        """
+        status = self.alert_status()
+        if self._services.alert_service.ownership.conflict is not None:
+            return RecentIncidents(text=recent_incidents.ELSEWHERE)
+        if not status.is_current:
+            return RecentIncidents(text=recent_incidents.UNREADABLE)
+
+        def read() -> RecentIncidents:
+            try:
+                history = self._services.alert_service.alerts.list_history((), recent_incidents.READ)
+            except (BackendUnavailable, Forbidden):
+                return RecentIncidents(text=recent_incidents.UNREADABLE)
+            return summarize_history(history, now)
+
+        return self._incidents.get("", read, status.revision)
 
     def forget_firing(self) -> None:
         """Drop the cached summary, so that the next page shows what an action changed."""

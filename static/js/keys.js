@@ -7,6 +7,58 @@
   const help = document.getElementById("help");
   let leadAt = 0; // when "g" was pressed
 
+  // Heat map: one cell is in the tab order, and arrow keys lead to the others.
+  let cellId = "";
+  const cellsOf = () => [...document.querySelectorAll("[data-heat] .cells > a")];
+  const rove = () => {
+    const cells = cellsOf();
+    const current = cells.find((cell) => cell.id === cellId) ?? cells[0];
+    for (const cell of cells) {
+      const place = cell === current ? 0 : -1;
+      if (cell.getAttribute("tabindex") !== String(place)) cell.tabIndex = place;
+    }
+  };
+
+  // The cell nearest to `from` in the next row above or below.
+  const acrossRows = (cells, from, by) => {
+    const { left, top } = from.getBoundingClientRect();
+    const boxes = cells.map((cell) => [cell, cell.getBoundingClientRect()]).filter(([, box]) => (box.top - top) * by > 1);
+    const row = Math.min(...boxes.map(([, box]) => (box.top - top) * by));
+    const near = boxes.filter(([, box]) => (box.top - top) * by < row + 2);
+    return near.sort(([, one], [, other]) => Math.abs(one.left - left) - Math.abs(other.left - left))[0]?.[0];
+  };
+
+  const moves = {
+    ArrowRight: (cells, at) => cells[at + 1],
+    ArrowLeft: (cells, at) => cells[at - 1],
+    ArrowDown: (cells, at) => acrossRows(cells, cells[at], 1),
+    ArrowUp: (cells, at) => acrossRows(cells, cells[at], -1),
+    Home: (cells) => cells[0],
+    End: (cells) => cells.at(-1),
+  };
+
+  // Whether the key moved the focus within the heat map, or into it.
+  const moveInHeat = (key) => {
+    const cells = cellsOf();
+    const at = cells.indexOf(document.activeElement);
+    if (!cells.length || (at < 0 && !["j", "k"].includes(key))) return false;
+    const move = moves[{ j: "ArrowRight", k: "ArrowLeft" }[key] ?? key];
+    if (!move) return false;
+    const next = at < 0 ? cells.find((cell) => cell.tabIndex === 0) : move(cells, at);
+    next?.focus({ preventScroll: true });
+    next?.scrollIntoView({ block: "nearest" });
+    return true;
+  };
+
+  const showLabel = (event) => {
+    const cell = event.target.closest?.("[data-heat] .cells > a");
+    if (!cell) return;
+    document.querySelector("[data-heat-now]").textContent = cell.getAttribute("aria-label");
+    if (event.type !== "focusin") return;
+    cellId = cell.id;
+    rove();
+  };
+
   const step = (by) => {
     const links = [...document.querySelectorAll(ROWS)];
     if (!links.length) return;
@@ -75,11 +127,19 @@
     }
     // Shortcuts work in checkboxes, since they take no text: users select with the mouse and continue with keys.
     if (event.target.closest?.("input:not([type=checkbox]), textarea, select, [contenteditable]")) return;
+    if (moveInHeat(event.key)) {
+      event.preventDefault();
+      return;
+    }
     const act = Object.hasOwn(keys, event.key) ? keys[event.key] : null;
     if (!act) return;
     event.preventDefault();
     act();
   });
+  document.addEventListener("focusin", showLabel);
+  document.addEventListener("pointerover", showLabel);
+  document.addEventListener("queuedeck:updated", rove);
+  rove();
   for (const button of document.querySelectorAll("[data-help]")) {
     button.addEventListener("click", () => help.showModal());
   }

@@ -21,6 +21,7 @@
   let paused = false;
   let failures = 0;
   let failure = "";
+  let status = 0; // of the response that failed; 0: there was none
   let down = null; // a Redis that cannot be read: since when (our clock), its name, and what to do
   let gone = ""; // why there is nothing to show now
   let current = null; // the request in progress
@@ -62,6 +63,7 @@
     const count = window.queuedeck.firing() || critical;
     document.title = (count && now !== "lost" ? `(${count}) ` : now === "lost" || now === "down" ? "(!) " : "") + title;
     showBanner(now, old);
+    document.dispatchEvent(new CustomEvent("queuedeck:state", { detail: { state: now, age: old, down, failure, status, words } }));
   };
 
   const showBanner = (now, old) => {
@@ -120,9 +122,10 @@
     down = { since, name: decodeURIComponent(name), text: decodeURIComponent(text) };
   };
 
-  const failed = (message) => {
+  const failed = (message, code = 0) => {
     failures += 1;
     failure = message;
+    status = code;
   };
 
   live.addEventListener("htmx:before:request", ({ detail }) => {
@@ -140,7 +143,7 @@
   live.addEventListener("htmx:response:error", ({ detail: { ctx } }) => {
     tookOutage(ctx.response.headers);
     const plain = (ctx.response.headers.get("Content-Type") ?? "").startsWith("text/plain");
-    failed(plain ? ctx.text.slice(0, MAX_MESSAGE) : `The server responded with status ${ctx.response.status}.`);
+    failed(plain ? ctx.text.slice(0, MAX_MESSAGE) : `The server responded with status ${ctx.response.status}.`, ctx.response.status);
   });
   live.addEventListener("htmx:error", () => {
     down = null; // no longer known

@@ -103,13 +103,14 @@
       focused = document.activeElement === document.body ? null : document.activeElement;
     },
     htmx_before_morph_node: (element, { newNode }) => {
+      if ("heatNow" in element.dataset) return false;
       if (element.tagName !== "TIME") return true;
       return element.getAttribute("datetime") !== newNode.getAttribute("datetime");
     },
     htmx_before_morph_attr: (element, { attrName, newValue }) => {
       if (element.tagName === "DETAILS" && attrName === "open") return false;
       if (element.tagName === "TIME" && attrName === "title") return false;
-      if (KEPT.has(attrName)) return false;
+      if (KEPT.has(attrName) || (attrName === "tabindex" && element.closest("[data-heat]"))) return false;
       if (attrName === "data-dead" && newValue !== null && grew(element, newValue)) markFresh(element);
       return true;
     },

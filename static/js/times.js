@@ -57,6 +57,7 @@
     if (Number.isFinite(now) && now > 0) offsetMs = now - Date.now();
   };
 
+  window.queuedeck.clock = (date) => `${absolute(date).slice(11)} ${zone(date)}`;
   window.queuedeck.setClock(document.body.dataset.sampledAt, document.body.dataset.age);
   document.addEventListener("queuedeck:updated", showAll);
   document.addEventListener("queuedeck:prefs", showAll);

@@ -190,6 +190,8 @@ def paths(browser: Browser, server: EmbeddedRedis, url: str) -> dict[str, str]:
         grouped = page.locator("a[href*='/alerts/groups/']").first.get_attribute("href")
     return {
         "overview": "/",
+        "heat map": "/?view=heat",
+        "wall board": "/?wall=1",
         "overview filtered": "/?q=nothing-has-this-name",
         **{f"queue {state}": f"{payments}?state={state}" for state in ("dead", "waiting", "completed")},
         "queue with workers": "/queues/main/rq/order-confirmations",

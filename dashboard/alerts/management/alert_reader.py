@@ -43,7 +43,8 @@ class AlertList:
     """All alerts as of `at` (the store's clock): worst severity first, then oldest first.
 
     `rules`: all rules in force then; `health` is None while another dashboard evaluates them. `problem` None: just
-    read; otherwise why the store cannot be read, and the list is what it was `age_s` seconds ago.
+    read; otherwise why the store cannot be read, and the list is what it was `age_s` seconds ago. `revision` changes
+    with every alert that begins, changes or ends.
     """
 
     at: float
@@ -53,6 +54,7 @@ class AlertList:
     health: CheckerHealth | None = None
     problem: BackendUnavailable | Forbidden | None = None
     age_s: float = 0.0
+    revision: str = ""
 
     @property
     def incidents(self) -> tuple[Alert, ...]:
@@ -136,6 +138,7 @@ class AlertReader:
             tuple(alert for alert in alerts if alert.state.phase is AlertPhase.PENDING),
             self._ruleset.rules_in_force(inputs.rules),
             health_from_beat(inputs.now, inputs.beat, self._sample_interval_s),
+            revision=f"{inputs.born}:{inputs.changes}",
         )
         self._last_list = monotonic_s(), found
         return found

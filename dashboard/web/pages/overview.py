@@ -1,4 +1,4 @@
-"""The overview: current problems, five figures, the Redis servers, and all queues."""
+"""The overview: problems, figures, the Redis servers, and all queues as a table or a heat map; and the wall board."""
 
 from __future__ import annotations
 
@@ -14,17 +14,22 @@ from ...sampling.snapshot_reader import CurrentSnapshot
 from ...units import format_duration, format_number, format_percent, shorten_at_least, shorten_number
 from .. import fragments
 from ..context import app_context, app_services
-from ..formatting import duration, size
+from ..formatting import duration, one_line, size
+from ..views.heat_map import build_heat_map
 from ..views.overview_data import OverviewData
+from ..views.problems import outage
 from ..views.problems.checks import error_ratio_level
 from ..views.problems.problem import Problem, ProblemKind, ProblemLevel, level_of
-from ..views.queue_table import QueueTableQuery, build_table
+from ..views.queue_table import HEAT, QueueTableQuery, build_table
 from ..views.sparkline import line
+from ..views.wall_board import MAX_PROBLEMS as WALL_PROBLEMS
+from ..views.wall_board import MAX_QUEUES, build_headline
 from . import layout
 
 bp = Blueprint("overview", __name__)
 
 TEMPLATE = "overview/_overview.html"
+WALL = "overview/_wall.html"
 MAX_PROBLEMS = 4
 SPARK_SIZE = (132, 36)
 HOUR_S = 3600
@@ -45,14 +50,13 @@ class OverviewFigure:
 
 @bp.get("/")
 def index() -> str:
-    """The page."""
+    """The page; with `wall=1` the wall board."""
     current = app_services().snapshots.current()
     query = QueueTableQuery.of(request.args)
-    return render_template(
-        "overview/index.html",
-        **layout.page_context(current, format_sample_cost(current)),
-        **overview_context(current, query),
-    )
+    variables = layout.page_context(current, format_sample_cost(current))
+    if not is_wall_board():
+        return render_template("overview/index.html", **variables, **overview_context(current, query))
+    return render_template("overview/wall.html", **variables, **wall_context(current, query.filters))
 
 
 @bp.get("/_overview")
@@ -61,13 +65,66 @@ def fragment() -> Response:
     current = app_services().snapshots.current()
     query = QueueTableQuery.of(request.args)
     version = f"{current.version}:{app_context().caches.alert_status().version}"
-    response = fragments.render_fragment(TEMPLATE, query.key, lambda: overview_context(current, query), version)
+    if is_wall_board():
+        query = query.filters
+        response = fragments.render_fragment(WALL, query.key, lambda: wall_context(current, query), version)
+    else:
+        response = fragments.render_fragment(TEMPLATE, query.key, lambda: overview_context(current, query), version)
     response.headers[layout.COST_HEADER] = format_sample_cost(current)
     return response
 
 
+def is_wall_board() -> bool:
+    """Whether the URL asks for the wall board."""
+    return request.args.get("wall") == "1"
+
+
 def overview_context(current: CurrentSnapshot, query: QueueTableQuery) -> dict[str, Any]:
     """The variables of the fragment; they depend only on the reading and the query."""
+    answer, overview = _shared_context(current, query, MAX_PROBLEMS)
+    if overview is None:
+        return answer
+    is_heat_map = query.view == HEAT and bool(overview.queues)
+    span = len(current.history.totals.depth)
+    return answer | {
+        "heat": build_heat_map(overview, query, answer["titles"]) if is_heat_map else None,
+        "table": None if is_heat_map else build_table(overview, query),
+        "memory_levels": {
+            problem.source: problem.level
+            for problem in reversed(overview.problems)  # the worst last
+            if problem.kind is ProblemKind.MEMORY
+        },
+        "libraries": overview.libraries,
+        "span": span,
+        "span_text": span_text(current.history),
+        "spark": lambda points: line(points, span, 72, 20),
+        "searching": searching_text(overview.snapshot),
+    }
+
+
+def wall_context(current: CurrentSnapshot, query: QueueTableQuery) -> dict[str, Any]:
+    """The variables of the wall board; they depend only on the reading and the query."""
+    answer, overview = _shared_context(current, query, WALL_PROBLEMS)
+    parts = [query.q and f"“{one_line(query.q, 40)}”", answer["titles"].get(query.library, query.library), query.source]
+    answer["filter_text"] = ", ".join(part for part in parts if part)
+    if overview is None:
+        return answer
+    found = outage.find_outage(current.snapshot, overview.snapshot.sampled_at)
+    table = build_table(overview, query)
+    return answer | {
+        "headline": build_headline(
+            current, overview.problems, found.label if found else None, answer["no_problems_text"]
+        ),
+        "down_names": overview.down,
+        "table": table,
+        "rows": [row for group in table.groups for row in group.rows][:MAX_QUEUES],
+    }
+
+
+def _shared_context(
+    current: CurrentSnapshot, query: QueueTableQuery, most_problems: int
+) -> tuple[dict[str, Any], OverviewData | None]:
+    """What the page and the wall board have in common, and its source; no source before the first sample."""
     snapshot = current.snapshot
     answer: dict[str, Any] = {
         "reading": current,
@@ -76,32 +133,23 @@ def overview_context(current: CurrentSnapshot, query: QueueTableQuery) -> dict[s
         "titles": app_services().sources.titles,
     }
     if snapshot is None:
-        return answer
+        return answer, None
     overview = app_context().caches.overview_data(snapshot, current)
     lines = overview.problem_lines
-    span = len(current.history.totals.depth)
+    calm = no_problems_text(overview, current)
     return answer | {
         "snapshot": overview.snapshot,
-        "problem_lines": lines[:MAX_PROBLEMS],
-        "more_problems": sum(line.queues for line in lines[MAX_PROBLEMS:]),
-        "more_are_queues": all(line.problem.queue is not None for line in lines[MAX_PROBLEMS:]),
-        "no_problems_text": no_problems_text(overview, current),
+        "problem_lines": lines[:most_problems],
+        "more_problems": sum(line.queues for line in lines[most_problems:]),
+        "more_are_queues": all(line.problem.queue is not None for line in lines[most_problems:]),
+        "no_problems_text": calm,
+        "recent": None if calm is None else app_context().caches.recent_incidents(snapshot.sampled_at),
         "taken_at": overview.taken_at,
-        "memory_levels": {
-            problem.source: problem.level
-            for problem in reversed(overview.problems)  # the worst last
-            if problem.kind is ProblemKind.MEMORY
-        },
         "figures": build_figures(overview),
-        "table": build_table(overview, query),
-        "libraries": overview.libraries,
         "source_counts": overview.sources,
-        "span": span,
-        "span_text": span_text(current.history),
-        "spark": lambda points: line(points, span, 72, 20),
-        "searching": searching_text(snapshot),
+        "overview_total": len(overview.queues),
         "down": [source for source in snapshot.sources if not source.reachable],
-    }
+    }, overview
 
 
 def no_problems_text(overview: OverviewData, current: CurrentSnapshot) -> str | None:

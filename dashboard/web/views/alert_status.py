@@ -19,11 +19,14 @@ from .problems.thresholds import Thresholds
 @dataclass(frozen=True, slots=True)
 class AlertStatus:
     """`version` changes whenever anything does that pages show of it. `summary` is None while nothing is known: the
-    store cannot be read and never was, or alerts are evaluated with other settings."""
+    store cannot be read and never was, or alerts are evaluated with other settings. `is_current`: it was just read,
+    not recalled. `revision` is that of the alerts."""
 
     facts: AlertFacts = NO_ALERTS
     summary: FiringSummary | None = None
     version: str = ""
+    is_current: bool = False
+    revision: str = ""
 
 
 class AlertStatusReader:
@@ -47,7 +50,13 @@ class AlertStatusReader:
         # Nothing is evaluated while the store is down, which the list of problems says itself.
         health = alert_list.health if alert_list.problem is None and self._evaluates else None
         facts = AlertFacts.of(self._thresholds_of(alert_list.rules), shown, health)
-        return AlertStatus(facts, summarize_alerts(alert_list), _version_of(alert_list, shown))
+        return AlertStatus(
+            facts,
+            summarize_alerts(alert_list),
+            _version_of(alert_list, shown),
+            is_current=alert_list.problem is None,
+            revision=alert_list.revision,
+        )
 
     def _thresholds_of(self, rules: tuple[RuleInForce, ...]) -> Thresholds:
         if self._thresholds[0] is not rules:

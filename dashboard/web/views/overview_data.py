@@ -50,9 +50,14 @@ class OverviewData:
     @cached_property
     def problems_by_queue(self) -> list[tuple[Problem, ...]]:
         """The problems of each queue, worst first; those of an unreachable source have none of their own."""
-        history, facts, down = self.history, self.facts, self.down
+        down, history, facts = self.down, self.history, self.facts
+        harmless = facts.thresholds.harmless_dead
         return [
-            () if queue.source in down else list_queue_problems(queue, facts, dead_growth(queue, history))
+            ()
+            if queue.source in down
+            else list_queue_problems(
+                queue, facts, dead_growth(queue, history) if (queue.counts.dead or 0) > harmless else 0
+            )
             for queue in self.queues
         ]
 
@@ -81,14 +86,14 @@ class OverviewData:
     def by_severity(self) -> list[int]:
         """The queues, worst first; healthy ones by depth, largest first."""
         problems, queues = self.problems_by_queue, self.queues
-        healthy = (0.0, 0.0)
 
         def rank(n: int) -> tuple[float, float, int]:
-            found = problems[n]
-            level, weight = found[0].rank if found else healthy
-            return level, weight, -(queues[n].depth or 0)
+            return *problems[n][0].rank, -(queues[n].depth or 0)
 
-        return sorted(self.by_name, key=rank)
+        # Apart, since most are healthy: the rank of these is one number.
+        bad = sorted([n for n in self.by_name if problems[n]], key=rank)
+        healthy = [n for n in self.by_name if not problems[n]]
+        return bad + sorted(healthy, key=lambda n: -(queues[n].depth or 0))
 
     @cached_property
     def totals(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ PER_PAGE = 50
 MAX_TEXT = 200
 MAX_PAGE = 1_000_000
 GROUPS = ("library", "source")
+HEAT = "heat"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class QueueTableQuery:
     sort: str = "trouble"
     up: bool = False
     page: int = 1
+    view: str = ""
 
     @classmethod
     def of(cls, args: Mapping[str, str]) -> QueueTableQuery:
@@ -79,6 +81,7 @@ class QueueTableQuery:
             sort=sort,
             up=direction == "up" if direction in ("up", "down") else sort in ASCENDING_FIRST,
             page=max(1, min(MAX_PAGE, int(page))) if page.isascii() and page.isdigit() and 0 < len(page) < 9 else 1,
+            view=HEAT if args.get("view") == HEAT else "",
         )
 
     def args(self, **changes: object) -> dict[str, str | int]:
@@ -93,6 +96,8 @@ class QueueTableQuery:
                 answer["dir"] = "up" if changed.up else "down"
         if changed.page > 1:
             answer["page"] = changed.page
+        if changed.view:
+            answer["view"] = changed.view
         return answer
 
     def sorted_by(self, column: str) -> dict[str, str | int]:
@@ -100,9 +105,14 @@ class QueueTableQuery:
         return self.args(sort=column, up=not self.up if self.sort == column else column in ASCENDING_FIRST)
 
     @property
+    def filters(self) -> QueueTableQuery:
+        """This query with its filters alone, as the wall board shows it: worst first, on one page."""
+        return QueueTableQuery(q=self.q, library=self.library, source=self.source)
+
+    @property
     def key(self) -> tuple[str | bool | int, ...]:
         """What identifies the query in a cache."""
-        return (self.q, self.library, self.source, self.group, self.sort, self.up, self.page)
+        return (self.q, self.library, self.source, self.group, self.sort, self.up, self.page, self.view)
 
     @property
     def narrowed(self) -> bool:
@@ -165,9 +175,9 @@ def build_table(overview: OverviewData, query: QueueTableQuery) -> QueueTable:
 def _sort_queues(overview: OverviewData, query: QueueTableQuery) -> list[int]:
     """The matching queues in order, as indexes into the snapshot."""
     if query.sort == "trouble":
-        found = _filter_queues(overview, overview.by_severity, query)
+        found = filter_queues(overview, overview.by_severity, query)
         return found[::-1] if query.up else found
-    found = _filter_queues(overview, overview.by_name, query)
+    found = filter_queues(overview, overview.by_name, query)
     if query.sort == "name":
         # Queues of the same name stay in the order of their libraries, in both directions.
         return found if query.up else sorted(found, key=overview.names.__getitem__, reverse=True)
@@ -183,7 +193,7 @@ def _sort_queues(overview: OverviewData, query: QueueTableQuery) -> list[int]:
     return known + [n for n in found if figures[n] is None]
 
 
-def _filter_queues(overview: OverviewData, ordered: Sequence[int], query: QueueTableQuery) -> list[int]:
+def filter_queues(overview: OverviewData, ordered: Sequence[int], query: QueueTableQuery) -> list[int]:
     """The queues of `ordered` that match the filters, in the same order; always a new list."""
     if not query.narrowed:
         return list(ordered)

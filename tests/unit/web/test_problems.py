@@ -17,7 +17,7 @@ from dashboard.alerts.rules.rule import Rule, Severity
 from dashboard.alerts.silences import Acknowledgement
 from dashboard.model import Counts, QueueStats, RedisHealth, Snapshot, SourceStats
 from dashboard.sampling.recent_history import History, QueueHistory, key_of
-from dashboard.web.views.problems import alert_problems
+from dashboard.web.views.problems import alert_problems, checks
 from dashboard.web.views.problems.checks import check_queue, check_source, dead_growth
 from dashboard.web.views.problems.last_known import LastKnownFigures
 from dashboard.web.views.problems.outage import find_outage
@@ -162,6 +162,46 @@ def test_dead_letters_grow_against_an_hour_ago(past: tuple[int | None, ...], now
     one = queue(counts=Counts(dead=now))
     history = History(step_s=60, queues={key_of(one): QueueHistory(dead=past)})
     assert dead_growth(one, history) == growth
+
+
+def test_the_short_way_to_no_problem_finds_what_the_long_one_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures around every threshold, one at a time and in pairs, for built-in rules and for those of a user."""
+    figures: dict[str, tuple[Any, ...]] = {
+        "depth": (None, 0, 1),
+        "workers": (None, 0, 1, 2),
+        "latency_s": (None, 0.0, 300.0, 300.1, 1800.1),
+        "overdue_s": (None, 300.0, 300.1),
+        "error_ratio": (None, 0.0, 0.05, 0.06, 1.0),
+        "throughput_per_min": (None, 1.0, 60.0),
+        "paused": (None, False, True),
+        "error": (None, "broken"),
+        "counts": (Counts(), Counts(dead=0), Counts(dead=99), Counts(dead=100), Counts(dead=1000)),
+    }
+    names = list(figures)
+    queues = [
+        queue(**{one: first, other: second})
+        for number, one in enumerate(names)
+        for other in names[number + 1 :]
+        for first in figures[one]
+        for second in figures[other]
+    ]
+    fewer = Rule(id="few", name="few", metric="queue.consumers", op="lt", critical=3.0)
+    for thresholds in (RULES, Thresholds(), Thresholds([*default_rules(), fewer])):
+        for growth in (0, 9, 10):
+            short = [of_queue(each, growth, thresholds) for each in queues]
+            with monkeypatch.context() as patched:
+                patched.setattr(checks, "_is_healthy", lambda *_: False)
+                assert short == [of_queue(each, growth, thresholds) for each in queues]
+            assert any(short)
+            assert growth == 10 or not all(short)
+
+
+def test_so_few_dead_letters_cannot_rise_beyond_any_threshold() -> None:
+    assert 9 < RULES.harmless_dead < 10
+    lower = Rule(id="x", metric="queue.dead_growth_per_h", queues=("night*",), warning=5.0, op="ge")
+    assert 4 < Thresholds([*default_rules(), lower]).harmless_dead < 5
+    below = Rule(id="y", metric="queue.dead_growth_per_h", warning=5.0, op="lt")
+    assert Thresholds([below]).harmless_dead < 0
 
 
 @pytest.mark.parametrize(("growth", "level"), [(9, None), (10, WARNING), (100, CRITICAL)])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from ....alerts.evaluation.queue_index import is_in_scope
 from ....alerts.rules.default_rules import default_rules
@@ -29,7 +30,19 @@ CLIENTS = "redis.clients_ratio"
 EVICTION = "redis.eviction_policy"
 PERSISTENCE = "redis.persistence_failed"
 METRICS = (LATENCY, OVERDUE, ERROR_RATIO, DEAD, DEAD_GROWTH, CONSUMERS, PAUSED, MEMORY, CLIENTS, EVICTION, PERSISTENCE)
+QUEUE_METRICS = (CONSUMERS, LATENCY, OVERDUE, ERROR_RATIO, DEAD, DEAD_GROWTH)
 MAX_SCALES = 20_000
+
+
+class HealthyRanges(NamedTuple):
+    """The lowest and the highest value of each of QUEUE_METRICS that no rule calls a problem."""
+
+    consumers: tuple[float, float]
+    latency: tuple[float, float]
+    overdue: tuple[float, float]
+    error_ratio: tuple[float, float]
+    dead: tuple[float, float]
+    dead_growth: tuple[float, float]
 
 
 class Scale:
@@ -42,6 +55,13 @@ class Scale:
             limits += [(LEVELS[severity], *_healthy_range(rule, severity)) for severity in rule.severities]
         for limits in self._limits.values():
             limits.sort(reverse=True)
+        self.healthy = HealthyRanges(*map(self._healthy_range_of, QUEUE_METRICS))
+
+    def _healthy_range_of(self, metric: str) -> tuple[float, float]:
+        limits = self._limits.get(metric, ())
+        return max((low for _, low, _ in limits), default=-math.inf), min(
+            (high for *_, high in limits), default=math.inf
+        )
 
     def level(self, metric: str, value: float | None) -> ProblemLevel:
         """The worst level that `value` reaches; OK when it is unknown."""
@@ -78,6 +98,10 @@ class Thresholds:
         self.for_all_queues = self._scale([rule for rule in self._rules if _matches_everything(rule)])
         self._common = self._scale(self._rules) if all(map(_matches_everything, self._rules)) else None
         self._scales: dict[tuple[str, str, str], Scale] = {}
+        growth = Scale([rule for rule in (*self._rules, *self._defaults.values()) if rule.metric == DEAD_GROWTH])
+        low, high = growth.healthy.dead_growth
+        # Up to so many dead letters of a queue, however few of them are old, no rule says that they rise.
+        self.harmless_dead = high if low <= 0 else -math.inf
 
     def for_queue(self, queue: QueueStats) -> Scale:
         """The scale of one queue."""
