@@ -107,6 +107,18 @@ class Silence(Value, frozen=True, kw_only=True):
             and (self.weekly is None or self.weekly.contains_time(now))
         )
 
+    def covers_queue(self, source: str, backend: str, queue: str) -> bool:
+        """Whether alerts about that queue can match, of any rule and at any time."""
+        return (
+            _matches_glob(self.source, source)
+            and _matches_glob(self.backend, backend)
+            and _matches_glob(self.queue, queue)
+        )
+
+    def is_active(self, now: float) -> bool:
+        """Whether it suppresses notifications now: it has begun, has not ended, and is within its weekly window."""
+        return self.starts_at <= now < self.until and (self.weekly is None or self.weekly.contains_time(now))
+
     def ends_at(self, now: float) -> float:
         """When the current silence ends; for a maintenance window the end of this occurrence, not of the last one."""
         return min(self.until, self.weekly.ends_at(now)) if self.weekly else self.until

@@ -84,6 +84,11 @@ class DeadLetterService:
         finally:
             self._lock.release()
 
+    def cached_groups(self) -> GroupList | None:
+        """The groups as they were read last, however long ago; None if this process has not read any. Cost: none."""
+        group_list = self._group_list
+        return None if group_list is None else self._without_removed(group_list)
+
     def find_title(self, fingerprint: str | None) -> str | None:
         """The error of a group in one line of at most TITLE_LIMIT characters; None if none of its jobs is known.
 
