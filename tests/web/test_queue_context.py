@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from html import unescape
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 import redis
@@ -17,6 +17,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.sources.metering import measure_cost
 from dashboard.web.context import EXTENSION, app_context, read_context
 from dashboard.web.pages.queues import find_queue
+from tests.contract.test_sidekiq import enqueue, payload
 from tests.dead_letters import failing_jobs
 from tests.dead_letters.test_groups import fail_rq
 from tests.waiting import wait_until
@@ -254,3 +255,34 @@ def test_a_viewer_is_not_offered_to_create_an_alert(make_app: MakeApp, failed: l
     assert page.status_code == 200
     assert "Create alert" not in page.text
     assert "Owner messaging" in section(page.text)
+
+
+def test_a_link_to_dead_jobs_that_a_library_keeps_for_all_queues_leads_on(
+    client: FlaskClient, redis_client: redis.Redis
+) -> None:
+    enqueue(redis_client, payload(jid="waits"))
+    redis_client.zadd("dead", {payload(jid="died", error_class="E", error_message="no"): 2})
+    page = client.get("/queues/main/sidekiq/mails?state=dead").text
+    assert 'href="/queues/main/sidekiq/*?state=dead">Dead' in page
+    assert 'href="/dead?source=main&amp;library=sidekiq&amp;queue=mails">error groups' in page
+    client.get("/dead")
+    found = client.get("/api/v1/queues/main/sidekiq/mails/context").get_json()
+    assert [(each["error"], each["count"]) for each in found["error_groups"]] == [("E: no", 1)]
+    shared = client.get("/queues/main/sidekiq/*").text
+    assert "Too+many+dead+letters+in+all+Sidekiq+queues" in shared
+
+
+@pytest.mark.parametrize("name", [b"two\nlines", b"<b>&\"'", b"a/b?c#d", "\u202eltr".encode(), b"x" * 900])
+def test_a_queue_of_any_name_has_its_context(client: FlaskClient, redis_client: redis.Redis, name: bytes) -> None:
+    redis_client.sadd("rq:queues", b"rq:queue:" + name)
+    redis_client.rpush(b"rq:queue:" + name, "job")
+    path = f"/queues/main/rq/{quote(name, safe='')}"
+    page = client.get(path)
+    assert page.status_code == 200
+    link = re.search(r'href="(/alerts/rules/new\?[^"]+)"', page.text)
+    assert link is not None
+    assert client.get(unescape(link[1])).status_code == 200
+    groups = re.search(r'href="(/dead\?[^"]+)">Error groups', page.text)
+    assert groups is not None
+    assert client.get(unescape(groups[1])).status_code == 200
+    assert client.get(f"/api/v1{path}/context").status_code == 200

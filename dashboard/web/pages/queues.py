@@ -155,6 +155,7 @@ def queue_context(current: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]
         "recorded_pauses": facts.pauses,
         "about": about,
         "groups_url": list_groups_url(queue, about),
+        "shared_queue": find_shared_queue(current, queue) if listing.error else None,
         "suggested": suggest_rule(queue, backend.title, past, {problem.kind for problem in problems}),
         "history": past,
         "chart": chart,
@@ -177,10 +178,18 @@ def queue_context(current: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]
     }
 
 
+def find_shared_queue(current: CurrentSnapshot, queue: QueueStats) -> QueueStats | None:
+    """The entry with the lists that the library keeps for all its queues; None for that entry, or without one."""
+    where = queue.source, queue.backend, queue.prefix
+    others = current.snapshot.queues if current.snapshot and not queue.shared else ()
+    return next((each for each in others if each.shared and (each.source, each.backend, each.prefix) == where), None)
+
+
 def list_groups_url(queue: QueueStats, about: QueueContext) -> str:
-    """The list of error groups, narrowed to the queue."""
+    """The list of error groups, narrowed to the queue; to its library if its name cannot be part of a filter."""
     name = about.error_groups.name if about.error_groups else None if queue.shared else queue.name
-    return url_for("dead.index", source=queue.source, library=queue.backend, queue=name or None)
+    filtered = name if name and name.isprintable() else None
+    return url_for("dead.index", source=queue.source, library=queue.backend, queue=filtered)
 
 
 def _read_listing(backend: Backend, queue: QueueStats) -> JobListing:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from ....alerts.delivery.message import glob_of
+from ....alerts.delivery.message import clean_text, glob_of
 from ....alerts.evaluation.preview import failure_ratios
 from ....alerts.rules.metrics import describe_value, format_amount
 from ....model import QueueStats
@@ -43,7 +43,7 @@ def suggest_rule(
     """
     metric = _choose_metric(queue, kinds)
     unit = "ratio" if metric == "queue.error_ratio" else "count"
-    name = f"all {library} queues" if queue.shared else queue.name
+    name = f"all {library} queues" if queue.shared else clean_text(queue.name)
     arguments = {
         "metric": metric,
         "name": _NAMES[metric].format(name[:_MAX_NAME]),
