@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ....alerts.management.alert_reader import Alert
+from ....alerts.management.checker_health import CheckerHealth
 from ....alerts.silences import Silence
 from ....dead_letters.service import GroupList
 from ....model import QueueStats
 from ....settings.queue_directory import QueueInfo
-from ..problems.problem_list import AlertFacts
+from ..problems.problem_list import LATE_AFTER_S, AlertFacts
 from .error_groups import QueueErrorGroups, list_error_groups
 from .watching_rules import WatchingRule, list_own_alerts, list_watching_rules
 
@@ -63,11 +64,16 @@ def build_context(
     return QueueContext(
         info=info,
         rules=list_watching_rules(queue, facts),
-        evaluated=facts.health is not None and facts.health.ok,
+        evaluated=is_evaluated(facts.health),
         alerts=tuple(list_own_alerts(queue, facts)),
         silences=list_silences(queue, facts),
         error_groups=list_error_groups(queue, queues, group_list, facts.at or 0.0),
     )
+
+
+def is_evaluated(health: CheckerHealth | None) -> bool:
+    """Whether rules are being evaluated; a checker that is late for some seconds still counts."""
+    return health is not None and (health.ok or (health.age_s is not None and health.age_s < LATE_AFTER_S))
 
 
 def list_silences(queue: QueueStats, facts: AlertFacts) -> tuple[CoveringSilence, ...]:
