@@ -249,7 +249,7 @@ def test_odd_arguments_of_a_new_rule_do_no_harm(client: FlaskClient, query: str)
     assert '<option value="queue.depth" selected' in form.text
 
 
-def test_a_viewer_is_not_offered_to_create_an_alert(make_app: MakeApp, failed: list[str]) -> None:
+def test_a_read_only_dashboard_does_not_offer_to_create_an_alert(make_app: MakeApp, failed: list[str]) -> None:
     client = make_app(read_only=True, queues=QUEUES).test_client()
     page = client.get(PAGE)
     assert page.status_code == 200
