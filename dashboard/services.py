@@ -37,6 +37,7 @@ from .sampling.snapshot_reader import SnapshotReader
 from .sampling.snapshot_store import SnapshotStore
 from .search.job_reader import JobReader
 from .settings import Settings
+from .settings.queue_directory import QueueDirectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ class Services:
     bulk_store: BulkStore
     bulk_runner: BulkRunner
     alert_service: AlertService
+    queue_directory: QueueDirectory
     checker: CheckerThreads | None  # None in a process that only reads what others publish
 
     def start(self, *, runs_bulk: bool) -> None:
@@ -164,6 +166,7 @@ def build_services(settings: Settings, *, checks: bool, on_hung: Callable[[], No
         alert_service=build_alert_service(
             settings, store, AlertOwnership(snapshots.is_elsewhere, sources.settings_digest)
         ),
+        queue_directory=QueueDirectory(settings.queues),
         checker=build_checker(settings, sources, store, holder, on_hung=on_hung) if checks else None,
     )
 

@@ -11,6 +11,7 @@ from ..errors import QueuedeckError
 from ..model import Snapshot
 from ..redact import masked_logger
 from ..sampling.recent_history import History
+from ..settings.queue_directory import QueueDirectory
 from .evaluation.checker_context import CheckerContext
 from .evaluation.due_notifications import DueNotification
 from .evaluation.evaluator import Evaluator
@@ -53,9 +54,10 @@ class AlertEngine:
         delivers: Callable[[], bool] = lambda: True,
         tidy: Callable[[float], object] = lambda _now: None,
         pauses: PauseLog | None = None,
+        directory: QueueDirectory | None = None,
     ) -> None:
         """`wake` is called when there is something to deliver, `tidy` every minute with the store's time. `pauses`:
-        who paused a queue, for its notifications."""
+        who paused a queue, and `directory`: who owns it, for its notifications."""
         self._store = store
         self._ruleset = ruleset
         self._interval_s = interval_s
@@ -69,7 +71,7 @@ class AlertEngine:
         self._maintained_at = float("-inf")
         self._evaluator = Evaluator(interval_s)
         self._pauses = pauses
-        self._builder = NotificationBuilder(self._evaluator.history_recorder, errors_of, pauses)
+        self._builder = NotificationBuilder(self._evaluator.history_recorder, errors_of, pauses, directory)
         self._known = KnownStates(store, wake)
         self._fresh = False  # whether the known states match the store
         self._epoch: int | None = None
@@ -227,7 +229,8 @@ class AlertEngine:
             return ()
         rule = next((rule for rule in self.rules if rule.id == state.rule_id), None)
         due = DueNotification("firing", state.announced, 1, state.announced_to, state.announced_started_at)
-        return queue_notifications(build_notification(state, due, rule, now), due, rule)
+        about = self._builder.describe_queue(state)
+        return queue_notifications(build_notification(state, due, rule, now, about=about), due, rule)
 
     def _build_checker_context(self, inputs: EvaluationInputs) -> CheckerContext:
         return CheckerContext(

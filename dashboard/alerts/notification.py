@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..model import Value
+from ..settings.queue_directory import NOTHING_SAID, QueueInfo
 from .evaluation.due_notifications import DueNotification
 from .evaluation.state_machine import AlertLabels, AlertState, StateChange
 from .rules.rule import Reducer, Rule, Severity
@@ -37,7 +38,9 @@ class Notification(Value, frozen=True, kw_only=True, omit_defaults=True):
     ended_at: float | None = None
     reason: str | None = None
     detail: str | None = None  # the server's own description of the problem
-    runbook_url: str | None = None
+    runbook_url: str | None = None  # of the rule, otherwise of the queue
+    owner: str | None = None  # of the queue
+    note: str | None = None  # likewise
     fallback: str | None = None
     spark: tuple[float | None, ...] = ()
     top_errors: tuple[str, ...] = ()
@@ -116,8 +119,9 @@ def build_notification(
     detail: str | None = None,
     spark: Sequence[float | None] = (),
     top_errors: Sequence[str] = (),
+    about: QueueInfo = NOTHING_SAID,
 ) -> Notification:
-    """The notification that is `due` about a state."""
+    """The notification that is `due` about a state; `about`: what the settings say about its queue."""
     return Notification(
         kind=due.kind,
         number=due.number,
@@ -140,7 +144,9 @@ def build_notification(
         ended_at=now if due.kind == "resolved" else None,
         reason=reason,
         detail=detail,
-        runbook_url=rule.runbook_url if rule else None,
+        runbook_url=(rule.runbook_url if rule else None) or about.runbook_url,
+        owner=about.owner,
+        note=about.note,
         fallback=rule.fallback_channel if rule else None,
         spark=tuple(spark),
         top_errors=tuple(top_errors),

@@ -8,6 +8,7 @@ from ..actions.pauses import PauseLog, RecordedPauses, describe_pause
 from ..errors import QueuedeckError
 from ..model import QueueStats, Snapshot, State
 from ..sampling.recent_history import History, Series
+from ..settings.queue_directory import QueueDirectory, QueueInfo
 from ..store.cache import SingleFlightCache
 from ..units import format_duration, format_number
 from .evaluation.evaluation_run import Transition
@@ -29,11 +30,18 @@ def no_errors(labels: AlertLabels, snapshot: Snapshot) -> Sequence[str]:
 
 
 class NotificationBuilder:
-    """Builds the notifications of transitions, with the last hour from `recorder` where the sampler has none, and with
-    the user who paused a queue from `pauses`."""
+    """Builds the notifications of transitions, with the last hour from `recorder` where the sampler has none, with the
+    user who paused a queue from `pauses`, and with the owner of a queue from `directory`."""
 
-    def __init__(self, recorder: RuleHistoryRecorder, errors_of: ErrorsOf, pauses: PauseLog | None = None) -> None:
+    def __init__(
+        self,
+        recorder: RuleHistoryRecorder,
+        errors_of: ErrorsOf,
+        pauses: PauseLog | None = None,
+        directory: QueueDirectory | None = None,
+    ) -> None:
         self._recorder = recorder
+        self._directory = directory or QueueDirectory()
         self._errors_of = errors_of
         self._pauses = pauses
         self._recorded: SingleFlightCache[RecordedPauses] = SingleFlightCache(PAUSES_KEPT_S)
@@ -69,9 +77,14 @@ class NotificationBuilder:
                     self._recorder.hour_points(transition.after.rule_id, transition.after.labels),
                 ),
                 top_errors=errors,
+                about=self.describe_queue(transition.after),
             )
             made += queue_notifications(notification, due, transition.rule)
         return made
+
+    def describe_queue(self, state: AlertState) -> QueueInfo:
+        """What the settings say about the queue of an alert. Cost: none."""
+        return self._directory.find(state.labels.source, state.labels.backend, state.labels.queue)
 
     def _pause_detail(self, state: AlertState, snapshot: Snapshot) -> str | None:
         """What is waiting in a paused queue, and who paused it; None for alerts about anything else."""

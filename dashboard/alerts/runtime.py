@@ -10,6 +10,7 @@ from ..model import Snapshot
 from ..redact import masked_logger
 from ..sampling.recent_history import History
 from ..settings import Settings
+from ..settings.queue_directory import QueueDirectory
 from ..store.redis_store import Store
 from .delivery.channels.base import Channel, build_channel
 from .delivery.dead_mans_switch import DeadMansSwitch
@@ -82,6 +83,7 @@ class AlertRuntime:
             delivers=self._is_delivering,
             tidy=Outbox(store).maintain,
             pauses=PauseLog(store),
+            directory=QueueDirectory(settings.queues),
         )
         self._outage_notifier = StoreOutageNotifier(
             store.source.address,

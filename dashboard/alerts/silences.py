@@ -98,14 +98,23 @@ class Silence(Value, frozen=True, kw_only=True):
     def mutes_alert(self, rule_id: str, severity: Severity, labels: AlertLabels, now: float) -> bool:
         """Whether notifications of that alert are suppressed now."""
         return (
-            self.starts_at <= now < self.until
-            and (self.severity is None or self.severity is severity)
+            (self.severity is None or self.severity is severity)
             and _matches_glob(self.rule, rule_id)
-            and _matches_glob(self.source, labels.source)
-            and _matches_glob(self.backend, labels.backend)
-            and _matches_glob(self.queue, labels.queue)
-            and (self.weekly is None or self.weekly.contains_time(now))
+            and self.covers_queue(labels.source, labels.backend, labels.queue)
+            and self.is_active(now)
         )
+
+    def covers_queue(self, source: str | None, backend: str | None, queue: str | None) -> bool:
+        """Whether alerts about that queue can match, of some rule and at some time; None: they have no such label."""
+        return (
+            _matches_glob(self.source, source)
+            and _matches_glob(self.backend, backend)
+            and _matches_glob(self.queue, queue)
+        )
+
+    def is_active(self, now: float) -> bool:
+        """Whether it suppresses notifications now: it has begun, has not ended, and is within its weekly window."""
+        return self.starts_at <= now < self.until and (self.weekly is None or self.weekly.contains_time(now))
 
     def ends_at(self, now: float) -> float:
         """When the current silence ends; for a maintenance window the end of this occurrence, not of the last one."""

@@ -27,6 +27,17 @@ class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     unacked_index_key: str = "unacked_index"
 
 
+class QueueSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What people should know about the queues that match; see `queue_directory`."""
+
+    match: str | tuple[str, ...]  # globs of queue names
+    source: str = "*"  # globs too
+    backend: str = "*"
+    owner: str | None = None
+    runbook: str | None = None  # a URL
+    note: str | None = None
+
+
 class UserSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A user who can sign in."""
 
@@ -60,6 +71,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     sample_interval_s: float = 2.0  # seconds between two samples, 0.5 to 300
     checker: Literal["auto", "off"] = "auto"  # auto: this process takes part in sampling; off: only reads
     dlq_queues: tuple[str, ...] = ("*dlq*", "*dead*letter*")
+    queues: tuple[QueueSettings, ...] = ()  # their owners, runbooks and notes
     alerts: Literal["on", "off"] = "on"  # off: rules are not evaluated and no notifications are sent
     rules: tuple[dict[str, Any], ...] = ()  # in addition to the default rules; checked in dashboard.alerts
     channels: tuple[dict[str, Any], ...] = ()  # notification channels; checked in dashboard.alerts

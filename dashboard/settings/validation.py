@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from ..auth import parse_networks
 from ..errors import ConfigurationError
 from ..globs import EXPECTED, is_glob
+from . import queue_directory
 from .redis_urls import check_redis_url
 from .schema import Settings
 
@@ -40,6 +41,7 @@ def check_settings(settings: Settings, origin: Mapping[str, str]) -> None:
         if url is not None:
             check_redis_url(url, origin.get(name, name))
     _check_sources(settings, origin.get("sources", "sources"))
+    _check_queues(settings, origin.get("queues", "queues"))
 
 
 def _faults(settings: Settings, origin: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -157,3 +159,12 @@ def _check_sources(settings: Settings, where: str) -> None:
                 raise ConfigurationError(f"{at}: queues: expected {EXPECTED}")
         if not all(source.prefixes):
             raise ConfigurationError(f"{at}: prefixes: expected no empty prefix; leave the setting out to find all")
+
+
+def _check_queues(settings: Settings, where: str) -> None:
+    if len(settings.queues) > queue_directory.MAX_ENTRIES:
+        raise ConfigurationError(f"{where}: expected at most {queue_directory.MAX_ENTRIES} entries")
+    for number, entry in enumerate(settings.queues, 1):
+        problem = queue_directory.find_problem(entry)
+        if problem is not None:
+            raise ConfigurationError(f"{where}: entry {number}: {problem}")

@@ -13,10 +13,13 @@ from ..backends.monitored_sources import open_sources
 from ..errors import NotFound, QueuedeckError
 from ..model import QueueStats, Snapshot
 from ..redact import masked_logger
+from ..sampling.snapshot_reader import CurrentSnapshot
 from ..services import Services, build_services
 from ..settings import Settings
 from ..units import format_percent
 from .page_caches import PageCaches
+from .views.problems.problem_list import AlertFacts
+from .views.queues.context import QueueContext, build_context
 
 log = masked_logger(__name__)
 
@@ -133,3 +136,15 @@ def app_context() -> AppContext:
 def app_services() -> Services:
     """The services of the app that serves the current request."""
     return app_context().services
+
+
+def read_context(current: CurrentSnapshot, queue: QueueStats, facts: AlertFacts) -> QueueContext:
+    """What surrounds a queue of the sample: who owns it, what watches and silences it, its errors. Cost: none."""
+    services = app_services()
+    return build_context(
+        queue,
+        current.snapshot.queues if current.snapshot else (),
+        services.queue_directory.find(queue.source, queue.backend, queue.name),
+        facts,
+        services.dead_letter_service.cached_groups(),
+    )

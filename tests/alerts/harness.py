@@ -19,6 +19,8 @@ from dashboard.alerts.store import AlertStore
 from dashboard.model import QueueStats, Snapshot, SourceStats
 from dashboard.sampling.recent_history import History
 from dashboard.sampling.snapshot_store import SnapshotStore
+from dashboard.settings import QueueSettings
+from dashboard.settings.queue_directory import QueueDirectory
 from dashboard.sources.source import Source
 from tests.unit.alerts.factories import sample
 
@@ -81,7 +83,12 @@ class Process:
     """Alerting of one process without its threads: the test decides when it evaluates and when it delivers."""
 
     def __init__(
-        self, url: str, holder: str, channels: Iterable[Recorder] = (), rules: Iterable[dict[str, Any]] = (DEEP,)
+        self,
+        url: str,
+        holder: str,
+        channels: Iterable[Recorder] = (),
+        rules: Iterable[dict[str, Any]] = (DEEP,),
+        queues: Iterable[QueueSettings] = (),
     ) -> None:
         self.source = Source("main", url)
         self.store = SnapshotStore(self.source)
@@ -94,13 +101,21 @@ class Process:
         own = {rule["id"] for rule in rules}
         ruleset = Ruleset([*(rule for rule in SHIPPED_OFF if rule["id"] not in own), *rules], INTERVAL_S)
         self.ruleset = ruleset
+        self.directory = QueueDirectory(queues)
         self.restart()
 
     def restart(self) -> None:
         """Drop all states held in memory."""
         channels, tidy, pauses = tuple(self.channels), self.outbox.maintain, PauseLog(self.store)
         self.engine = AlertEngine(
-            self.alerts, self.ruleset, INTERVAL_S, self.holder, channels, tidy=tidy, pauses=pauses
+            self.alerts,
+            self.ruleset,
+            INTERVAL_S,
+            self.holder,
+            channels,
+            tidy=tidy,
+            pauses=pauses,
+            directory=self.directory,
         )
 
     def lease(self, lease_s: float = 15.0) -> int | None:

@@ -48,7 +48,7 @@ def test_an_incident_sends_one_firing_and_one_resolved_notification(make_process
     assert first.id == f"{first.episode}:firing:1:ops"
     assert last.id == f"{first.episode}:resolved:2:ops"
     assert last.references == first.id
-    assert first.lines[0].url == "https://queues.example/queues/main/lists/q0"
+    assert first.lines[0].url == "https://queues.example/queues/main/lists/q0?state=waiting"
     assert first.ack_url is not None
     assert first.lines[0].value_text == "50 waiting jobs"
     assert not any_redis.keys(f"{PREFIX}:chain:*")

@@ -21,7 +21,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import ConfigurationError, Conflict, Forbidden, NotFound, Unsupported
 from dashboard.nagios_check import ExitStatus, FiringAlert, describe_alert, evaluate_once
 from dashboard.nagios_check import main as check
-from dashboard.settings import Settings, load
+from dashboard.settings import QueueSettings, Settings, load
 from tests.alerts.harness import DEEP, Process, Recorder, deep
 
 Make = Callable[..., Process]
@@ -318,3 +318,29 @@ def test_a_notification_about_a_pause_says_what_waits_and_who_paused_it(make_pro
         "1 job waiting, paused outside Queuedeck",
         "1,200 jobs waiting, paused by anna",
     ]
+
+
+def test_a_notification_has_the_owner_of_its_queue_and_its_runbook_unless_the_rule_has_one(
+    make_process: Make, any_redis: redis.Redis
+) -> None:
+    entry = QueueSettings(match="q0", owner="messaging", runbook="https://wiki.example/q", note="Ask first.")
+    own = {**DEEP, "id": "own", "runbook_url": "https://wiki.example/rule"}
+    process = make_process(rules=[DEEP, own], queues=[entry])
+    process.evaluate(deep(50, 50))
+    process.deliver()
+
+    def told() -> list[tuple[str, str, str | None, str | None]]:
+        lines = [(message, line) for message in process.channels["ops"].arrived for line in message.lines]
+        return sorted((message.rule_id, line.label, line.owner, line.runbook_url) for message, line in lines)  # type: ignore[type-var]
+
+    expected = [
+        ("deep", "q0 (lists, main)", "messaging", "https://wiki.example/q"),
+        ("deep", "q1 (lists, main)", None, None),
+        ("own", "q0 (lists, main)", "messaging", "https://wiki.example/rule"),
+        ("own", "q1 (lists, main)", None, "https://wiki.example/rule"),
+    ]
+    assert told() == expected
+    any_redis.flushall()  # sent again, since it is unknown whether anyone was notified
+    process.evaluate(deep(50, 50))
+    process.deliver()
+    assert told() == sorted(expected * 2)  # type: ignore[type-var]

@@ -82,6 +82,11 @@ SIDEWAYS = """
 DESKTOP, TABLET = {"viewport": {"width": 1440, "height": 900}}, {"viewport": {"width": 1024, "height": 768}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 RULES = """
+[[queues]]
+match = "*"
+owner = "shop"
+runbook = "https://wiki.example.com/runbooks/shop"
+note = "Customers wait for these. Ask in #shop before you delete anything."
 [[rules]]
 id = "deep"
 name = "Too deep"
@@ -300,6 +305,9 @@ def test_axe_finds_nothing_and_all_fits(
         for name, path in paths.items():
             page.goto(url + path)
             look(page, name)
+        page.goto(f"{url}{paths['queue dead']}")
+        page.locator(".queue-context summary").click()
+        look(page, "queue with its context")
         for name, step in STEPS.items():
             page.goto(f"{url}/schedules")
             step(page)

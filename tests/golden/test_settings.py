@@ -42,6 +42,7 @@ IN_ENVIRONMENT: dict[str, str] = {
     "metrics_public": "true",
     "ping_url": URL,
     "public_url": URL,
+    "queues": json.dumps([{"match": ["mail-*"], "owner": "payments", "runbook": URL, "note": "Ask first."}]),
     "read_only": "true",
     "redis_url": "redis://127.0.0.1:1/0",
     "require_reason": "true",
@@ -212,6 +213,7 @@ UNKNOWN = {
     "at the top": "no_such = 1",
     "in sources": '[[sources]]\nname = "main"\nurl = "redis://127.0.0.1:1/0"\nno_such = 1',
     "in users": f'secret_key = "{SECRET}"\n[[users]]\nname = "anna"\npassword_hash = "{HASH}"\nno_such = 1',
+    "in queues": '[[queues]]\nmatch = "mail-*"\nowner = "payments"\nno_such = 1',
     "in rules": '[[rules]]\nid = "a"\nmetric = "queue.depth"\nwarning = 1\nno_such = 1',
     **{
         f"in channels of {kind}": f'[[channels]]\nid = "ops"\nkind = "{kind}"\nno_such = 1\n'

@@ -25,6 +25,21 @@ MAX_DETAIL = 300
 MAX_URL = 2000  # characters; channels do not link to longer ones
 OPERATOR_WORDS = {"gt": "above", "ge": "at or above", "lt": "below", "le": "at or below"}
 
+# The tab of the queue's page that has the jobs which a rule is about.
+TABS = {
+    "queue.depth": "waiting",
+    "queue.latency_s": "waiting",
+    "queue.no_progress_s": "waiting",
+    "queue.consumers": "waiting",
+    "queue.paused_s": "waiting",
+    "queue.error_ratio": "dead",
+    "queue.dead": "dead",
+    "queue.dead_growth_per_h": "dead",
+    "queue.active_age_s": "active",
+    "queue.stalled": "active",
+    "queue.overdue_s": "scheduled",
+}
+
 MessageKind = Literal["firing", "resolved", "reminder", "flapping", "test", "both"]
 _KINDS: dict[str, MessageKind] = {
     "firing": "firing",
@@ -42,12 +57,15 @@ class PageLinks:
     def __init__(self, public_url: str | None) -> None:
         self._base = public_url.rstrip("/") if public_url else None
 
-    def subject_url(self, labels: AlertLabels) -> str | None:
-        """The page of a queue, or of all alerts."""
-        if labels.source and labels.backend and labels.queue:
-            url = self._absolute_url(
-                "/queues/" + "/".join(map(_quote_segment, (labels.source, labels.backend, labels.queue)))
-            )
+    def subject_url(self, labels: AlertLabels, metric: str = "") -> str | None:
+        """The page of a queue, with the jobs that `metric` is about; the queues of a library; otherwise all alerts."""
+        if labels.source and labels.backend:
+            path = f"/?source={_quote_segment(labels.source)}&library={_quote_segment(labels.backend)}#queues"
+            if labels.queue:
+                parts = (labels.source, labels.backend, labels.queue)
+                path = "/queues/" + "/".join(map(_quote_segment, parts))
+                path += f"?state={TABS[metric]}" if metric in TABS else ""
+            url = self._absolute_url(path)
             if url is not None and len(url) <= MAX_URL:
                 return url
         return self._absolute_url("/alerts")
@@ -107,6 +125,8 @@ def build_message(
         title=_build_title(worst, len(ordered)),
         lines=tuple(lines),
         runbook_url=worst.runbook_url,
+        owner=_common_text([each.owner for each in ordered]),
+        note=_common_text([each.note for each in ordered]),
         ack_url=links.acknowledge_url(worst) if going_on else None,
         silence_url=links.silence_url(worst) if going_on else None,
         source=clean_text(source) if source is not None else None,
@@ -168,6 +188,11 @@ def alert_title(rule_name: str, labels: AlertLabels) -> str:
     return f"{rule_name}: {subject}" if subject else rule_name
 
 
+def _common_text(texts: Sequence[str | None]) -> str | None:
+    """What is the same for all alerts of a message; None otherwise."""
+    return texts[0] if len(set(texts)) == 1 else None
+
+
 def _describe_place(labels: AlertLabels) -> str | None:
     """The source and the queue as text, as far as they are known: main / mails, or main / all rq queues."""
     source = clean_text(labels.source or "")
@@ -207,7 +232,9 @@ def _build_line(notification: Notification, end: Notification | None, links: Pag
         threshold_text=_threshold_text(notification),
         since_text=_since_text(notification, end),
         detail_text=detail if subject else None,
-        url=links.subject_url(notification.labels),
+        url=links.subject_url(notification.labels, notification.metric),
+        owner=notification.owner,
+        runbook_url=notification.runbook_url,
         episode=notification.episode,
     )
 

@@ -42,15 +42,16 @@ class Alert:
 class AlertList:
     """All alerts as of `at` (the store's clock): worst severity first, then oldest first.
 
-    `rules`: all rules in force then; `health` is None while another dashboard evaluates them. `problem` None: just
-    read; otherwise why the store cannot be read, and the list is what it was `age_s` seconds ago. `revision` changes
-    with every alert that begins, changes or ends.
+    `rules`: all rules in force then, and `silences`: those stored, ended ones too; `health` is None while another
+    dashboard evaluates them. `problem` None: just read; otherwise why the store cannot be read, and the list is what it
+    was `age_s` seconds ago. `revision` changes with every alert that begins, changes or ends.
     """
 
     at: float
     firing: tuple[Alert, ...]
     pending: tuple[Alert, ...]
     rules: tuple[RuleInForce, ...] = ()
+    silences: tuple[Silence, ...] = ()
     health: CheckerHealth | None = None
     problem: BackendUnavailable | Forbidden | None = None
     age_s: float = 0.0
@@ -137,6 +138,7 @@ class AlertReader:
             tuple(alert for alert in alerts if alert.state.is_active),
             tuple(alert for alert in alerts if alert.state.phase is AlertPhase.PENDING),
             self._ruleset.rules_in_force(inputs.rules),
+            inputs.active_silences.silences,
             health_from_beat(inputs.now, inputs.beat, self._sample_interval_s),
             revision=f"{inputs.born}:{inputs.changes}",
         )

@@ -8,6 +8,7 @@ from msgspec.structs import asdict
 from ...alerts.delivery.notification_claim import DeliveryAttempt
 from ...alerts.evaluation.state_machine import AlertPhase
 from ...alerts.management.alert_groups import group_alerts
+from ...alerts.management.alert_owners import AlertOwners
 from ...alerts.management.alert_reader import Alert, AlertList
 from ...alerts.rules.rule import Severity
 from ...alerts.silences import Silence, WeeklyWindow
@@ -21,7 +22,8 @@ bp = Blueprint("api_alerting", __name__, url_prefix="/api/v1")
 
 class AlertJson(JsonObject, frozen=True, kw_only=True):
     """An alert. `value` null: the value has been unknown for `unknown_s` and was `last_value` before; the alert keeps
-    firing until the value is known. `episode` identifies the incident."""
+    firing until the value is known. `episode` identifies the incident. `owner` and `note` are those of its queue,
+    `runbook_url` is that of its rule, otherwise of its queue."""
 
     fingerprint: str
     rule: str
@@ -38,6 +40,9 @@ class AlertJson(JsonObject, frozen=True, kw_only=True):
     episode: str | None
     acknowledged_by: str | None
     silenced_until: Time | None
+    owner: str | None
+    runbook_url: str | None
+    note: str | None
 
 
 class FiringAlertJson(AlertJson, frozen=True, kw_only=True):
@@ -117,10 +122,11 @@ def alerts() -> AlertsJson:
     alert_list = alert_service.alerts.list_or_recall()
     health = alert_list.health
     watched = alert_list.problem is None and health is not None and health.ok
+    owners = AlertOwners(app_services().queue_directory, alert_list.rules)
     problem = alert_list.problem or (None if watched else app_services().checker_problem)
     return AlertsJson(
         alerts=json_firing(alert_list),
-        pending=[_json_alert(alert) for alert in alert_list.pending],
+        pending=[json_alert(alert, owners) for alert in alert_list.pending],
         watched=watched,
         problem=join_problem(problem),
         age_s=round(alert_list.age_s, 3),
@@ -133,7 +139,7 @@ def silences() -> SilencesJson:
     """List silences that have not ended."""
     alert_service = app_services().alert_service
     return SilencesJson(
-        silences=[_json_silence(silence) for silence in alert_service.silences.list_silences()],
+        silences=[json_silence(silence) for silence in alert_service.silences.list_silences()],
         problem=join_problem(alert_service.ownership.conflict),
     )
 
@@ -151,10 +157,11 @@ def deliveries() -> DeliveriesJson:
 
 def json_firing(alert_list: AlertList) -> list[FiringAlertJson]:
     """Firing alerts as the API returns them, worst first."""
+    owners = AlertOwners(app_services().queue_directory, alert_list.rules)
     notified, grouped = {alert.state.fingerprint for alert in alert_list.incidents}, group_alerts(alert_list)
     return [
         FiringAlertJson(
-            **asdict(_json_alert(alert)),
+            **asdict(json_alert(alert, owners)),
             muted=alert.state.fingerprint not in notified or alert.state.fingerprint in grouped.inhibited,
             group=grouped.keys[alert.state.fingerprint],
         )
@@ -162,8 +169,9 @@ def json_firing(alert_list: AlertList) -> list[FiringAlertJson]:
     ]
 
 
-def _json_alert(alert: Alert) -> AlertJson:
-    state = alert.state
+def json_alert(alert: Alert, owners: AlertOwners) -> AlertJson:
+    """A firing or pending alert as the API returns it."""
+    state, about = alert.state, owners.find(alert.state)
     return AlertJson(
         fingerprint=state.fingerprint,
         rule=state.rule_id,
@@ -180,10 +188,14 @@ def _json_alert(alert: Alert) -> AlertJson:
         episode=state.episode or None,
         acknowledged_by=alert.ack.by if alert.ack else None,
         silenced_until=iso(instant(alert.silenced_until)) if alert.silenced_until else None,
+        owner=about.owner,
+        runbook_url=about.runbook_url,
+        note=about.note,
     )
 
 
-def _json_silence(silence: Silence) -> SilenceJson:
+def json_silence(silence: Silence) -> SilenceJson:
+    """A silence as the API returns it."""
     return SilenceJson(
         id=silence.id,
         until=iso(instant(silence.until)),

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import msgspec
+from msgspec.structs import asdict
 
 from ...actions.pauses import PauseRecord
+from ...alerts.management.alert_owners import AlertOwners
 from ...backends.base import Backend
 from ...clock import instant, iso
 from ...model import Capability, ClassBoard, ClassStats, Counts, Quality, QueueStats, RedisHealth, SourceStats, State
+from ...settings.queue_directory import QueueInfo
 from ..views.overview_data import rounded
-from .alerts import FiringAlertJson
+from ..views.queues.context import QueueContext
+from ..views.queues.error_groups import QueueErrorGroup
+from ..views.queues.watching_rules import WatchingRule
+from .alerts import AlertJson, FiringAlertJson, SilenceJson, json_alert, json_silence
 from .responses import JsonObject, Time
 
 
@@ -19,7 +25,8 @@ class CountsJson(Counts, frozen=True, kw_only=True, array_like=False):
 
 class QueueJson(JsonObject, frozen=True, kw_only=True):
     """The figures of a queue in the newest snapshot. `paused_by`, `paused_at`: who paused it in Queuedeck, and when.
-    They are null when it is not paused, was paused elsewhere, or that is unknown."""
+    They are null when it is not paused, was paused elsewhere, or that is unknown. `owner`, `runbook_url` and `note` are
+    those of `[[queues]]` in the settings."""
 
     source: str
     backend: str
@@ -48,6 +55,57 @@ class QueueJson(JsonObject, frozen=True, kw_only=True):
     capabilities: list[Capability]
     read_only: str | None
     error: str | None
+    owner: str | None
+    runbook_url: str | None
+    note: str | None
+
+
+class WatchingRuleJson(JsonObject, frozen=True, kw_only=True):
+    """An enabled rule that watches a queue. `value`: the figure of the queue now; null if it is unknown, not
+    applicable, or only known to the checker. `state`: firing, pending, recovering, breaching (not evaluated yet), OK,
+    or not firing (unknown). `alert`: the fingerprint of its worst alert."""
+
+    id: str
+    name: str
+    metric: str
+    op: str
+    warning: float | None
+    critical: float | None
+    value: float | None
+    state: str
+    severity: str | None
+    alert: str | None
+
+
+class CoveringSilenceJson(SilenceJson, frozen=True, kw_only=True):
+    """A silence that covers alerts of a queue. `ends_at`: when it ends, or the current window of a weekly one."""
+
+    active: bool
+    ends_at: Time | None
+
+
+class QueueErrorGroupJson(JsonObject, frozen=True, kw_only=True):
+    """An error group with `count` dead letters of a queue, a lower bound with `at_least`. `error`: of the newest."""
+
+    fingerprint: str
+    error: str
+    count: int
+    at_least: bool
+
+
+class QueueContextJson(JsonObject, frozen=True, kw_only=True):
+    """What surrounds a queue. `evaluated`: whether rules are being evaluated. `error_groups`: those with the most dead
+    letters, of `error_groups_total`; null while no dead letters have been read, see `GET /dead`."""
+
+    owner: str | None
+    runbook_url: str | None
+    note: str | None
+    evaluated: bool
+    rules: list[WatchingRuleJson]
+    alerts: list[AlertJson]
+    silences: list[CoveringSilenceJson]
+    error_groups: list[QueueErrorGroupJson] | None
+    error_groups_total: int | None
 
 
 class QueuesJson(JsonObject, frozen=True, kw_only=True):
@@ -135,8 +193,8 @@ class JobClassesJson(JsonObject, frozen=True, kw_only=True):
     truncated: bool
 
 
-def json_queue(queue: QueueStats, backend: Backend, pause: PauseRecord | None) -> QueueJson:
-    """A queue of `backend` as the API returns it; `pause` as recorded in Queuedeck."""
+def json_queue(queue: QueueStats, backend: Backend, pause: PauseRecord | None, info: QueueInfo) -> QueueJson:
+    """A queue of `backend` as the API returns it; `pause` as recorded in Queuedeck, `info` as in the settings."""
     return QueueJson(
         source=queue.source,
         backend=queue.backend,
@@ -165,6 +223,52 @@ def json_queue(queue: QueueStats, backend: Backend, pause: PauseRecord | None) -
         capabilities=sorted(backend.capabilities),
         read_only=queue.read_only,
         error=queue.error,
+        owner=info.owner,
+        runbook_url=info.runbook_url,
+        note=info.note,
+    )
+
+
+def json_context(about: QueueContext, owners: AlertOwners) -> QueueContextJson:
+    """The context of a queue as the API returns it."""
+    groups = about.error_groups
+    return QueueContextJson(
+        owner=about.info.owner,
+        runbook_url=about.info.runbook_url,
+        note=about.info.note,
+        evaluated=about.evaluated,
+        rules=[_json_rule(watching) for watching in about.rules],
+        alerts=[json_alert(alert, owners) for alert in about.alerts],
+        silences=[
+            CoveringSilenceJson(
+                **asdict(json_silence(covering.silence)), active=covering.active, ends_at=iso(instant(covering.ends_at))
+            )
+            for covering in about.silences
+        ],
+        error_groups=None if groups is None else [_json_group(group) for group in groups.groups],
+        error_groups_total=None if groups is None else groups.total,
+    )
+
+
+def _json_rule(watching: WatchingRule) -> WatchingRuleJson:
+    rule = watching.rule
+    return WatchingRuleJson(
+        id=rule.id,
+        name=rule.title,
+        metric=rule.metric,
+        op=rule.op,
+        warning=rule.warning,
+        critical=rule.critical,
+        value=rounded(watching.value, 4),
+        state=watching.state,
+        severity=watching.level,
+        alert=watching.alert.state.fingerprint if watching.alert else None,
+    )
+
+
+def _json_group(group: QueueErrorGroup) -> QueueErrorGroupJson:
+    return QueueErrorGroupJson(
+        fingerprint=group.fingerprint, error=group.title, count=group.count, at_least=not group.final
     )
 
 

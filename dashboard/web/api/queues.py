@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from flask import Blueprint, request
 from msgspec.structs import asdict
 
+from ...alerts.management.alert_owners import AlertOwners
 from ...backends.base import MAX_SCHEDULES, Backend
 from ...clock import instant, iso
 from ...errors import BackendUnavailable, Forbidden
 from ...model import JobQuery, QueueStats, Schedule, State, Worker
 from ...search.query import parse_query
-from ..context import app_context, app_services
+from ..context import app_context, app_services, read_context
 from ..forms.job_query import job_query
 from ..views.offered_actions import job_verbs
 from ..views.overview_data import rounded, sum_queues
@@ -22,11 +23,13 @@ from .job_json import JobDetailJson, JobSearchJson, JobsJson, json_found_job, js
 from .queue_json import (
     JobClassesJson,
     OverviewJson,
+    QueueContextJson,
     QueueJson,
     QueuesJson,
     ServerJson,
     ServersJson,
     json_classes,
+    json_context,
     json_queue,
     json_source,
 )
@@ -86,9 +89,13 @@ def queues() -> QueuesJson:
 
 def _json_queues(found: Iterable[QueueStats]) -> list[QueueJson]:
     sources, recorded = app_services().sources, app_context().caches.current_pauses()
+    directory = app_services().queue_directory
     return [
         json_queue(
-            queue, sources.backend(queue.source, queue.backend), recorded.find_pause(queue) if recorded else None
+            queue,
+            sources.backend(queue.source, queue.backend),
+            recorded.find_pause(queue) if recorded else None,
+            directory.find(queue.source, queue.backend, queue.name),
         )
         for queue in found
     ]
@@ -110,6 +117,19 @@ def queue(source: str, backend: str, name: str) -> QueueJson:
     queue = app_context().find_queue_stats(source, backend, name)
     (answer,) = _json_queues([queue])
     return answer
+
+
+@bp.get(f"{_QUEUE}/context")
+@json_response
+def context(source: str, backend: str, name: str) -> QueueContextJson:
+    """Retrieve what surrounds a queue: owner, rules that watch it, alerts, silences, error groups.
+
+    `alerts` are those about this queue alone, firing or pending. Nothing is read from the queue's Redis.
+    """
+    found = app_context().find_queue_stats(source, backend, name)
+    facts = app_context().caches.alert_facts(with_pauses=False)
+    about = read_context(app_services().snapshots.current(), found, facts)
+    return json_context(about, AlertOwners(app_services().queue_directory, facts.rules))
 
 
 @bp.get(f"{_QUEUE}/classes")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, render_template, request
+from flask import Blueprint, Response, render_template, request, url_for
 
 from ...auth import Role
 from ...backends.actions import Action
 from ...backends.base import Backend
-from ...model import Capability, QueueStats
+from ...dead_letters.fingerprint import normalize_job_error
+from ...model import Capability, Job, QueueStats, State
 from ...sources.metering import measure_cost
+from ...units import format_number
 from ..access.security import has_role
-from ..context import app_context, app_services
+from ..context import app_context, app_services, read_context
 from ..views.flash import ActionFlash
 from ..views.jobs.job_facts import describe_progress, former_error_title
 from ..views.jobs.payload_tree import build_tree
@@ -20,8 +22,9 @@ from ..views.jobs.stack_trace import frames
 from ..views.jobs.timeline import story
 from ..views.jobs.waiting_reasons import WaitingReason, explain_not_running, explain_pause
 from ..views.offered_actions import job_verbs, queue_verbs
+from ..views.queues.context import QueueContext
 from . import layout
-from .queues import find_queue
+from .queues import find_queue, list_groups_url
 
 bp = Blueprint("jobs", __name__, url_prefix="/queues/<segment:source>/<segment:backend>/<segment:name>/jobs")
 
@@ -47,7 +50,9 @@ def job_context(source: str, backend: str, name: str, job_id: str) -> dict[str, 
     library = app_services().sources.backend(queue.source, queue.backend)
     with measure_cost() as meter:
         job = app_services().job_reader.read_job(queue, job_id)
-    return {
+    about = read_context(current, queue, app_context().caches.alert_facts(with_pauses=False))
+    return _link_error_group(job, queue, about) | {
+        "about": about,
         "reading": current,
         "queue": queue,
         "backend": library,
@@ -74,6 +79,21 @@ def job_context(source: str, backend: str, name: str, job_id: str) -> dict[str, 
         "keeps_logs": Capability.LOGS in library.capabilities,
         "cost": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
     }
+
+
+def _link_error_group(job: Job, queue: QueueStats, about: QueueContext) -> dict[str, str | None]:
+    """The error group of a dead job, from the groups that this process has read; the groups of its queue before."""
+    group_list = app_services().dead_letter_service.cached_groups()
+    if job.state is not State.DEAD or job.error is None:
+        return {"group_url": None, "group_text": None}
+    if group_list is None:
+        return {"group_url": list_groups_url(queue, about), "group_text": "Error groups of this queue"}
+    group = group_list.grouped.find(normalize_job_error(job, job.error.stack).fingerprint)
+    if group is None:
+        return {"group_url": None, "group_text": None}
+    final = "" if group_list.grouped.is_final(group) else "+"
+    jobs = f"{format_number(group.count)}{final} job{'' if group.count == 1 and not final else 's'} with this error"
+    return {"group_url": url_for("dead.show", fingerprint=group.error.fingerprint), "group_text": jobs}
 
 
 def _explain_pause(library: Backend, queue: QueueStats) -> WaitingReason | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Blueprint, Response, render_template, request
+from flask import Blueprint, Response, render_template, request, url_for
 
 from ...actions.trash_listing import TrashFilter
 from ...alerts.evaluation.preview import failure_ratios
@@ -18,7 +18,7 @@ from ...sampling.recent_history import Point
 from ...sampling.snapshot_reader import CurrentSnapshot
 from ...sources.metering import measure_cost
 from ..access.security import has_role
-from ..context import app_context, app_services
+from ..context import app_context, app_services, read_context
 from ..forms.job_query import job_query
 from ..fragments import current_outage
 from ..views.flash import ActionFlash
@@ -26,6 +26,8 @@ from ..views.offered_actions import list_verbs, queue_verbs
 from ..views.problems.checks import dead_growth
 from ..views.problems.problem import ProblemKind, level_of
 from ..views.problems.problem_list import list_queue_problems
+from ..views.queues.context import QueueContext
+from ..views.queues.suggested_rule import suggest_rule
 from ..views.sparkline import line
 from . import layout
 from .overview import span_text
@@ -133,6 +135,7 @@ def queue_context(current: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]
     facts = app_context().caches.alert_facts(with_pauses=bool(queue.paused))
     problems = list_queue_problems(queue, facts, dead_growth(queue, current.history))
     past = current.history.history_of(queue)
+    about = read_context(current, queue, facts)
     slots = len(current.history.totals.depth)
 
     def chart(points: tuple[Point, ...]) -> str:
@@ -150,6 +153,10 @@ def queue_context(current: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]
         "backend": backend,
         "problems": problems,
         "recorded_pauses": facts.pauses,
+        "about": about,
+        "groups_url": list_groups_url(queue, about),
+        "shared_queue": find_shared_queue(current, queue) if listing.error else None,
+        "suggested": suggest_rule(queue, backend.title, past, {problem.kind for problem in problems}),
         "history": past,
         "chart": chart,
         "ratio_chart": ratio_chart,
@@ -169,6 +176,20 @@ def queue_context(current: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]
         "queue_offered": queue_verbs(backend, queue) if acts else (),
         "redrives": redrives,
     }
+
+
+def find_shared_queue(current: CurrentSnapshot, queue: QueueStats) -> QueueStats | None:
+    """The entry with the lists that the library keeps for all its queues; None for that entry, or without one."""
+    where = queue.source, queue.backend, queue.prefix
+    others = current.snapshot.queues if current.snapshot and not queue.shared else ()
+    return next((each for each in others if each.shared and (each.source, each.backend, each.prefix) == where), None)
+
+
+def list_groups_url(queue: QueueStats, about: QueueContext) -> str:
+    """The list of error groups, narrowed to the queue; to its library if its name cannot be part of a filter."""
+    name = about.error_groups.name if about.error_groups else None if queue.shared else queue.name
+    filtered = name if name and name.isprintable() else None
+    return url_for("dead.index", source=queue.source, library=queue.backend, queue=filtered)
 
 
 def _read_listing(backend: Backend, queue: QueueStats) -> JobListing:

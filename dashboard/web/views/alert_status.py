@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...alerts.management.alert_reader import Alert, AlertList
 from ...alerts.rules.ruleset import RuleInForce
@@ -49,7 +49,12 @@ class AlertStatusReader:
         shown = (*alert_list.incidents, *alert_list.pending)
         # Nothing is evaluated while the store is down, which the list of problems says itself.
         health = alert_list.health if alert_list.problem is None and self._evaluates else None
-        facts = AlertFacts.of(self._thresholds_of(alert_list.rules), shown, health)
+        facts = replace(
+            AlertFacts.of(self._thresholds_of(alert_list.rules), shown, health),
+            rules=alert_list.rules,
+            silences=alert_list.silences,
+            at=alert_list.at,
+        )
         return AlertStatus(
             facts,
             summarize_alerts(alert_list),

@@ -10,8 +10,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from msgspec.structs import replace
 
-from dashboard.alerts.delivery.channels import discord, slack, teams, webhook, wording
+from dashboard.alerts.delivery.channels import discord, pagerduty, slack, teams, webhook, wording
 from dashboard.alerts.delivery.channels.base import KINDS, Message
+from dashboard.alerts.delivery.channels.email_message import render_html
 from dashboard.alerts.delivery.message import PageLinks, alert_title, build_message, glob_of
 from dashboard.alerts.evaluation.state_machine import AlertLabels
 from dashboard.alerts.notification import LOCAL, Notification
@@ -164,6 +165,63 @@ def test_without_a_public_url_there_are_no_links_but_the_runbook() -> None:
         "m", "firing", [notification(runbook_url="https://runbook.example/1")], PageLinks(None), "ops"
     )
     assert wording.action_links(message) == [("Runbook", "https://runbook.example/1")]
+
+
+OURS = {"owner": "messaging", "note": "Customers wait for these.", "runbook_url": "https://wiki.example/mail"}
+
+
+@pytest.mark.parametrize("kind", [*BUILDERS, "pagerduty", "text", "email"])
+def test_every_channel_says_who_owns_the_queue_and_what_to_know(kind: str) -> None:
+    message = build_message("m", "firing", [notification(**OURS)], LINKS, "ops")
+    builders = BUILDERS | {
+        "pagerduty": pagerduty.build_events,
+        "text": wording.format_plain_text,
+        "email": lambda built: render_html(built, with_picture=False),
+    }
+    words = str(builders[kind](message))
+    assert [text for text in OURS.values() if text.replace(".", "\\.") not in words and text not in words] == []
+    assert "owner: messaging" not in words  # a fact of the message, not said in each line
+
+
+def test_the_lines_of_a_message_say_whose_queue_it_is_where_owners_differ() -> None:
+    ours, theirs, nobodys = notification("a", **OURS), notification("b", owner="billing"), notification("c")
+    message = build_message("m", "firing", [ours, theirs, nobodys], LINKS, "ops")
+    assert (message.owner, message.note) == (None, None)
+    assert [line.owner for line in message.lines] == ["messaging", "billing", None]
+    text = wording.format_plain_text(message)
+    assert text.count("; owner: messaging\n") == text.count("; owner: billing\n") == 1
+    assert text.count("owner:") == 2
+    lines = webhook.build_payload(message)["lines"]
+    assert [(line["owner"], line["runbook_url"]) for line in lines] == [
+        ("messaging", OURS["runbook_url"]),
+        ("billing", None),
+        (None, None),
+    ]
+    together = build_message("m", "firing", [ours, notification("d", **OURS)], LINKS, "ops")
+    assert (together.owner, together.note) == (OURS["owner"], OURS["note"])
+
+
+@pytest.mark.parametrize(
+    ("metric", "path"),
+    [
+        ("queue.dead", "/queues/main/rq/mail%2Fa?state=dead"),
+        ("queue.dead_growth_per_h", "/queues/main/rq/mail%2Fa?state=dead"),
+        ("queue.error_ratio", "/queues/main/rq/mail%2Fa?state=dead"),
+        ("queue.depth", "/queues/main/rq/mail%2Fa?state=waiting"),
+        ("queue.stalled", "/queues/main/rq/mail%2Fa?state=active"),
+        ("queue.overdue_s", "/queues/main/rq/mail%2Fa?state=scheduled"),
+        ("queue.throughput_per_min", "/queues/main/rq/mail%2Fa"),
+    ],
+)
+def test_a_link_leads_to_the_jobs_that_the_rule_is_about(metric: str, path: str) -> None:
+    message = build_message("m", "firing", [notification("mail/a", metric=metric)], LINKS, "ops")
+    assert dict(wording.action_links(message))["Open"] == f"https://deck.example/queues{path}"
+
+
+def test_a_link_about_a_library_leads_to_its_queues() -> None:
+    gone = notification(labels=AlertLabels(source="main", backend="rq"), metric="workers.count")
+    url = build_message("m", "firing", [gone], LINKS, "ops").lines[0].url
+    assert url == "https://deck.example/queues/?source=main&library=rq#queues"
 
 
 def test_a_flag_rule_shows_no_value() -> None:

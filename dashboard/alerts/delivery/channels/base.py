@@ -48,7 +48,9 @@ class MessageLine(msgspec.Struct, frozen=True, kw_only=True):
     threshold_text: str | None = None
     since_text: str | None = None
     detail_text: str | None = None  # what Redis reports about itself
-    url: str | None = None  # the page about it
+    url: str | None = None  # the page about it, with the jobs that the rule is about
+    owner: str | None = None  # who owns the queue
+    runbook_url: str | None = None  # of the rule, otherwise of the queue
     episode: str | None = None  # identifies the alert in its resolved message, also in a message of several lines
 
 
@@ -64,6 +66,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     lines: tuple[MessageLine, ...] = ()
     runbook_url: str | None = None
+    owner: str | None = None  # who owns the queues of all lines
+    note: str | None = None  # what the settings say about them
     ack_url: str | None = None
     silence_url: str | None = None
     source: str | None = None

@@ -64,6 +64,8 @@ def incident_facts(message: Message) -> list[tuple[str, str]]:
         ("Where", message.where or ""),
         ("Severity", message.severity),
         ("Rule", message.rule_name),
+        ("Owner", message.owner or ""),
+        ("Note", message.note or ""),
         (_start_name(message), format_instant(message.started_at)),
         ("Ended", format_instant(message.ended_at)),
         ("Duration", elapsed_text(message.started_at, message.ended_at)),
@@ -96,6 +98,8 @@ def line_text(message: Message, line: MessageLine) -> str:
         text += f"{_since_word(message)} {line.since_text}"
     if line.detail_text:
         text += f"; {line.detail_text}"
+    if line.owner and message.owner is None:  # otherwise it is one of the facts
+        text += f"; owner: {line.owner}"
     return plain_line(text, 300)
 
 

@@ -11,6 +11,7 @@ from ....actions import audit_log
 from ....actions.pauses import describe_pause
 from ....alerts.evaluation.state_machine import AlertLabels
 from ....alerts.management.alert_groups import group_alerts
+from ....alerts.management.alert_owners import AlertOwners
 from ....alerts.notification_builder import waiting_text
 from ....auth import Role
 from ....errors import Forbidden, Unsupported
@@ -71,6 +72,7 @@ def _context() -> dict[str, Any]:
             "alert_list": alert_list,
             "groups": group_alerts(alert_list).groups,
             "pause_note": pause_note,
+            "owners": AlertOwners(app_services().queue_directory, alert_list.rules),
             "shown": SHOWN,
             "fold_from": FOLD_FROM if len(alert_list.incidents) <= SHOWN else 2,
             "channels": alert_service.channels,
@@ -105,11 +107,13 @@ def pause_note(labels: AlertLabels) -> str:
 def ack_form(fp: str) -> str:
     """The page that a notification links to. It has a button to acknowledge, since following a link must not change
     anything."""
-    alert = app_services().alert_service.alerts.find_alert(fp)
+    alerts = app_services().alert_service.alerts
+    alert, owners = alerts.find_alert(fp), AlertOwners(app_services().queue_directory, alerts.list_alerts().rules)
     return render_template(
         "alerts/ack.html",
         **layout.page_context(app_services().snapshots.current(), ""),
         alert=alert,
+        about=owners.find(alert.state),
         siblings=app_services().alert_service.alerts.sibling_alerts(alert),
         titles=app_services().sources.titles,
         episode=request.args.get("episode") or alert.state.episode,

@@ -10,6 +10,7 @@ from flask.typing import ResponseReturnValue
 
 from ....alerts.delivery.message import glob_of
 from ....alerts.management.alert_groups import AlertGroup, group_alerts
+from ....alerts.management.alert_owners import AlertOwners
 from ....alerts.management.alert_reader import AlertList
 from ....auth import Role
 from ....errors import Forbidden, NotFound, Unsupported
@@ -59,6 +60,7 @@ def _firing_page() -> dict[str, Any]:
         "rows": found[(page - 1) * PER_PAGE : page * PER_PAGE],
         "titles": app_services().sources.titles,
         "pause_note": alerts.pause_note,
+        "owners": AlertOwners(app_services().queue_directory, alert_list.rules),
         "cost": "",
     }
 
@@ -73,6 +75,7 @@ def group_form(key: str) -> str:
         group=group,
         seen_at=alert_list.at,
         pause_note=alerts.pause_note,
+        owners=AlertOwners(app_services().queue_directory, alert_list.rules),
         titles=app_services().sources.titles,
         shown=alerts.SHOWN,
         longest_h=24 if not has_role(Role.ADMIN) else int(LONGEST_S / 3600),

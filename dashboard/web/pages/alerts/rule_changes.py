@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ....actions import audit_log
+from ....alerts.rules.metrics import METRICS
 from ....alerts.rules.rule import Origin, Rule
 from ....errors import Unsupported
 from ...access.security import current_actor
 from ...context import app_services
-from ...forms.rule_form import describe_changes
+from ...forms.rule_form import RuleForm, describe_changes
+
+# The fields that a link to the form of a new rule can fill in.
+PREFILLED = ("name", "metric", "queues", "source", "backend", "warning", "critical")
+MAX_PREFILLED = 120
 
 
 def set_rule_enabled(rule_id: str, *, on: bool, version: int) -> Rule:
@@ -43,6 +49,18 @@ def save_rule(values: dict[str, Any], version: int | None) -> Rule:
     what = describe_changes(old.rule, rule) if old else ""
     _record("edit rule" if old else "create rule", rule.id, what)
     return rule
+
+
+def fill_in_rule(form: RuleForm, values: Mapping[str, str]) -> None:
+    """Fill the form of a new rule with the arguments of a URL, such as a link of a queue's page; others are ignored.
+
+    What is invalid is shown in the form, whose fields report it when it is saved.
+    """
+    for name in PREFILLED:
+        if (text := values.get(name, "").strip()[:MAX_PREFILLED]) and text.isprintable():
+            form.texts[name] = text
+    if form.texts["metric"] not in METRICS:
+        form.texts["metric"] = "queue.depth"
 
 
 def _record(action: str, rule_id: str, detail: str = "") -> None:

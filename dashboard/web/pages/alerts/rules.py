@@ -18,7 +18,7 @@ from ...forms.request_input import form_fields, form_flag, form_word
 from ...forms.rule_form import FIELDS, RuleForm, describe_changes, example_texts, suggest_id
 from .. import layout
 from .alerts import refuse_elsewhere
-from .rule_changes import delete_rule, save_rule, set_rule_enabled
+from .rule_changes import delete_rule, fill_in_rule, save_rule, set_rule_enabled
 from .rule_preview import OPS, Draft, draft_context, parse_draft, past_hour, preview_context, small_graph
 
 bp = Blueprint("rules", __name__, url_prefix="/alerts")
@@ -144,11 +144,12 @@ def _common(meter: Any) -> dict[str, Any]:
 
 @edit_bp.get("/rules/new")
 def new() -> str:
-    """The form of a new rule, or with `from` of a duplicate of that rule."""
+    """The form of a new rule, filled in with the arguments, or with `from` of a duplicate of that rule."""
     original = request.args.get("from")
     if original is None:
         form = RuleForm.of(Rule(id="", metric="queue.depth"))
         form.texts["warning"] = form.texts["critical"] = ""
+        fill_in_rule(form, request.args)
         return _form(form, None, None)
     entry = app_services().alert_service.rules.find_rule(original)
     form = RuleForm.of(entry.rule)

@@ -10,6 +10,8 @@ from msgspec.structs import replace
 from ....actions.pauses import RecordedPauses
 from ....alerts.management.alert_reader import Alert
 from ....alerts.management.checker_health import CheckerHealth
+from ....alerts.rules.ruleset import RuleInForce
+from ....alerts.silences import Silence
 from ....model import QueueStats, Snapshot
 from ....units import format_number
 from ...formatting import duration
@@ -27,13 +29,17 @@ LATE_AFTER_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class AlertFacts:
-    """What the list needs to know of alerting. `health` is None while it is unknown or none of ours."""
+    """What pages need to know of alerting. `health` is None while it is unknown or none of ours. `at`: when it was
+    read, in seconds since 1970 by the store's clock; None while nothing is known."""
 
     thresholds: Thresholds = field(default_factory=Thresholds)
     alerts: tuple[Alert, ...] = ()  # firing and pending, without inhibited warnings
     health: CheckerHealth | None = None
     by_queue: Mapping[QueueKey, Sequence[Alert]] = field(default_factory=dict)
     pauses: RecordedPauses | None = None  # None while they cannot be read
+    rules: tuple[RuleInForce, ...] = ()
+    silences: tuple[Silence, ...] = ()  # those stored, ended ones too
+    at: float | None = None
 
     @classmethod
     def of(cls, thresholds: Thresholds, alerts: Iterable[Alert], health: CheckerHealth | None) -> AlertFacts:
