@@ -171,6 +171,39 @@ def test_the_selection_survives_a_reload_and_is_cleared_by_its_action(visit: Any
     expect(page.locator("[data-tick]:checked")).to_have_count(0)
 
 
+def test_a_cancelled_question_keeps_the_selection(visit: Any, url: str, mails: Mails) -> None:
+    """Also where the URL still has the result of an earlier action."""
+    page = visit(url + mails.list_path + "&did=retry&done=3").page
+    page.locator("[data-tick]").nth(1).check()
+    page.locator("[data-tick]").nth(2).check()
+    page.get_by_role("button", name="Delete 2").click()
+    page.locator("dialog#question").get_by_role("link", name="Cancel").click()
+    page.reload()
+    expect(page.locator("#flash")).to_contain_text("3 jobs retried.")
+    expect(page.locator("[data-tick]:checked")).to_have_count(2)
+    page.get_by_role("button", name="Delete 2").click()
+    confirm(page, "Delete 2 jobs")
+    expect(page.locator("#flash")).to_contain_text("2 jobs deleted.")
+    expect(page.locator("[data-tick]:checked")).to_have_count(0)
+    assert mails.count() == DEAD - 2
+
+
+def test_the_selection_works_where_storage_is_blocked(visit: Any, url: str, mails: Mails) -> None:
+    page = visit(url + mails.list_path).page
+    page.add_init_script(
+        "Object.defineProperty(window, 'sessionStorage', {get() { throw new DOMException('no', 'SecurityError') }})"
+    )
+    page.reload()
+    page.locator("[data-tick]").nth(1).check()
+    first = page.locator("table.jobs tbody th a").nth(0).inner_text()
+    mails.redis.zrem(mails.failed_key, first)
+    expect(page.locator(f"th a:text-is('{first}')")).to_have_count(0)
+    expect(page.locator("[data-ticked]")).to_have_text("1 job selected")
+    page.get_by_role("button", name="Delete 1").click()
+    confirm(page, "Delete 1 job")
+    expect(page.locator("#flash")).to_contain_text("1 job deleted.")
+
+
 def test_a_selected_page_leads_to_the_whole_list(visit: Any, url: str, mails: Mails) -> None:
     """Of two pages, with the filter above the list, by keyboard; R still acts on the selected jobs only."""
     with mails.redis.pipeline(transaction=False) as pipe:
