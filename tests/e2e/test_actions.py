@@ -270,7 +270,7 @@ def test_a_bulk_operation_stops_after_a_failed_canary_and_can_be_aborted(
     assert mails.redis.hlen("marks") == 5
     assert mails.count() == DEAD
     page.get_by_role("link", name="Audit log of this operation").click()
-    expect(page.locator("table.audit")).to_contain_text("abort bulk operation")
+    expect(page.locator("table.audit")).to_contain_text("aborted a bulk operation")
     expect(page.locator("table.audit tbody tr")).to_have_count(3)  # started, aborted, what was retried
 
 

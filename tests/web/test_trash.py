@@ -286,7 +286,11 @@ def test_the_trash_is_linked_from_where_jobs_were_deleted(
     client.post(f"/trash/{row['batch']}/restore", headers=SAME)
     audit = client.get("/audit").text
     assert f"/trash/{row['batch']}" not in audit
-    assert (audit.count(">restored<"), audit.count(">expired<"), "<b>restore</b>" in audit) == (1, 0, True)
+    assert (audit.count(">restored<"), audit.count(">expired<"), "</strong> restored 1 waiting job in " in audit) == (
+        1,
+        0,
+        True,
+    )
 
 
 def test_an_audit_line_says_when_what_was_deleted_has_expired(

@@ -142,9 +142,14 @@ class AuditEventJson(JsonObject, frozen=True, kw_only=True):
 
 
 class AuditEventsJson(JsonObject, frozen=True, kw_only=True):
-    """Audit log events, newest first."""
+    """Audit log events, newest first.
+
+    `scanned`: the number of events read for this page; `next_before`: the `before` of the next page, null on the last.
+    """
 
     events: list[AuditEventJson]
+    scanned: int
+    next_before: str | None
 
 
 def json_result(result: ActionResult) -> ActedJson:

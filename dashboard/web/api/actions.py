@@ -22,9 +22,10 @@ from ...errors import Conflict, Forbidden, NotFound, QueuedeckError, Unsupported
 from ...model import State
 from ..access.security import current_actor
 from ..context import app_context, app_services
+from ..forms.audit_query import audit_filter
 from ..forms.request_input import Body, json_body
 from ..pages import bulk
-from ..pages.audit import PER_PAGE, parse_cursor
+from ..pages.audit import read_page
 from ..pages.bulk_start import (
     check_matches,
     not_restored,
@@ -297,12 +298,16 @@ def show_operation(work_id: str) -> BulkOperationJson:
 @audit_bp.get("/audit")
 @json_response
 def audit() -> AuditEventsJson:
-    """List audit log events, newest first.
+    """List audit log events, newest first, at most 100.
 
-    For the next page, send the id of the last event as `before`.
+    `who` and `queue` are names or globs. `action` and `source` are exact, `bulk` is the id of a bulk operation.
+    `outcome` is an outcome that at least one result has, or `not_done`. `from` and `to` narrow the time; a `to` without
+    seconds includes its minute. For the next page, send `next_before` as `before`.
     """
-    events = app_services().action_service.audit_log.list_events(count=PER_PAGE, before=parse_cursor())
-    return AuditEventsJson(events=[json_event(event) for event in events])
+    page = read_page(audit_filter())
+    return AuditEventsJson(
+        events=[json_event(event) for event in page.events], scanned=page.scanned, next_before=page.next_before
+    )
 
 
 def _with_status(acted: ActedJson) -> tuple[ActedJson, int]:
