@@ -205,7 +205,7 @@ def test_a_viewer_sees_the_trash_and_why_there_are_no_buttons(
     role[0] = Role.VIEWER
     for path in ("/trash", f"/trash/{batch}"):
         text = client.get(path).text
-        assert "that needs the operator role" in text
+        assert "restoring needs the operator role" in text
         assert "<button" not in text.partition('id="main"')[2].partition("</main>")[0].replace(
             '<button class="plain">', ""
         )
