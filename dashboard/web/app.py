@@ -35,6 +35,7 @@ from .forms import job_tokens, request_input
 from .pages import (
     audit,
     bulk,
+    bulk_list,
     confirmations,
     job_actions,
     jobs,
@@ -78,7 +79,7 @@ READS = (
         health.bp,
     ),
     *(groups.bp, api_dead_letters.bp, rules.bp),
-    *(sign_in.bp, bulk.bp, audit.bp, api_actions.bulk_bp, api_actions.audit_bp, alerts.bp, firing_groups.bp),
+    *(sign_in.bp, bulk_list.bp, audit.bp, api_actions.bulk_bp, api_actions.audit_bp, alerts.bp, firing_groups.bp),
     *(api_alerts.bp, api_rules.bp, trash.bp, api_trash.bp),
 )
 # In read-only mode these routes do not exist.

@@ -26,6 +26,7 @@ from ..forms.audit_query import audit_filter
 from ..forms.request_input import Body, json_body
 from ..pages import bulk
 from ..pages.audit import read_page
+from ..pages.bulk_list import read_operations
 from ..pages.bulk_start import (
     check_matches,
     not_restored,
@@ -284,8 +285,14 @@ def list_undo_batches() -> DeletedBatchesJson:
 @bulk_bp.get("/bulk", endpoint="works")
 @json_response
 def list_operations() -> BulkOperationsJson:
-    """List stored bulk operations, newest first."""
-    return BulkOperationsJson(bulk=[json_operation(operation) for operation in app_services().bulk_store.list_newest()])
+    """List stored bulk operations, newest first, 50 per page.
+
+    `state` is a state of an operation, `unfinished` or `finished`; `who` is a whole name.
+    """
+    found = read_operations()
+    return BulkOperationsJson(
+        bulk=[json_operation(operation) for operation in found.operations], matching=found.matching, total=found.total
+    )
 
 
 @bulk_bp.get("/bulk/<work_id>", endpoint="work")

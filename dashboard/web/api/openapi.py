@@ -35,6 +35,7 @@ QUERIES: dict[str, dict[str, dict[str, Any]]] = {
     "api.schedules": _NARROWED,
     "api_dead.dead": {"group_by": _TEXT, **_NARROWED, "queue": _TEXT, "q": _TEXT},
     "api_dead.group": {"page": _WHOLE, "per_page": _WHOLE},
+    "api_bulk.works": {"state": _TEXT, "who": _TEXT, "page": _WHOLE, "per_page": _WHOLE},
     "api_audit.audit": {name: _TIME if name in TIMES else _TEXT for name in PARAMETERS},
     "api_trash.trash": {**_NARROWED, "queue": _TEXT, "who": _TEXT, "bulk_id": _TEXT, "limit": _WHOLE, "cursor": _TEXT},
     "api_trash.batch": {"cursor": _TEXT},
