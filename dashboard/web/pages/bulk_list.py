@@ -6,8 +6,8 @@ from typing import Any
 
 from flask import Response, render_template, request
 
-from ...actions.bulk.listing import FINISHED, UNFINISHED, BulkFilter, BulkPage, list_page
 from ...actions.bulk.operation import ENDED, BulkPhase
+from ...actions.bulk_listing import FINISHED, UNFINISHED, BulkFilter, BulkPage, list_page
 from ...errors import Unsupported
 from ...sources.metering import measure_cost
 from ..context import app_services

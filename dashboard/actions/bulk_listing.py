@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .operation import ENDED, BulkOperation
-from .store import MAX_OPEN, MAX_OPERATIONS, BulkStore
+from .bulk.operation import ENDED, BulkOperation
+from .bulk.store import MAX_OPEN, MAX_OPERATIONS, BulkStore
 
 # States that stand for several phases.
 UNFINISHED, FINISHED = "unfinished", "finished"
