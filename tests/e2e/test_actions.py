@@ -204,6 +204,23 @@ def test_the_selection_works_where_storage_is_blocked(visit: Any, url: str, mail
     expect(page.locator("#flash")).to_contain_text("1 job deleted.")
 
 
+def test_on_a_phone_a_finger_selects_all_jobs(visit: Any, url: str, mails: Mails) -> None:
+    """Also by the words beside the box; each box is a target of 24 pixels."""
+    options = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
+    page = visit(url + mails.list_path, **options).page
+    page.get_by_text("Select all jobs on this page").tap()
+    expect(page.locator("[data-ticked]")).to_have_text(f"{DEAD} jobs selected")
+    expect(page.locator("[data-tick]:checked")).to_have_count(DEAD)
+    for box in page.locator(".ticked input[type=checkbox]").all()[:3]:
+        size = box.bounding_box()
+        assert size is not None
+        assert min(size["width"], size["height"]) >= 24
+    all_box, first_box = (page.locator(f"[{name}]").first.bounding_box() for name in ("data-tick-all", "data-tick"))
+    assert all_box["x"] == first_box["x"]
+    page.get_by_text("Select all jobs on this page").tap()
+    expect(page.locator(".bulk-bar")).to_be_hidden()
+
+
 def test_a_selected_page_leads_to_the_whole_list(visit: Any, url: str, mails: Mails) -> None:
     """Of two pages, with the filter above the list, by keyboard; R still acts on the selected jobs only."""
     with mails.redis.pipeline(transaction=False) as pipe:

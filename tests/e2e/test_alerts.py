@@ -107,6 +107,16 @@ def test_a_tab_opened_in_the_background_counts_once(visit: Visit, url: str, conn
     expect(page).to_have_title("(1) Workers · Queuedeck")
 
 
+def test_the_problems_of_a_queue_are_not_cut_on_a_phone(visit: Visit, url: str, connection: redis.Redis) -> None:
+    fill(connection, "mail")
+    wait_until(lambda: get_json(f"{url}/api/v1/alerts")["alerts"], what="the alert")
+    page = visit(f"{url}/queues/main/rq/mail", viewport={"width": 360, "height": 740}).page
+    box = page.locator("#queue > .problems")
+    expect(box).to_contain_text("too many waiting")
+    assert box.evaluate("box => box.scrollHeight <= box.clientHeight")
+    assert box.evaluate("box => box.clientHeight") > 64
+
+
 def test_a_browser_is_notified_of_new_alerts_once_enabled(visit: Visit, url: str, connection: redis.Redis) -> None:
     fill(connection, "mail")
     wait_until(lambda: get_json(f"{url}/api/v1/alerts")["alerts"], what="the alert")
