@@ -300,7 +300,7 @@ def test_a_limit_is_previewed_and_kept(visit: Any, url: str, mails: Mails) -> No
     page.get_by_role("button", name="Delete 12 jobs").click()
     expect(page.locator("#operation")).to_contain_text("12 deleted")
     page.goto(f"{url}/bulk")
-    expect(page.locator("table.list tbody tr").first.locator("time")).to_be_visible()
+    expect(page.locator("table.list tbody tr").first.locator("[data-label=started] time")).to_be_visible()
     expect(page.locator("table.list tbody tr").first.locator("progress")).to_have_attribute("value", "12")
     assert mails.count() == DEAD - 12
     assert not set(oldest) & set(mails.redis.zrange(mails.failed_key, 0, -1))
