@@ -92,7 +92,7 @@ def test_the_api_says_which_role_is_needed(make_app: MakeApp, dead_ids: list[str
 
 
 def test_an_action_that_a_library_lacks_is_explained(make_app: MakeApp, redis_client: redis.Redis) -> None:
-    """Sidekiq cannot pause a queue, BullMQ's workers cannot be stopped through Redis."""
+    """Sidekiq cannot pause a queue. A viewer is told about the role only."""
     redis_client.sadd("queues", "mailers")
     redis_client.lpush("queue:mailers", '{"class":"Mail","jid":"a","args":[]}')
     for role, said in ((Role.OPERATOR, 1), (Role.VIEWER, 0)):
@@ -100,3 +100,21 @@ def test_an_action_that_a_library_lacks_is_explained(make_app: MakeApp, redis_cl
         wait_until(lambda asked=client: asked.get("/queues/main/sidekiq/mailers").status_code == 200, what="the queue")
         text = client.get("/queues/main/sidekiq/mailers").text
         assert text.count("No Pause: Pausing a queue needs Sidekiq Pro, whose protocol is not public.") == said
+
+
+def test_a_redis_user_who_may_not_write_is_named(
+    make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis, dead_ids: list[str]
+) -> None:
+    rights = ("~*", "+@read", "+eval", "+eval_ro", "+info")
+    redis_client.execute_command("ACL", "SETUSER", "reader", "on", ">secret", *rights)
+    page = "/queues/main/rq/mail"
+    for user, said in (("reader:secret@", 1), ("", 0)):
+        url = server.url.replace("://", f"://{user}")
+        sources = [{"name": "main", "url": url}]
+        client = make_app(sources=sources, store_url=server.url).test_client()
+        wait_until(lambda asked=client: asked.get(page).status_code == 200, what="the queue")
+        for path in (f"{page}?state=dead", f"{page}/jobs/{dead_ids[0]}", f"{page}/_queue?state=dead"):
+            text = client.get(path).text
+            assert text.count("The Redis user of main may not change this queue") == said, path
+            assert text.count("Missing: ") == said
+    redis_client.execute_command("ACL", "DELUSER", "reader")

@@ -201,6 +201,7 @@ def _add_template_globals(app: Flask, authenticator: Authenticator) -> None:
         may_admin=lambda: has_role(Role.ADMIN),
         identity=lambda: g.get("identity"),
         view_only_line=view_only_line,
+        write_obstacle=lambda queue: app_context().caches.write_obstacle(queue) if has_role(Role.OPERATOR) else None,
         wants_reason=lambda: app_context().settings.require_reason,
         is_watched=lambda source, backend: app_services().sources.is_watched(source, backend),
         alerts_elsewhere=lambda: app_services().alert_service.ownership.conflict,
