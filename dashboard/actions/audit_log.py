@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from redis.exceptions import ResponseError
@@ -20,12 +20,16 @@ from ..model import Value
 from ..redact import mask_text, masked_logger
 from ..sources.source import Source
 from ..store.redis_store import PREFIX, Store
+from .audit_filter import AuditFilter
 
 AUDIT = f"{PREFIX}:audit"  # stream of JSON events, at most MAX_EVENTS
 MAX_EVENTS = 10_000
 MAX_IDS = 100
 MAX_ID = 200
 MAX_REASON = 500
+READ_AT_ONCE = 1_000
+# Clocks of two servers differ by less than this.
+CLOCKS_DIFFER_S = 600.0
 
 # KEYS stream. ARGV maximum, event. When Redis is out of memory, a script that has already written can continue, and
 # trimming needs no memory: so actions that succeed in that state are recorded too.
@@ -83,6 +87,14 @@ class AuditEvent(Value, frozen=True, kw_only=True):
         return fields | {"at": iso(instant(self.at)), "ids": list(self.ids)}
 
 
+class AuditPage(NamedTuple):
+    """A page of events, how many were read for it, and the `before` of the next page (None: this is the last)."""
+
+    events: tuple[AuditEvent, ...]
+    scanned: int
+    next_before: str | None
+
+
 _decoder = msgspec.json.Decoder(AuditEvent)
 
 
@@ -107,24 +119,37 @@ class AuditLog:
 
     def list_events(self, *, count: int = 100, before: str | None = None) -> list[AuditEvent]:
         """Events, newest first; `before` = the id of the last event read. Raises BackendUnavailable. 1 round trip."""
-        end = f"({before}" if before else "+"
-        (reply,) = self._store.read_keys(("XREVRANGE", AUDIT, end, "-", "COUNT", min(count, 1000)))
-        return _decode_events(reply)
+        return list(self.list_page(AuditFilter(), count=count, before=before).events)
 
-    def list_events_of_operation(self, bulk_id: str, *, since_s: float = 0.0, count: int = 100) -> list[AuditEvent]:
-        """The newest `count` events of a bulk operation since `since_s`, newest first. Raises BackendUnavailable.
+    def list_page(self, wanted: AuditFilter, *, count: int = 100, before: str | None = None) -> AuditPage:
+        """At most `count` of the events that match, newest first; `before` = the id of the last event read.
 
-        Cost: 1 round trip per 1,000 events of the log since then, at most MAX_EVENTS / 1,000 and one more.
+        Raises BackendUnavailable. Cost: 1 round trip without a filter. With one, 1 per READ_AT_ONCE events until enough
+        match: at most MAX_EVENTS / READ_AT_ONCE and 2 more.
         """
-        events: list[AuditEvent] = []
-        end, page = "+", 1_000
-        for _ in range(MAX_EVENTS // page + 1):
-            (reply,) = self._store.read_keys(("XREVRANGE", AUDIT, end, str(int(since_s * 1000)), "COUNT", page))
-            events += (event for event in _decode_events(reply) if event.bulk_id == bulk_id)
-            if len(events) >= count or len(reply or ()) < page:
+        start, end = _entry_bounds(wanted, before)
+        found: list[AuditEvent] = []
+        scanned, chunk = 0, READ_AT_ONCE if wanted.narrows else min(count + 1, READ_AT_ONCE)
+        for _ in range(MAX_EVENTS // READ_AT_ONCE + 2):
+            (reply,) = self._store.read_keys(("XREVRANGE", AUDIT, end, start, "COUNT", chunk))
+            found += (event for event in _decode_events(reply) if wanted.matches(event))
+            scanned += len(reply or ())
+            if len(found) > count or len(reply or ()) < chunk:
                 break
-            end = "(" + reply[-1][0].decode("ascii", "replace")
-        return events[:count]
+            end, chunk = "(" + reply[-1][0].decode("ascii", "replace"), READ_AT_ONCE
+        shown = tuple(found[:count])
+        return AuditPage(shown, scanned, shown[-1].id if len(found) > count else None)
+
+
+def _entry_bounds(wanted: AuditFilter, before: str | None) -> tuple[str, str]:
+    """The range of entry ids to read. They have the clock of the store, events that of the process that acted."""
+    start = "-" if wanted.since_s is None else str(max(0, int((wanted.since_s - CLOCKS_DIFFER_S) * 1000)))
+    if wanted.until_s is None:
+        return start, f"({before}" if before else "+"
+    last_ms = max(0, int((wanted.until_s + CLOCKS_DIFFER_S) * 1000))
+    if before and int(before.partition("-")[0]) <= last_ms:
+        return start, f"({before}"
+    return start, str(last_ms)
 
 
 def _decode_events(reply: Any) -> list[AuditEvent]:

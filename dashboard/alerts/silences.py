@@ -182,6 +182,15 @@ class ActiveSilences(Value, frozen=True, kw_only=True):
         return ack is not None and ack.episode in (state.episode, state.announced) and state.is_active
 
 
+def describe_silence(silence: Silence) -> str:
+    """What a silence matches, in one line: "rule mail-deep, queue mail-*, critical only"."""
+    matchers = {"rule": silence.rule, "queue": silence.queue, "library": silence.backend, "Redis": silence.source}
+    parts = [f"{name} {glob}" for name, glob in matchers.items() if glob != "*"]
+    if silence.severity:
+        parts.append(f"{silence.severity} only")
+    return ", ".join(parts) or "everything"
+
+
 def first_silence(silences: Iterable[Silence]) -> Silence | None:
     """The first one, or None."""
     return next(iter(silences), None)

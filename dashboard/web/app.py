@@ -8,7 +8,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, make_response, redirect, render_template, request, url_for
+from flask import Flask, Response, g, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from htmx_flask import Htmx
 from jinja2 import StrictUndefined
@@ -30,11 +30,12 @@ from .api import queues as api_queues
 from .api import rules as api_rules
 from .api import trash as api_trash
 from .api.responses import ErrorDetailJson, ErrorJson, encode_json
-from .context import EXTENSION, AppContext
+from .context import EXTENSION, AppContext, app_context
 from .forms import job_tokens, request_input
 from .pages import (
     audit,
     bulk,
+    bulk_list,
     confirmations,
     job_actions,
     jobs,
@@ -81,7 +82,7 @@ READS = (
         health.bp,
     ),
     *(groups.bp, api_dead_letters.bp, rules.bp),
-    *(sign_in.bp, bulk.bp, audit.bp, api_actions.bulk_bp, api_actions.audit_bp, alerts.bp, firing_groups.bp),
+    *(sign_in.bp, bulk_list.bp, audit.bp, api_actions.bulk_bp, api_actions.audit_bp, alerts.bp, firing_groups.bp),
     *(api_alerts.bp, api_rules.bp, trash.bp, api_trash.bp),
 )
 # In read-only mode these routes do not exist.
@@ -233,7 +234,9 @@ def _answer_errors(app: Flask) -> None:
             return exc.get_response()
         name = HTTPStatus(status).name.lower()
         message = "Page not found." if status == 404 else (exc.description or exc.name)
-        return _error_response(status, name, message, None)
+        read_only = status in (404, 405) and request.method not in security.SAFE_METHODS and "identity" in g
+        hint = f"{security.READ_ONLY}." if read_only and app_context().settings.read_only else None
+        return _error_response(status, name, message, hint)
 
     @app.errorhandler(Exception)
     def unforeseen(exc: Exception) -> ResponseReturnValue:

@@ -8,6 +8,7 @@
   const icon = document.querySelector("link[rel=icon]");
   const live = document.getElementById("live");
   const title = document.title;
+  window.queuedeck.title = title; // without a count: a hidden tab gets one before the next script runs
   let shown = banner?.dataset.firing ?? "";
 
   // Level, count, how many of them are acknowledged or silenced, a mark of the open ones, and a text about the worst.

@@ -16,7 +16,7 @@
   }
 
   const intervalMs = Number(live.dataset.interval) * 1000;
-  const title = document.title;
+  const { title } = window.queuedeck;
   let takenAt = null; // when the data was sampled, by our clock
   let paused = false;
   let failures = 0;

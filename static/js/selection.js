@@ -11,20 +11,36 @@
   // A queue has a list per state and native name, a search one per query; an error group has one.
   const listOf = (of) => [of.action, ...["state", "native", "q"].map((name) => of.elements[name]?.value ?? "")].join(" ");
 
+  // Where storage is blocked, the selection is in memory: it is kept until the next page.
+  const recall = () => {
+    try {
+      return JSON.parse(sessionStorage.getItem(KEY));
+    } catch {
+      return null; // or not written by this version
+    }
+  };
+  const remember = (kept) => {
+    try {
+      sessionStorage.setItem(KEY, JSON.stringify(kept));
+    } catch {
+      // blocked, or full
+    }
+  };
+
   const store = () => {
-    if (list) sessionStorage.setItem(KEY, JSON.stringify({ list, picks: [...ticked] }));
+    if (list) remember({ list, picks: [...ticked] });
+  };
+  // `sent` = an action on them is under way, so that its result ends the selection.
+  const mark = (sent) => {
+    const kept = recall();
+    if (kept?.picks) remember({ ...kept, sent });
   };
 
   const load = () => {
     const of = form();
     if (!of || listOf(of) === list) return;
     list = listOf(of);
-    let kept = null;
-    try {
-      kept = JSON.parse(sessionStorage.getItem(KEY));
-    } catch {
-      // Not written by this version.
-    }
+    const kept = recall();
     const done = kept?.sent && document.getElementById("flash");
     ticked = new Set(kept?.list === list && Array.isArray(kept.picks) && !done ? kept.picks : []);
     store();
@@ -92,7 +108,12 @@
     if (target !== form()) return;
     formData.delete("pick");
     for (const pick of ticked) formData.append("pick", pick);
-    sessionStorage.setItem(KEY, JSON.stringify({ list, picks: [...ticked], sent: true }));
+  });
+
+  // A form of which the dialog asks first is not sent: the form of the question is.
+  document.addEventListener("submit", (event) => {
+    if (event.defaultPrevented) return;
+    if (event.target === form() || event.target.closest("[data-question]")) mark(true);
   });
 
   window.queuedeck.tick = (row) => {
@@ -115,6 +136,7 @@
 
   // After going back, the browser can restore some checkboxes on its own.
   load();
+  if (document.querySelector("main [data-question]")) mark(false); // asked on a page of its own, not answered yet
   for (const box of boxes()) {
     if (ticked.has(box.value)) box.checked = true;
     else if (box.checked) note(box);

@@ -171,6 +171,56 @@ def test_the_selection_survives_a_reload_and_is_cleared_by_its_action(visit: Any
     expect(page.locator("[data-tick]:checked")).to_have_count(0)
 
 
+def test_a_cancelled_question_keeps_the_selection(visit: Any, url: str, mails: Mails) -> None:
+    """Also where the URL still has the result of an earlier action."""
+    page = visit(url + mails.list_path + "&did=retry&done=3").page
+    page.locator("[data-tick]").nth(1).check()
+    page.locator("[data-tick]").nth(2).check()
+    page.get_by_role("button", name="Delete 2").click()
+    page.locator("dialog#question").get_by_role("link", name="Cancel").click()
+    page.reload()
+    expect(page.locator("#flash")).to_contain_text("3 jobs retried.")
+    expect(page.locator("[data-tick]:checked")).to_have_count(2)
+    page.get_by_role("button", name="Delete 2").click()
+    confirm(page, "Delete 2 jobs")
+    expect(page.locator("#flash")).to_contain_text("2 jobs deleted.")
+    expect(page.locator("[data-tick]:checked")).to_have_count(0)
+    assert mails.count() == DEAD - 2
+
+
+def test_the_selection_works_where_storage_is_blocked(visit: Any, url: str, mails: Mails) -> None:
+    page = visit(url + mails.list_path).page
+    page.add_init_script(
+        "Object.defineProperty(window, 'sessionStorage', {get() { throw new DOMException('no', 'SecurityError') }})"
+    )
+    page.reload()
+    page.locator("[data-tick]").nth(1).check()
+    first = page.locator("table.jobs tbody th a").nth(0).inner_text()
+    mails.redis.zrem(mails.failed_key, first)
+    expect(page.locator(f"th a:text-is('{first}')")).to_have_count(0)
+    expect(page.locator("[data-ticked]")).to_have_text("1 job selected")
+    page.get_by_role("button", name="Delete 1").click()
+    confirm(page, "Delete 1 job")
+    expect(page.locator("#flash")).to_contain_text("1 job deleted.")
+
+
+def test_on_a_phone_a_finger_selects_all_jobs(visit: Any, url: str, mails: Mails) -> None:
+    """Also by the words beside the box; each box is a target of 24 pixels."""
+    options = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
+    page = visit(url + mails.list_path, **options).page
+    page.get_by_text("Select all jobs on this page").tap()
+    expect(page.locator("[data-ticked]")).to_have_text(f"{DEAD} jobs selected")
+    expect(page.locator("[data-tick]:checked")).to_have_count(DEAD)
+    for box in page.locator(".ticked input[type=checkbox]").all()[:3]:
+        size = box.bounding_box()
+        assert size is not None
+        assert min(size["width"], size["height"]) >= 24
+    all_box, first_box = (page.locator(f"[{name}]").first.bounding_box() for name in ("data-tick-all", "data-tick"))
+    assert all_box["x"] == first_box["x"]
+    page.get_by_text("Select all jobs on this page").tap()
+    expect(page.locator(".bulk-bar")).to_be_hidden()
+
+
 def test_a_selected_page_leads_to_the_whole_list(visit: Any, url: str, mails: Mails) -> None:
     """Of two pages, with the filter above the list, by keyboard; R still acts on the selected jobs only."""
     with mails.redis.pipeline(transaction=False) as pipe:
@@ -237,7 +287,7 @@ def test_a_bulk_operation_stops_after_a_failed_canary_and_can_be_aborted(
     assert mails.redis.hlen("marks") == 5
     assert mails.count() == DEAD
     page.get_by_role("link", name="Audit log of this operation").click()
-    expect(page.locator("table.audit")).to_contain_text("abort bulk operation")
+    expect(page.locator("table.audit")).to_contain_text("aborted a bulk operation")
     expect(page.locator("table.audit tbody tr")).to_have_count(3)  # started, aborted, what was retried
 
 
@@ -250,7 +300,7 @@ def test_a_limit_is_previewed_and_kept(visit: Any, url: str, mails: Mails) -> No
     page.get_by_role("button", name="Delete 12 jobs").click()
     expect(page.locator("#operation")).to_contain_text("12 deleted")
     page.goto(f"{url}/bulk")
-    expect(page.locator("table.list tbody tr").first.locator("time")).to_be_visible()
+    expect(page.locator("table.list tbody tr").first.locator("[data-label=started] time")).to_be_visible()
     expect(page.locator("table.list tbody tr").first.locator("progress")).to_have_attribute("value", "12")
     assert mails.count() == DEAD - 12
     assert not set(oldest) & set(mails.redis.zrange(mails.failed_key, 0, -1))

@@ -95,6 +95,28 @@ def test_the_tab_shows_a_firing_alert_until_it_is_acknowledged(visit: Visit, url
     expect(banner).to_be_hidden()
 
 
+def test_a_tab_opened_in_the_background_counts_once(visit: Visit, url: str, connection: redis.Redis) -> None:
+    fill(connection, "mail")
+    wait_until(lambda: get_json(f"{url}/api/v1/alerts")["alerts"], what="the alert")
+    page = visit(f"{url}/alerts").page
+    page.add_init_script("Object.defineProperty(document, 'hidden', {get: () => !window.isOpened})")
+    page.goto(f"{url}/workers")
+    expect(page).to_have_title("(1) Workers · Queuedeck")
+    page.evaluate("window.isOpened = true; document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.locator("#workers")).to_be_visible()
+    expect(page).to_have_title("(1) Workers · Queuedeck")
+
+
+def test_the_problems_of_a_queue_are_not_cut_on_a_phone(visit: Visit, url: str, connection: redis.Redis) -> None:
+    fill(connection, "mail")
+    wait_until(lambda: get_json(f"{url}/api/v1/alerts")["alerts"], what="the alert")
+    page = visit(f"{url}/queues/main/rq/mail", viewport={"width": 360, "height": 740}).page
+    box = page.locator("#queue > .problems")
+    expect(box).to_contain_text("too many waiting")
+    assert box.evaluate("box => box.scrollHeight <= box.clientHeight")
+    assert box.evaluate("box => box.clientHeight") > 64
+
+
 def test_a_browser_is_notified_of_new_alerts_once_enabled(visit: Visit, url: str, connection: redis.Redis) -> None:
     fill(connection, "mail")
     wait_until(lambda: get_json(f"{url}/api/v1/alerts")["alerts"], what="the alert")

@@ -138,12 +138,12 @@ def test_a_night_on_call(url: str, visit: Visit, server: EmbeddedRedis, client: 
     story = " | ".join(" ".join(line.split()) for line in reversed(told))
     position = 0
     parts = (
-        "retry 1 dead",
-        "delete 1 dead",
-        "restore 1 dead",
-        "abort bulk operation",
+        "otto retried 1 dead job",
+        "otto deleted 1 dead job",
+        "otto restored 1 dead job",
+        "otto aborted a bulk operation",
         f"aborted {night.title} is back",
-        "retry",
+        "otto retried",
     )
     for part in parts:
         position = story.find(part, position)

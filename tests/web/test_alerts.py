@@ -62,6 +62,9 @@ def test_an_alert_is_seen_acknowledged_and_silenced(app: Flask, redis_client: re
     assert client.get("/api/v1/silences").get_json()["silences"] == []
     acts = [event["action"] for event in client.get("/api/v1/audit").get_json()["events"]]
     assert acts == ["expire silence", "silence", "acknowledge"]
+    named = [event["detail"] for event in client.get("/api/v1/audit").get_json()["events"]]
+    assert named == ["rule deep", "rule deep", "Mail is <deep>: mail (rq, main)"]
+    assert "acknowledged Mail is &lt;deep&gt;: mail (rq, main)</p>" in client.get("/audit").text
     assert client.get("/healthz/checker").status_code == 200
 
 
@@ -135,6 +138,7 @@ def test_many_alerts_of_a_rule_are_one_incident_that_is_acknowledged_at_once(
     assert [alert["labels"]["queue"] for alert in firing(client) if not alert["acknowledged_by"]] == ["late"]
     (event, *_) = client.get("/api/v1/audit").get_json()["events"]
     assert (event["action"], event["count"], event["reason"]) == ("acknowledge", 59, "deploy")
+    assert event["detail"] == "Mail is <deep>"
     for wrong in ({"seen_at": "soon", "do": "acknowledge"}, {"seen_at": seen_at, "do": "delete"}):
         assert client.post(path, data=wrong, headers=SAME).status_code == 422
     assert (

@@ -310,7 +310,7 @@ def test_sign_ins_and_sign_outs_are_in_the_audit_log_and_the_server_log(
     assert "by mistake" not in caplog.text
     assert "guess" not in caplog.text
     sign_in(client, "ada")
-    assert "<b>sign in</b>" in client.get("/audit").text
+    assert "<strong>ada</strong> signed in</p>" in client.get("/audit").text
 
 
 def test_a_flood_of_failures_does_not_displace_actions_in_the_audit_log(

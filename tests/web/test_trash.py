@@ -205,7 +205,7 @@ def test_a_viewer_sees_the_trash_and_why_there_are_no_buttons(
     role[0] = Role.VIEWER
     for path in ("/trash", f"/trash/{batch}"):
         text = client.get(path).text
-        assert "that needs the operator role" in text
+        assert "restoring needs the operator role" in text
         assert "<button" not in text.partition('id="main"')[2].partition("</main>")[0].replace(
             '<button class="plain">', ""
         )
@@ -286,7 +286,11 @@ def test_the_trash_is_linked_from_where_jobs_were_deleted(
     client.post(f"/trash/{row['batch']}/restore", headers=SAME)
     audit = client.get("/audit").text
     assert f"/trash/{row['batch']}" not in audit
-    assert (audit.count(">restored<"), audit.count(">expired<"), "<b>restore</b>" in audit) == (1, 0, True)
+    assert (audit.count(">restored<"), audit.count(">expired<"), "</strong> restored 1 waiting job in " in audit) == (
+        1,
+        0,
+        True,
+    )
 
 
 def test_an_audit_line_says_when_what_was_deleted_has_expired(

@@ -30,6 +30,7 @@ class BulkPhase(StrEnum):
     FAILED = "failed"
 
 
+_FAILED = (Outcome.REFUSED, Outcome.INVALID, Outcome.UNSUPPORTED)
 ENDED = frozenset({BulkPhase.DONE, BulkPhase.ABORTED, BulkPhase.FAILED})
 
 
@@ -116,6 +117,16 @@ class BulkOperation(Value, frozen=True, kw_only=True):
     def done(self) -> int:
         """The number of jobs with outcome `done`."""
         return self.outcomes.get(Outcome.DONE.value, 0)
+
+    @property
+    def skipped(self) -> int:
+        """The number of jobs that no longer existed or were in another state."""
+        return sum(self.outcomes.get(kind.value, 0) for kind in (Outcome.GONE, Outcome.CHANGED))
+
+    @property
+    def failed(self) -> int:
+        """The number of jobs that were refused, or on which the action was not possible."""
+        return sum(self.outcomes.get(kind.value, 0) for kind in _FAILED)
 
     @property
     def stopped_by_canary(self) -> bool:

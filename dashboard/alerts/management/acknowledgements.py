@@ -47,9 +47,10 @@ return results
 
 @dataclass(frozen=True, slots=True)
 class GroupAcknowledgement:
-    """What acknowledging a group did. `done`: fingerprints; `already`: acknowledged before; `newer`: alerts that began
-    after the group was shown, and are not acknowledged."""
+    """What acknowledging a group did. `rule_name`: that of its cause; `done`: fingerprints; `already`: acknowledged
+    before; `newer`: alerts that began after the group was shown, and are not acknowledged."""
 
+    rule_name: str
     done: tuple[str, ...]
     already: int
     newer: int
@@ -109,6 +110,7 @@ class Acknowledgements:
         ack = Acknowledgement(episode="", by=by[:300], at=alert_list.at, comment=comment)
         results = self._store_acks(states, ack)
         return GroupAcknowledgement(
+            rule_name=group.first.rule_name,
             done=tuple(state.fingerprint for state, how in zip(states, results, strict=True) if how == 1),
             already=len(seen) - len(states) + sum(how == 2 for how in results),
             newer=len(group.everything) - len(seen),

@@ -74,6 +74,7 @@ NOT_LOCAL_HINT = (
     "Open http://127.0.0.1:PORT directly or through an SSH tunnel, not through a proxy. To give other users access, "
     "configure users, identify=… or api_tokens."
 )
+READ_ONLY = "This Queuedeck runs in read-only mode (read_only in its settings)"
 PRINTED_ONLY = "Open the address that Queuedeck printed when it started."
 PRINTED_ONLY_HINT = (
     "It ends in ?token=…. Look in the terminal that runs queuedeck serve or the demo; every start prints a new one. "
@@ -201,6 +202,8 @@ def _add_template_globals(app: Flask, authenticator: Authenticator) -> None:
         may_act=lambda: has_role(Role.OPERATOR),
         may_admin=lambda: has_role(Role.ADMIN),
         identity=lambda: g.get("identity"),
+        view_only_line=view_only_line,
+        write_obstacle=lambda queue: app_context().caches.write_obstacle(queue) if has_role(Role.OPERATOR) else None,
         wants_reason=lambda: app_context().settings.require_reason,
         is_watched=lambda source, backend: app_services().sources.is_watched(source, backend),
         alerts_elsewhere=lambda: app_services().alert_service.ownership.conflict,
@@ -228,6 +231,18 @@ def has_role(role: Role) -> bool:
     if role > Role.VIEWER and app_context().settings.read_only:
         return False
     return identity is not None and identity.role >= role
+
+
+def view_only_line(what: str, role: str = "operator") -> str | None:
+    """Why this page has no buttons for `what` ("retrying and deleting"); None for a user who has the role."""
+    needed = Role[role.upper()]
+    identity: Identity | None = g.get("identity")
+    if identity is None or has_role(needed):
+        return None
+    if app_context().settings.read_only and identity.role >= needed:
+        return f"View only: {READ_ONLY[0].lower()}{READ_ONLY[1:]}."
+    words = "need" if " and " in what else "needs"
+    return f"View only: {what} {words} the {role} role. Signed in as {identity.name} ({identity.role.name.lower()})."
 
 
 def current_actor() -> Actor:

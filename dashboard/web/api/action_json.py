@@ -17,7 +17,6 @@ from .responses import ErrorDetailJson, JsonObject, Time
 
 # Jobs that an undo did not restore, listed in its response.
 MAX_REFUSED = 100
-_FAILED = (Outcome.REFUSED, Outcome.INVALID, Outcome.UNSUPPORTED)
 
 
 class ActedJson(JsonObject, frozen=True, kw_only=True):
@@ -50,6 +49,15 @@ class PutBackJson(JsonObject, frozen=True, kw_only=True):
     bulk_id: str | None
 
 
+class BulkListJson(JsonObject, frozen=True, kw_only=True):
+    """A list whose jobs a bulk operation processes: one state of one queue."""
+
+    source: str
+    backend: str
+    queue: str
+    state: State
+
+
 class BulkOperationJson(JsonObject, frozen=True, kw_only=True):
     """A bulk operation: `at` of `matched` jobs have been processed. Only an undo has `changed`."""
 
@@ -72,6 +80,9 @@ class BulkOperationJson(JsonObject, frozen=True, kw_only=True):
     truncated: bool
     unread: tuple[str, ...]
     unread_count: int
+    reason: str | None
+    lists: list[BulkListJson]
+    fingerprint: str | None
     undoes: str | None
     undoable: bool
     restored: int
@@ -82,9 +93,11 @@ class BulkOperationJson(JsonObject, frozen=True, kw_only=True):
 
 
 class BulkOperationsJson(JsonObject, frozen=True, kw_only=True):
-    """Bulk operations, newest first."""
+    """Bulk operations, newest first. `matching` are those of all pages, `total` all that are stored."""
 
     bulk: list[BulkOperationJson]
+    matching: int
+    total: int
 
 
 class BulkStartJson(JsonObject, frozen=True, kw_only=True):
@@ -142,9 +155,14 @@ class AuditEventJson(JsonObject, frozen=True, kw_only=True):
 
 
 class AuditEventsJson(JsonObject, frozen=True, kw_only=True):
-    """Audit log events, newest first."""
+    """Audit log events, newest first.
+
+    `scanned`: the number of events read for this page; `next_before`: the `before` of the next page, null on the last.
+    """
 
     events: list[AuditEventJson]
+    scanned: int
+    next_before: str | None
 
 
 def json_result(result: ActionResult) -> ActedJson:
@@ -176,8 +194,8 @@ def json_operation(operation: BulkOperation) -> BulkOperationJson:
         matched=operation.matched,
         at=operation.processed,
         done=operation.done,
-        skipped=outcomes.get(Outcome.GONE.value, 0) + outcomes.get(Outcome.CHANGED.value, 0),
-        failed=sum(outcomes.get(kind.value, 0) for kind in _FAILED),
+        skipped=operation.skipped,
+        failed=operation.failed,
         outcomes=outcomes,
         pace_per_s=bulk_request.pace_per_s,
         canary=bulk_request.canary,
@@ -189,6 +207,12 @@ def json_operation(operation: BulkOperation) -> BulkOperationJson:
         truncated=operation.truncated,
         unread=operation.unread,
         unread_count=operation.unread_count,
+        reason=bulk_request.reason,
+        lists=[
+            BulkListJson(source=each.ref.source, backend=each.ref.backend, queue=each.ref.name, state=each.state)
+            for each in bulk_request.job_lists
+        ],
+        fingerprint=bulk_request.fingerprint,
         undoes=bulk_request.undoes,
         undoable=operation.undoable,
         restored=operation.restored,

@@ -22,9 +22,11 @@ from ...errors import Conflict, Forbidden, NotFound, QueuedeckError, Unsupported
 from ...model import State
 from ..access.security import current_actor
 from ..context import app_context, app_services
+from ..forms.audit_query import audit_filter
 from ..forms.request_input import Body, json_body
 from ..pages import bulk
-from ..pages.audit import PER_PAGE, parse_cursor
+from ..pages.audit import read_page
+from ..pages.bulk_list import read_operations
 from ..pages.bulk_start import (
     check_matches,
     not_restored,
@@ -283,8 +285,14 @@ def list_undo_batches() -> DeletedBatchesJson:
 @bulk_bp.get("/bulk", endpoint="works")
 @json_response
 def list_operations() -> BulkOperationsJson:
-    """List stored bulk operations, newest first."""
-    return BulkOperationsJson(bulk=[json_operation(operation) for operation in app_services().bulk_store.list_newest()])
+    """List stored bulk operations, newest first, 50 per page.
+
+    `state` is a state of an operation, `unfinished` or `finished`; `who` is a whole name.
+    """
+    found = read_operations()
+    return BulkOperationsJson(
+        bulk=[json_operation(operation) for operation in found.operations], matching=found.matching, total=found.total
+    )
 
 
 @bulk_bp.get("/bulk/<work_id>", endpoint="work")
@@ -297,12 +305,16 @@ def show_operation(work_id: str) -> BulkOperationJson:
 @audit_bp.get("/audit")
 @json_response
 def audit() -> AuditEventsJson:
-    """List audit log events, newest first.
+    """List audit log events, newest first, at most 100.
 
-    For the next page, send the id of the last event as `before`.
+    `who` and `queue` are names or globs. `action` and `source` are exact, `bulk` is the id of a bulk operation.
+    `outcome` is an outcome that at least one result has, or `not_done`. `from` and `to` narrow the time; a `to` without
+    seconds includes its minute. For the next page, send `next_before` as `before`.
     """
-    events = app_services().action_service.audit_log.list_events(count=PER_PAGE, before=parse_cursor())
-    return AuditEventsJson(events=[json_event(event) for event in events])
+    page = read_page(audit_filter())
+    return AuditEventsJson(
+        events=[json_event(event) for event in page.events], scanned=page.scanned, next_before=page.next_before
+    )
 
 
 def _with_status(acted: ActedJson) -> tuple[ActedJson, int]:

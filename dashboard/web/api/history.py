@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 from flask import Blueprint, request
@@ -11,6 +10,7 @@ from flask import Blueprint, request
 from ...clock import instant, iso
 from ...errors import Unsupported
 from ..context import app_context, app_services
+from ..forms.job_query import asked_amount, asked_time
 from .responses import JsonObject, Time, json_response
 
 bp = Blueprint("api_history", __name__, url_prefix="/api/v1")
@@ -54,8 +54,8 @@ def history(source: str, backend: str, name: str) -> HistoryJson:
     if metric not in METRICS:
         raise Unsupported(f"No history for {metric[:50]!r}.", hint=f"Available metrics: {', '.join(METRICS)}.")
     past = app_services().snapshots.current().history
-    joined = max(1, math.ceil((_number_parameter("step_s") or 0) / past.step_s))
-    start, end = _time_parameter("from"), _time_parameter("to")
+    joined = max(1, math.ceil((asked_amount("step_s") or 0) / past.step_s))
+    start, end = asked_time("from"), asked_time("to")
     points = past.points_of(ref, METRICS[metric].series, joined)
     return HistoryJson(
         metric=metric,
@@ -67,29 +67,3 @@ def history(source: str, backend: str, name: str) -> HistoryJson:
             if (start is None or at >= start) and (end is None or at <= end)
         ],
     )
-
-
-def _number_parameter(name: str) -> float | None:
-    text = request.args.get(name)
-    if text is None:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= 1e12:
-        raise Unsupported(f"{name}={text[:50]!r}: expected a number.")
-    return value
-
-
-def _time_parameter(name: str) -> float | None:
-    """A parameter in ISO 8601 or in seconds, as seconds since 1970."""
-    text = request.args.get(name)
-    if text is None or text.replace(".", "", 1).isdigit():
-        return _number_parameter(name)
-    try:
-        # A plus sign that was not percent-encoded arrives as a space.
-        moment = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
-    except ValueError:
-        raise Unsupported(f"{name}={text[:50]!r}: expected a time, such as 2026-11-25T10:00:00Z.") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

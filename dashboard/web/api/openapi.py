@@ -12,6 +12,7 @@ from flask import Blueprint, Response, current_app, jsonify, url_for
 from werkzeug.routing import Rule
 
 from ... import __version__
+from ..forms.audit_query import PARAMETERS, TIMES
 from ..forms.request_input import body_of
 from .responses import ErrorJson, response_types
 
@@ -34,7 +35,8 @@ QUERIES: dict[str, dict[str, dict[str, Any]]] = {
     "api.schedules": _NARROWED,
     "api_dead.dead": {"group_by": _TEXT, **_NARROWED, "queue": _TEXT, "q": _TEXT},
     "api_dead.group": {"page": _WHOLE, "per_page": _WHOLE},
-    "api_audit.audit": {"before": _TEXT},
+    "api_bulk.works": {"state": _TEXT, "who": _TEXT, "page": _WHOLE, "per_page": _WHOLE},
+    "api_audit.audit": {name: _TIME if name in TIMES else _TEXT for name in PARAMETERS},
     "api_trash.trash": {**_NARROWED, "queue": _TEXT, "who": _TEXT, "bulk_id": _TEXT, "limit": _WHOLE, "cursor": _TEXT},
     "api_trash.batch": {"cursor": _TEXT},
 }

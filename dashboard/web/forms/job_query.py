@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from datetime import UTC, datetime
+
 from flask import request
 
 from ...backends.base import Backend
@@ -52,3 +55,33 @@ def asked_number(name: str, default: int, highest: int) -> int:
     if not 1 <= number <= highest:
         raise Unsupported(f"{name}={text[:20]!r}: expected a number from 1 to {highest}.")
     return number
+
+
+def asked_amount(name: str) -> float | None:
+    """A query parameter as a number from 0 to 1e12; None without it. Raises Unsupported."""
+    text = request.args.get(name)
+    if text is None or text == "":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1e12:
+        raise Unsupported(f"{name}={text[:50]!r}: expected a number.")
+    return value
+
+
+def asked_time(name: str) -> float | None:
+    """A query parameter in ISO 8601 (UTC without a zone) or in seconds, as seconds since 1970; None without it.
+
+    Raises Unsupported.
+    """
+    text = request.args.get(name)
+    if not text or text.replace(".", "", 1).isdigit():
+        return asked_amount(name)
+    try:
+        # A plus sign that was not percent-encoded arrives as a space.
+        moment = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
+    except ValueError:
+        raise Unsupported(f"{name}={text[:50]!r}: expected a time, such as 2026-11-25T10:00:00Z.") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -2,83 +2,108 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
 from flask import Blueprint, render_template, request
 
-from ...actions.audit_log import AuditEvent
+from ...actions.audit_filter import AuditFilter
+from ...actions.audit_log import CLOCKS_DIFFER_S, AuditEvent, AuditPage
 from ...actions.trash import KEEP_S
 from ...backends.actions import Action
 from ...clock import now_s
-from ...errors import NotFound, Unsupported
+from ...errors import NotFound
+from ...model import QueueStats
 from ...sources.metering import measure_cost
-from ..context import app_services
+from ..context import app_context, app_services
+from ..forms.audit_query import OUTCOMES, PARAMETERS, audit_cursor, audit_filter
+from ..views.audit_lines import ACTION_CHOICES, audit_line, has_job_ids, is_complete, names_object, place_word
 from ..views.flash import audit_label, outcome_text
 from . import layout
 
 bp = Blueprint("audit", __name__)
 
 PER_PAGE = 100
-CLOCKS_DIFFER_S = 600.0
+# The most names that a field of the filter suggests.
+MAX_NAMES = 200
 # What the trash keeps.
 RESTORABLE = frozenset({Action.DELETE.value, Action.REMOVE_SCHEDULE.value})
-_ENTRY = re.compile(r"([0-9]{1,20})-([0-9]{1,20})\Z")
-# The maximum of each half of a stream entry id.
-_MOST = 2**64 - 1
 
 
 @bp.get("/audit")
 def index() -> str:
-    """The audit log, newest first; `before` = the id of the last event seen, `bulk` = only of this operation."""
+    """The audit log, newest first; `before` = the id of the last event seen. Cost: see read_page, and 2 round trips."""
+    wanted = audit_filter()
     with measure_cost() as meter:
-        bulk_id = request.args.get("bulk") or None
-        events = _list_events(bulk_id)
+        page = read_page(wanted)
         # This also finds a delete whose response was lost.
-        deletions = [event for event in events if event.action in RESTORABLE]
+        deletions = [event for event in page.events if event.action in RESTORABLE]
         left = app_services().action_service.trash.count_left([event.batch for event in deletions if event.batch])
         left_of_bulk = app_services().trash_listing.count_left_by_operation(
             {event.bulk_id for event in deletions if event.bulk_id and not event.batch}
         )
     cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
-    last = events[-1].id if bulk_id is None and len(events) == PER_PAGE else None
+    asked = {name: text for name in PARAMETERS if name != "before" and (text := request.args.get(name))}
     return render_template(
         "audit/index.html",
         **layout.page_context(app_services().snapshots.current(), cost),
-        events=events,
-        bulk_id=bulk_id,
-        most=PER_PAGE,
+        **_choices(page.events, wanted),
+        page=page,
+        wanted=wanted,
+        asked=asked,
+        only_bulk=wanted == AuditFilter(bulk_id=wanted.bulk_id) and wanted.bulk_id is not None,
         left=left,
         left_of_bulk=left_of_bulk,
         restorable=RESTORABLE,
         expired_before=now_s() - KEEP_S,
         before=request.args.get("before"),
-        last=last,
-        audit_label=audit_label,
+        audit_line=audit_line,
+        has_job_ids=has_job_ids,
+        is_complete=is_complete,
         outcome_text=outcome_text,
+        audit_label=audit_label,
+        names_object=names_object,
+        place_word=place_word,
+        queue_of=_queue_of,
         titles=app_services().sources.titles,
     )
 
 
-def _list_events(bulk_id: str | None) -> list[AuditEvent]:
-    """A page of the log, or the newest events of one bulk operation. Cost: 1 round trip, of an operation at most 12."""
+def read_page(wanted: AuditFilter) -> AuditPage:
+    """The page of the log that the URL asks for. Raises Unsupported for an invalid `before`, BackendUnavailable.
+
+    Cost: 1 round trip; with a filter, at most 12; of a bulk operation, 1 more to start where it began.
+    """
     audit_log = app_services().action_service.audit_log
-    if bulk_id is None:
-        return audit_log.list_events(count=PER_PAGE, before=parse_cursor())
-    try:
-        # Nothing is recorded of an operation before it; clocks of two servers differ by less than this.
-        since_s = app_services().bulk_store.get(bulk_id).request.created_at - CLOCKS_DIFFER_S
-    except NotFound:
-        since_s = 0.0
-    return audit_log.list_events_of_operation(bulk_id, since_s=max(0.0, since_s), count=PER_PAGE)
+    if wanted.bulk_id is not None and wanted.since_s is None:
+        try:
+            # Nothing is recorded of an operation before it.
+            created_at = app_services().bulk_store.get(wanted.bulk_id).request.created_at
+            wanted = replace(wanted, since_s=max(0.0, created_at - CLOCKS_DIFFER_S))
+        except NotFound:
+            pass
+    return audit_log.list_page(wanted, count=PER_PAGE, before=audit_cursor())
 
 
-def parse_cursor() -> str | None:
-    """The event id in `before`; None without it. Raises Unsupported for an invalid id."""
-    text = request.args.get("before")
-    if not text:
-        return None
-    found = _ENTRY.match(text)
-    # Redis rejects numbers of more than 64 bits, and a range that ends before the very first id.
-    if found is None or not 0 < max(map(int, found.groups())) <= _MOST:
-        raise Unsupported("before: expected the id of an audit event, such as 1760000000000-0.")
-    return text
+def _choices(events: Iterable[AuditEvent], wanted: AuditFilter) -> dict[str, Any]:
+    """What the fields of the filter offer: users of the settings, queues of the sample, and what the page shows."""
+    snapshot = app_services().snapshots.current().snapshot
+    queues = {queue.name for queue in snapshot.queues if queue.name.isprintable()} if snapshot else set()
+    people = {user.name for user in app_context().settings.users}
+    sources = dict.fromkeys((*app_services().sources.sources, *((wanted.source,) if wanted.source else ())))
+    known = {name for _, names in ACTION_CHOICES for name in names}
+    return {
+        "people": sorted(people | {event.who for event in events})[:MAX_NAMES],
+        "queues": sorted(queues | {event.queue for event in events if event.queue})[:MAX_NAMES],
+        "sources": list(sources),
+        "actions": ACTION_CHOICES,
+        "other_action": wanted.action if wanted.action and wanted.action not in known else None,
+        "outcomes": OUTCOMES,
+    }
+
+
+def _queue_of(event: AuditEvent) -> QueueStats | None:
+    """The queue of an event; None if it is not in the sample."""
+    snapshot = app_services().snapshots.current().snapshot
+    return snapshot.find(event.source or "", event.backend or "", event.queue or "") if snapshot else None

@@ -1,4 +1,4 @@
-"""Bulk operations: the list, one operation live, and the preview from which an operation is started."""
+"""Bulk operations: one operation live, and the preview from which an operation is started. bulk_list.py lists them."""
 
 from __future__ import annotations
 
@@ -76,21 +76,6 @@ CANARY_ACTIONS = (Action.RETRY, Action.PROMOTE)
 BULK_ACTIONS = (
     *(Action.RETRY, Action.DELETE, Action.PROMOTE, Action.KILL, Action.CANCEL, Action.DUPLICATE, Action.MOVE),
 )
-
-
-@bp.get("")
-def index() -> str:
-    """All stored bulk operations, newest first."""
-    with measure_cost() as meter:
-        operations = app_services().bulk_store.list_newest()
-    cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
-    return render_template(
-        "bulk/index.html",
-        **layout.page_context(app_services().snapshots.current(), cost),
-        operations=operations,
-        titles=app_services().sources.titles,
-        past=PAST,
-    )
 
 
 @bp.get("/<segment:work_id>")

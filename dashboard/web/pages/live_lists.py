@@ -32,9 +32,11 @@ def list_context(
     rows: Sequence[Worker] | Sequence[Schedule],
     capability: Capability,
     actions_of: Callable[[Backend], tuple[Action, ...]],
+    wanted: Sequence[Action],
 ) -> dict[str, Any]:
     """The template variables of a list. `rows`: those that match the filter, in the order of the page. `capability`:
-    what a library needs to report them. `actions_of`: the actions that a library offers on a row."""
+    what a library needs to report them. `actions_of`: the actions that a library offers on a row. `wanted`: those that
+    a user looks for, the most important one first."""
     current = app_services().snapshots.current()
     snapshot = current.snapshot
     there = dict.fromkeys((queue.source, queue.backend) for queue in snapshot.queues) if snapshot else {}
@@ -44,14 +46,23 @@ def list_context(
     titles = app_services().sources.titles
     down = [source for source in snapshot.sources if not source.reachable] if snapshot else []
     named = {source.name for source in down}  # said once, not for each of its libraries
+    offered = {
+        name: actions
+        for source, name in (there if has_role(Role.OPERATOR) else ())
+        if (actions := actions_of(app_services().sources.backend(source, name)))
+    }
+    shown = sorted({(row.source, row.backend) for row in rows[:MAX_ROWS]}) if has_role(Role.OPERATOR) else []
     return {
         "rows": rows[:MAX_ROWS],
         "flash": ActionFlash.read(request.args),
-        "offered": {
-            name: offered
-            for source, name in (there if has_role(Role.OPERATOR) else ())
-            if (offered := actions_of(app_services().sources.backend(source, name)))
-        },
+        "offered": offered,
+        "withheld": list(
+            dict.fromkeys(
+                _why_withheld(app_services().sources.backend(source, name), wanted)
+                for source, name in shown
+                if name not in offered
+            )
+        ),
         "more": max(0, len(rows) - MAX_ROWS),
         "total": len(live_rows.rows),
         "q": request.args.get("q", "")[:200],
@@ -64,3 +75,9 @@ def list_context(
         "cost": layout.format_cost(live_rows.commands, live_rows.round_trips, live_rows.cost_s * 1000)
         + ", shared by all viewers",
     }
+
+
+def _why_withheld(backend: Backend, wanted: Sequence[Action]) -> str:
+    """Why a library offers none of the actions."""
+    reasons = (backend.unsupported_reasons[action] for action in wanted if action in backend.unsupported_reasons)
+    return f"No buttons for {backend.title}: {next(reasons, f'{backend.title} does not support any action here.')}"

@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import Blueprint, Response
 
+from ...backends.actions import Action
 from ...model import Capability, Schedule
 from ..context import app_services
 from . import layout
@@ -37,7 +38,8 @@ def _context() -> dict[str, Any]:
     rows.sort(key=lambda row: (row.backend, row.source, row.name or row.id, row.id, row.queue or ""))
     snapshot = app_services().snapshots.current().snapshot
     fixed = {queue.ref for queue in snapshot.queues if queue.read_only} if snapshot else set()
-    context = list_context(live_rows, rows, Capability.SCHEDULES, lambda backend: backend.schedule_actions)
+    wanted = (Action.TRIGGER, Action.PAUSE_SCHEDULE, Action.REMOVE_SCHEDULE)
+    context = list_context(live_rows, rows, Capability.SCHEDULES, lambda backend: backend.schedule_actions, wanted)
     return context | {"late": _overdue_schedules(rows), "fixed": fixed}
 
 

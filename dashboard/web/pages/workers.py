@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response
 
+from ...backends.actions import Action
 from ...model import Capability, WorkerState
 from ..context import app_services
 from . import layout
@@ -40,6 +41,7 @@ def _context() -> dict[str, Any]:
         rows.sort(key=lambda row: (STATES.index(row.state), row.backend, row.source, row.id))
     rows = sorted(rows[:MAX_ROWS], key=lambda row: (row.backend, row.source, row.id)) + rows[MAX_ROWS:]
     counts = {state: sum(row.state is state for row in live_rows.rows) for state in STATES}
-    return list_context(live_rows, rows, Capability.WORKERS, lambda backend: backend.worker_actions) | {
+    wanted = (Action.STOP_WORKER, Action.QUIET)
+    return list_context(live_rows, rows, Capability.WORKERS, lambda backend: backend.worker_actions, wanted) | {
         "counts": [(state.value, count) for state, count in counts.items() if count],
     }

@@ -9,6 +9,7 @@ from flask.typing import ResponseReturnValue
 
 from ....actions import audit_log
 from ....actions.pauses import describe_pause
+from ....alerts.delivery.message import alert_title
 from ....alerts.evaluation.state_machine import AlertLabels
 from ....alerts.management.alert_groups import group_alerts
 from ....alerts.management.alert_owners import AlertOwners
@@ -128,13 +129,13 @@ def acknowledge(fp: str) -> ResponseReturnValue:
     with_others = form_word("do", "all") == "all"
     beside = dict(_beside(text) for text in request.form.getlist("beside")) if with_others else {}
     alert_service = app_services().alert_service
-    alert_service.acknowledgements.acknowledge_alert(
+    alert = alert_service.acknowledgements.acknowledge_alert(
         fp, episode=request.form.get("episode", ""), by=current_actor().name, comment=comment
     )
     noted = [fp]
     if beside:
         noted += alert_service.acknowledgements.acknowledge_all(beside, by=current_actor().name, comment=comment)
-    record_action("acknowledge", noted, comment)
+    record_action("acknowledge", noted, comment, alert_title(alert.state.rule_name, alert.state.labels))
     return redirect(url_for("alerting.index"), code=303)
 
 
@@ -169,9 +170,10 @@ def test_fire(channel: str) -> ResponseReturnValue:
     return redirect(url_for("alerting.index") + "#deliveries", code=303)
 
 
-def record_action(action: str, ids: list[str], reason: str | None) -> None:
-    """Add what the user did to the audit log, and drop the cached summary of firing alerts."""
+def record_action(action: str, ids: list[str], reason: str | None, detail: str | None = None) -> None:
+    """Add what the user did to the audit log, and drop the cached summary of firing alerts. `detail` names the object,
+    where ids do not."""
     app_context().caches.forget_firing()
     app_services().action_service.audit_log.record_event(
-        audit_log.build_event(current_actor(), action, ids=ids, reason=reason or None)
+        audit_log.build_event(current_actor(), action, ids=ids, reason=reason or None, detail=detail)
     )

@@ -12,6 +12,7 @@ from ....alerts.delivery.message import glob_of
 from ....alerts.management.alert_groups import AlertGroup, group_alerts
 from ....alerts.management.alert_owners import AlertOwners
 from ....alerts.management.alert_reader import AlertList
+from ....alerts.silences import describe_silence
 from ....auth import Role
 from ....errors import Forbidden, NotFound, Unsupported
 from ... import fragments
@@ -101,7 +102,7 @@ def act_on_group(key: str) -> ResponseReturnValue:
         done = app_services().alert_service.acknowledgements.acknowledge_group(
             key, seen_at=_read_number("seen_at", 1e12), by=current_actor().name, comment=comment
         )
-        record_action("acknowledge", list(done.done), comment)
+        record_action("acknowledge", list(done.done), comment, done.rule_name)
         result = {"acknowledged": len(done.done), "already": done.already, "newer": done.newer}
     return redirect(url_for("alerting.index", **result), code=303)
 
@@ -125,7 +126,7 @@ def _silence_group(key: str, for_s: float, comment: str) -> dict[str, Any]:
     ]
     for drafted in drafts:
         silences.save_silence(drafted)
-        record_action("silence", [drafted.id], comment)
+        record_action("silence", [drafted.id], comment, describe_silence(drafted))
     return {"silenced": len(group.everything)}
 
 

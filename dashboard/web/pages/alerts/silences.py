@@ -8,7 +8,7 @@ from flask import Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from ....alerts.evaluation.preview import preview_silence
-from ....alerts.silences import Silence
+from ....alerts.silences import Silence, describe_silence
 from ....auth import Role
 from ....errors import ConfigurationError
 from ... import fragments
@@ -82,7 +82,7 @@ def silence() -> ResponseReturnValue:
     if previewing:
         return _silence_form(form, drafted)
     alert_service.silences.save_silence(drafted)
-    record_action("silence", [drafted.id], drafted.comment)
+    record_action("silence", [drafted.id], drafted.comment, describe_silence(drafted))
     return redirect(url_for("alerting.quiet"), code=303)
 
 
@@ -113,6 +113,6 @@ def _silence_form(form: SilenceForm, drafted: Silence | None = None) -> str:
 @form_fields()
 def expire(silence_id: str) -> ResponseReturnValue:
     """End a silence now."""
-    app_services().alert_service.silences.expire_silence(silence_id)
-    record_action("expire silence", [silence_id], None)
+    ended = app_services().alert_service.silences.expire_silence(silence_id)
+    record_action("expire silence", [silence_id], None, describe_silence(ended))
     return redirect(url_for("alerting.quiet"), code=303)
