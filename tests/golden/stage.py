@@ -307,6 +307,9 @@ def act(stage: Stage, ids: dict[str, dict[str, dict[str, list[str]]]]) -> None:
     ask("/trash")
     ask(f"/trash/{batch}")
     ask(f"/trash/{batch}/restore", expected=409, json={"ids": ["no such"]})
+    ask("/trash/restore", json={"queue": "alpha"})
+    ask("/trash/restore", json={"queue": "alpha"}, expected=404)
+    batch = ask(f"{job_path('rq', 'alpha', first)}/delete", json={"state": "scheduled"})["undo"]
     ask(f"/undo/{batch}", json={})
     ask(f"/undo/{batch}", json={}, expected=404)
 

@@ -445,6 +445,7 @@ WRITES = [
     "/undo",
     "/trash/restore",
     "/trash/x/restore",
+    "/api/v1/trash/restore",
     "/api/v1/trash/x/restore",
     "/bulk",
     "/bulk/0123/pause",
