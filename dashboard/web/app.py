@@ -88,6 +88,7 @@ WRITES = (
     bulk.edit_bp,
     api_actions.bp,
     alerts.edit_bp,
+    api_alerts.edit_bp,
     silences.edit_bp,
     rules.edit_bp,
     api_rules.edit_bp,

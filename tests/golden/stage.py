@@ -220,6 +220,10 @@ def look(stage: Stage, ids: dict[str, dict[str, dict[str, list[str]]]]) -> None:
     (alert,) = ask("/alerts")["alerts"]
     ask("/overview")
     stage.form(f"/alerts/{alert['fingerprint']}/ack", episode=alert["episode"], comment="seen")
+    ask(f"/alerts/{alert['fingerprint']}/acknowledge", json={"comment": "seen"})
+    ask(f"/alerts/groups/{alert['group']}/acknowledge", json={})
+    ask(f"/alerts/{alert['fingerprint']}/acknowledge", expected=409, json={"episode": "another"})
+    ask("/alerts/groups/no/acknowledge", expected=404, json={})
     stage.form("/silences", rule="other", hours="1", comment="quiet")
     stage.form(
         "/silences",

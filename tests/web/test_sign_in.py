@@ -438,6 +438,8 @@ WRITES = [
     "/alerts/rule/deep/edit",
     "/alerts/rule/deep/switch",
     "/alerts/rule/deep/remove",
+    "/api/v1/alerts/x/acknowledge",
+    "/api/v1/alerts/groups/x/acknowledge",
     "/api/v1/rules",
     "/api/v1/rules/deep/disable",
     "/api/v1/rules/deep/delete",

@@ -48,6 +48,7 @@ ROLES: dict[str, Role | None] = {
     "alerting": Role.VIEWER,
     "alerting_edit": Role.OPERATOR,
     "api_alerting": Role.VIEWER,
+    "api_alerting_edit": Role.OPERATOR,
     "rules": Role.VIEWER,
     "rules_edit": Role.ADMIN,
     "api_rules": Role.ADMIN,
