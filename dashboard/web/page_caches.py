@@ -21,7 +21,6 @@ from .views.alert_status import AlertStatus, AlertStatusReader
 from .views.error_samples import ErrorSample, read_samples
 from .views.firing_banner import FiringSummary
 from .views.overview_data import OverviewData
-from .views.problems.last_known import LastKnownFigures
 from .views.problems.problem_list import AlertFacts
 from .views.rule_overview import RuleOverview, preview_all
 
@@ -46,7 +45,6 @@ class PageCaches:
         # Viewers get an old status rather than wait for a Redis that does not respond.
         self._status: SingleFlightCache[AlertStatus] = SingleFlightCache(firing_banner.KEEP_S, stale_s=math.inf)
         self._status_reader = AlertStatusReader(services.alert_service, evaluates=services.settings.alerts == "on")
-        self.last_known = LastKnownFigures()
         self._rules: SingleFlightCache[RuleOverview] = SingleFlightCache()
         self._pauses: SingleFlightCache[RecordedPauses | None] = SingleFlightCache(PAUSES_KEPT_S)
         self._samples: SingleFlightCache[tuple[ErrorSample, ...]] = SingleFlightCache(max_entries=MAX_SAMPLED_GROUPS)
@@ -57,7 +55,7 @@ class PageCaches:
         status = self.alert_status()
 
         def build() -> OverviewData:
-            shown, taken_at = self.last_known.fill(snapshot)
+            shown, taken_at = self._services.snapshots.last_known.fill(snapshot)
             return OverviewData(shown, current.history, self.alert_facts(), taken_at)
 
         return self._overview_data.get("", build, (current.version, status.version))
