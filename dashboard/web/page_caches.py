@@ -111,16 +111,19 @@ class PageCaches:
         except (BackendUnavailable, Forbidden):
             return None
 
-    def error_samples(self, group: ErrorGroup) -> tuple[ErrorSample, ...]:
-        """The newest SAMPLES jobs of `group`, except those that no longer exist.
+    def error_samples(self, group: ErrorGroup) -> tuple[ErrorSample, ...] | None:
+        """The newest SAMPLES jobs of `group`, except those that no longer exist; None while they cannot be read.
 
         Cost: none, or at most 4 round trips each.
         """
         members = group.members[:SAMPLES]
         version = tuple((member.ref, member.dead_letter.id, member.dead_letter.at) for member in members)
-        return self._samples.get(
-            group.error.fingerprint, lambda: read_samples(members, self._services.sources.backend), version
-        )
+        try:
+            return self._samples.get(
+                group.error.fingerprint, lambda: read_samples(members, self._services.sources.backend), version
+            )
+        except BackendUnavailable:
+            return None  # not cached: they may still exist
 
     def canary_failures(self, operation: BulkOperation) -> list[Job] | None:
         """At most CANARY_SHOWN failed jobs of its canary, of the first CANARY_SEARCHED; None if they cannot be read.
