@@ -13,7 +13,7 @@ from flask.typing import ResponseReturnValue
 from htmx_flask import Htmx
 from jinja2 import StrictUndefined
 from msgspec import UNSET
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from .. import errors
 from ..auth import Identify, parse_networks
@@ -230,7 +230,10 @@ def _answer_errors(app: Flask) -> None:
             return exc.get_response()
         name = HTTPStatus(status).name.lower()
         message = "Page not found." if status == 404 else (exc.description or exc.name)
-        return _error_response(status, name, message, None)
+        response = app.make_response(_error_response(status, name, message, None))
+        if isinstance(exc, MethodNotAllowed):
+            response.headers["Allow"] = ", ".join(sorted(exc.valid_methods or ()))
+        return response
 
     @app.errorhandler(Exception)
     def unforeseen(exc: Exception) -> ResponseReturnValue:
