@@ -70,7 +70,7 @@ class Checker:
         """`on_hung` is called once if a tick hangs; a dedicated checker process then exits.
 
         `reader` of this process, if it shows pages, learns each sample, and reads those of another leader also while
-        nobody looks.
+        it shows none.
         """
         self._store = store
         self._sampler = sampler
