@@ -167,7 +167,7 @@ def build_services(settings: Settings, *, checks: bool, on_hung: Callable[[], No
             settings, store, AlertOwnership(snapshots.is_elsewhere, sources.settings_digest)
         ),
         queue_directory=QueueDirectory(settings.queues),
-        checker=build_checker(settings, sources, store, holder, on_hung=on_hung) if checks else None,
+        checker=build_checker(settings, sources, store, holder, on_hung=on_hung, reader=snapshots) if checks else None,
     )
 
 
@@ -178,8 +178,12 @@ def build_checker(
     holder: str,
     *,
     on_hung: Callable[[], None] | None = None,
+    reader: SnapshotReader | None = None,
 ) -> CheckerThreads:
-    """The checker of a process; starts no thread. Raises ConfigurationError."""
+    """The checker of a process; starts no thread. Raises ConfigurationError.
+
+    `reader` of this process keeps the last known figures, whether or not anyone looks at a page.
+    """
     top_errors = TopErrors(sources.backend)
 
     def errors_of(labels: AlertLabels, snapshot: Snapshot) -> Sequence[str]:
@@ -188,7 +192,8 @@ def build_checker(
     alerts = AlertRuntime(settings, store, holder, errors_of=errors_of) if settings.alerts == "on" else None
     sampler = Sampler(sources, settings.sample_interval_s, holder, clock=store.now_s)
     leadership = Leadership(store, holder)
-    loop = Checker(store, sampler, leadership, settings.sample_interval_s, listener=alerts, on_hung=on_hung)
+    interval_s = settings.sample_interval_s
+    loop = Checker(store, sampler, leadership, interval_s, listener=alerts, on_hung=on_hung, reader=reader)
     return CheckerThreads(loop, alerts, top_errors)
 
 

@@ -110,12 +110,15 @@ class TrashFilter:
 class TrashPage:
     """A page of batches, and figures of the whole trash. `matching_jobs` and `matching` are of all pages of the filter.
 
-    `queues` and `people` are the values that a filter can have, sorted.
+    `following` and `following_jobs` are those after the cursor, on this page and later ones. `queues` and `people` are
+    the values that a filter can have, sorted.
     """
 
     batches: tuple[TrashedBatch, ...]
     matching: int
     matching_jobs: int
+    following: int
+    following_jobs: int
     total: int
     total_jobs: int
     used_bytes: int
@@ -149,11 +152,13 @@ class TrashListing:
             batches=tuple(shown),
             matching=len(matching),
             matching_jobs=sum(batch.left for batch in matching),
+            following=len(following),
+            following_jobs=sum(batch.left for batch in following),
             total=len(everything),
             total_jobs=sum(batch.left for batch in everything),
             used_bytes=sum(batch.size_bytes or 0 for batch in everything),
             limit_bytes=self._cap_bytes,
-            next_cursor=_cursor_of(shown[-1]) if len(following) > limit else None,
+            next_cursor=cursor_of(shown[-1]) if len(following) > limit else None,
             queues=tuple(sorted({batch.about.ref.name for batch in everything if batch.about.ref.name})),
             people=tuple(sorted({batch.about.who for batch in everything})),
         )
@@ -242,7 +247,8 @@ def _order_of(batch: TrashedBatch) -> tuple[int, int, str]:
     return int(batch.until), int(batch.about.at * 1000), batch.name
 
 
-def _cursor_of(batch: TrashedBatch) -> str:
+def cursor_of(batch: TrashedBatch) -> str:
+    """The cursor of the page that begins after this batch; valid also when the batch is no longer there."""
     return "-".join(str(part) for part in _order_of(batch))
 
 

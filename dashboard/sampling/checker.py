@@ -20,12 +20,15 @@ from ..redact import masked_logger
 from .leadership import RENEW_EVERY_S, Leadership
 from .recent_history import History
 from .sampler import Sampler
+from .snapshot_reader import SnapshotReader
 from .snapshot_store import SnapshotStore
 
 log = masked_logger(__name__)
 
 # A tick that has not finished after this many intervals counts as hung: the lease is then left to expire.
 OVERDUE_INTERVALS = 3
+# How often a process whose checker does not lead reads what is published, also while it shows no page to anyone.
+LOOK_EVERY_S = 30.0
 _TICK = "sample"
 # A tick this late will never finish: all its timeouts are far shorter.
 HUNG_S = 60.0
@@ -62,14 +65,21 @@ class Checker:
         *,
         listener: TickListener | None = None,
         on_hung: Callable[[], None] | None = None,
+        reader: SnapshotReader | None = None,
     ) -> None:
-        """`on_hung` is called once if a tick hangs; a dedicated checker process then exits."""
+        """`on_hung` is called once if a tick hangs; a dedicated checker process then exits.
+
+        `reader` of this process, if it shows pages, learns each sample, and reads those of another leader also while
+        it shows none.
+        """
         self._store = store
         self._sampler = sampler
         self._leadership = leadership
         self._interval_s = interval_s
         self._listener = listener
         self._on_hung = on_hung
+        self._reader = reader
+        self._looked_at = monotonic_s()
         self._hung = False
         self._stop = threading.Event()
         self._finished = monotonic_s()  # when the last tick finished
@@ -131,8 +141,12 @@ class Checker:
         elif fault is not None:
             self._report_failure(fault)  # the lease itself is unavailable; its thread has logged that
             return
-        elif self._listener is not None:
-            self._listener.on_follow()
+        else:
+            if self._listener is not None:
+                self._listener.on_follow()
+            if self._reader is not None and monotonic_s() - self._looked_at >= LOOK_EVERY_S:
+                self._looked_at = monotonic_s()
+                self._reader.current()
         if self._listener is not None:
             self._listener.on_success()
 
@@ -147,6 +161,8 @@ class Checker:
         if epoch != self._led_epoch:
             self._take_over(epoch)
         snapshot = self._sampler.sample(epoch)
+        if self._reader is not None:
+            self._reader.last_known.remember(snapshot)
         history = self._sampler.history
         news = history if history.version != self._history_sent else None
         if self._store.publish_snapshot(self._leadership.holder, epoch, snapshot, news):

@@ -12,6 +12,7 @@ from ..errors import BackendUnavailable, Forbidden
 from ..model import QueueRef, QueueStats, Snapshot
 from ..redact import masked_logger
 from ..store.cache import SingleFlightCache
+from .last_known import LastKnownFigures
 from .recent_history import FIRST_STEP_S, History
 from .snapshot_store import SnapshotStore
 
@@ -59,6 +60,7 @@ class SnapshotReader:
         settings_digest: str = "",
     ) -> None:
         """`settings_digest` of this process: snapshots with another one are not shown; "" accepts all."""
+        self.last_known = LastKnownFigures()  # also of what the checker in this process samples
         self._store = store
         self._settings_digest = settings_digest
         self._other: str | None = None
@@ -80,6 +82,8 @@ class SnapshotReader:
 
     def _read_next(self) -> CurrentSnapshot:
         self._reading = self._read_published()
+        if self._reading.snapshot is not None:
+            self.last_known.remember(self._reading.snapshot)
         return self._reading
 
     def current_queues(self) -> tuple[QueueStats, ...]:

@@ -13,7 +13,7 @@ from flask.typing import ResponseReturnValue
 from htmx_flask import Htmx
 from jinja2 import StrictUndefined
 from msgspec import UNSET
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from .. import errors
 from ..auth import Identify, parse_networks
@@ -92,6 +92,7 @@ WRITES = (
     bulk.edit_bp,
     api_actions.bp,
     alerts.edit_bp,
+    api_alerts.edit_bp,
     silences.edit_bp,
     rules.edit_bp,
     api_rules.edit_bp,
@@ -236,7 +237,10 @@ def _answer_errors(app: Flask) -> None:
         message = "Page not found." if status == 404 else (exc.description or exc.name)
         read_only = status in (404, 405) and request.method not in security.SAFE_METHODS and "identity" in g
         hint = f"{security.READ_ONLY}." if read_only and app_context().settings.read_only else None
-        return _error_response(status, name, message, hint)
+        response = app.make_response(_error_response(status, name, message, hint))
+        if isinstance(exc, MethodNotAllowed):
+            response.headers["Allow"] = ", ".join(sorted(exc.valid_methods or ()))
+        return response
 
     @app.errorhandler(Exception)
     def unforeseen(exc: Exception) -> ResponseReturnValue:

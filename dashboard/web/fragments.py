@@ -112,6 +112,5 @@ def stamp_headers(response: Response) -> None:
     if (down := current_outage(current)) is not None:
         response.headers[outage.HEADER] = down.header
     if current.snapshot is not None and current.age_s is not None:
-        app_context().caches.last_known.remember(current.snapshot)
         response.headers[SAMPLED_AT] = f"{current.snapshot.sampled_at:.3f}"
         response.headers[AGE] = f"{current.age_s:.2f}"

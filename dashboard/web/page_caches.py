@@ -22,7 +22,6 @@ from .views.alert_status import AlertStatus, AlertStatusReader
 from .views.error_samples import ErrorSample, read_samples
 from .views.firing_banner import FiringSummary
 from .views.overview_data import OverviewData
-from .views.problems.last_known import LastKnownFigures
 from .views.problems.problem_list import AlertFacts
 from .views.recent_incidents import RecentIncidents, summarize_history
 from .views.rule_overview import RuleOverview, preview_all
@@ -51,7 +50,6 @@ class PageCaches:
         # Viewers get an old status rather than wait for a Redis that does not respond.
         self._status: SingleFlightCache[AlertStatus] = SingleFlightCache(firing_banner.KEEP_S, stale_s=math.inf)
         self._status_reader = AlertStatusReader(services.alert_service, evaluates=services.settings.alerts == "on")
-        self.last_known = LastKnownFigures()
         self._rules: SingleFlightCache[RuleOverview] = SingleFlightCache()
         self._incidents: SingleFlightCache[RecentIncidents] = SingleFlightCache(INCIDENTS_KEPT_S, stale_s=math.inf)
         self._pauses: SingleFlightCache[RecordedPauses | None] = SingleFlightCache(PAUSES_KEPT_S)
@@ -87,7 +85,7 @@ class PageCaches:
         status = self.alert_status()
 
         def build() -> OverviewData:
-            shown, taken_at = self.last_known.fill(snapshot)
+            shown, taken_at = self._services.snapshots.last_known.fill(snapshot)
             return OverviewData(shown, current.history, self.alert_facts(), taken_at)
 
         return self._overview_data.get("", build, (current.version, status.version))
@@ -163,16 +161,19 @@ class PageCaches:
         except (BackendUnavailable, Forbidden):
             return None
 
-    def error_samples(self, group: ErrorGroup) -> tuple[ErrorSample, ...]:
-        """The newest SAMPLES jobs of `group`, except those that no longer exist.
+    def error_samples(self, group: ErrorGroup) -> tuple[ErrorSample, ...] | None:
+        """The newest SAMPLES jobs of `group`, except those that no longer exist; None while they cannot be read.
 
         Cost: none, or at most 4 round trips each.
         """
         members = group.members[:SAMPLES]
         version = tuple((member.ref, member.dead_letter.id, member.dead_letter.at) for member in members)
-        return self._samples.get(
-            group.error.fingerprint, lambda: read_samples(members, self._services.sources.backend), version
-        )
+        try:
+            return self._samples.get(
+                group.error.fingerprint, lambda: read_samples(members, self._services.sources.backend), version
+            )
+        except BackendUnavailable:
+            return None  # not cached: they may still exist
 
     def canary_failures(self, operation: BulkOperation) -> list[Job] | None:
         """At most CANARY_SHOWN failed jobs of its canary, of the first CANARY_SEARCHED; None if they cannot be read.

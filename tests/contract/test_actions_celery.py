@@ -738,6 +738,32 @@ def test_resume_restores_only_the_workers_that_consumed_the_queue(shop: Shop, li
         assert not [key for key in shop.marks.scan_iter() if b"reply.celery.pidbox" in key and b"binding" not in key]
 
 
+def test_a_queue_is_paused_until_a_worker_may_consume_it_again(shop: Shop, live: Celery) -> None:
+    """As far as known: a worker that was not there at the pause, or was started again, consumes the queue."""
+
+    def paused() -> dict[str, bool | None]:
+        live.maintain()
+        return {queue.name: queue.paused for queue in live.read_stats(list(refs.values())) if not queue.shared}
+
+    def beating() -> set[str]:
+        live.maintain()
+        return {worker.id for worker in live.list_workers(list(refs.values())) if worker.pid is not None}
+
+    with shop.worker("alpha", name="one@shop"):
+        refs = discover(live)
+        with shop.worker("beta", name="two@shop"):
+            refs = wait_until(lambda: found if "beta" in (found := discover(live)) else None, what="both queues")
+            wait_until(lambda: beating() == {"one@shop", "two@shop"}, what="the heartbeats")
+            assert paused() == {"alpha": None, "beta": None}
+            assert live.act_on_queue(refs["alpha"], Action.PAUSE).outcome is Outcome.DONE
+            assert paused() == {"alpha": True, "beta": None}
+            assert live.act_on_queue(refs["alpha"], Action.RESUME).outcome is Outcome.DONE
+            assert paused() == {"alpha": None, "beta": None}
+            assert live.act_on_queue(refs["alpha"], Action.PAUSE).outcome is Outcome.DONE
+        with shop.worker("alpha", name="three@shop"):
+            wait_until(lambda: paused()["alpha"] is None, what="the worker that consumes it")
+
+
 def test_a_live_worker_is_shut_down_and_a_dead_one_refused(
     shop: Shop, live: Celery, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -416,6 +416,22 @@ def test_a_retry_on_a_full_server_is_refused_and_loses_no_job(
     assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, seen)) == ["done", "done"]
 
 
+@pytest.mark.parametrize("action", [Action.PAUSE, Action.RESUME, Action.OBLITERATE])
+def test_an_action_on_a_queue_of_a_replica_says_what_is_wrong_with_the_server(
+    backend: RQ, queue: Queue, any_redis: redis.Redis, action: Action
+) -> None:
+    """Nothing is wrong with the queue."""
+    add_dead_jobs(queue, 1)
+    any_redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+    try:
+        with pytest.raises(BackendUnavailable) as refused:
+            backend.act_on_queue(REF, action)
+    finally:
+        any_redis.execute_command("REPLICAOF", "NO", "ONE")
+    assert refused.value.reason == "readonly"
+    assert backend.act_on_queue(REF, action).outcome is Outcome.DONE
+
+
 def test_harmful_pickles_are_moved_without_being_loaded(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
     class Harm:
         def __reduce__(self) -> tuple[object, tuple[str]]:

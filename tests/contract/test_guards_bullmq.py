@@ -84,6 +84,27 @@ def test_a_job_for_a_paused_queue_is_where_its_version_keeps_them(
 
 
 @pytest.mark.parametrize("action", [Action.DUPLICATE, Action.EDIT])
+@pytest.mark.parametrize(
+    ("state", "name"), [(State.DEAD, "failed"), (State.COMPLETED, "completed"), (State.SCHEDULED, "delayed")]
+)
+def test_a_job_that_changed_since_it_was_seen_is_not_copied(
+    backend: BullMQ, redis_client: redis.Redis, action: Action, state: State, name: str
+) -> None:
+    redis_client.hset("bull:alpha:meta", "version", "bullmq:6.0.0")
+    for job_id in ("1", "2", "3"):
+        redis_client.hset(f"bull:alpha:{job_id}", mapping={"name": "work", "data": "{}", "opts": "{}"})
+        redis_client.zadd(f"bull:alpha:{name}", {job_id: 1_795_565_996_499})
+    redis_client.set("bull:alpha:id", 3)
+    seen = sorted(backend.list_job_refs(REF, JobQuery(state=state)), key=lambda job_ref: job_ref.id)
+    redis_client.zadd(f"bull:alpha:{name}", {"1": 1_795_565_996_500})  # it ran again
+    redis_client.zrem(f"bull:alpha:{name}", "2")
+    redis_client.lpush("bull:alpha:active", "2")
+    results = backend.act_on_jobs(REF, action, state, seen, ActionOptions(payload="{}"))
+    assert outcomes(results) == ["changed", "changed", "done"]
+    assert redis_client.lrange("bull:alpha:wait", 0, -1) == [b"4"]
+
+
+@pytest.mark.parametrize("action", [Action.DUPLICATE, Action.EDIT])
 def test_a_copy_drops_options_that_identify_the_original(
     backend: BullMQ, redis_client: redis.Redis, action: Action
 ) -> None:

@@ -14,6 +14,7 @@ from dashboard.backends.actions import Action, ActionOptions, JobRef, Outcome
 from dashboard.backends.celery import keys
 from dashboard.backends.celery.actions.scripts import WRITES
 from dashboard.backends.celery.backend import Celery
+from dashboard.backends.celery.paused_queues import decode_paused
 from dashboard.model import State
 from tests.contract.celery_live import Shop
 from tests.contract.test_actions_celery import ALPHA, act, job_refs_of, live, shop, waiting_messages
@@ -92,7 +93,7 @@ def test_a_second_pause_remembers_the_workers_of_the_first(shop: Shop, live: Cel
             assert live.act_on_queue(alpha, Action.PAUSE).outcome is Outcome.DONE
             wait_until(lambda: consuming_workers() == set(), what="the pause of the second worker")
             noted = shop.marks.hget(keys.paused_key("main"), keys.location_of(alpha).key)
-            assert json.loads(noted or b"") == ["one@shop", "two@shop"]
+            assert decode_paused(noted).asked == ("one@shop", "two@shop")
             assert live.act_on_queue(alpha, Action.RESUME).outcome is Outcome.DONE
             wait_until(
                 lambda: consuming_workers() == {"one@shop", "two@shop"}, what="both workers taking from the queue again"

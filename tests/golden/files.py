@@ -19,16 +19,28 @@ ON_PURPOSE = "python -m tests.golden.write"
 SHOWN_LINES = 200
 
 
-def same_as_committed(name: str, found: Any, fits: Callable[[Any, Any], bool] = operator.eq) -> None:
-    """Fail with a diff unless `found` fits what `<name>.json` says; write the file where that is asked for."""
+def _as_text(found: Any) -> str:
+    return json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def same_as_committed(
+    name: str,
+    found: Any,
+    fits: Callable[[Any, Any], bool] = operator.eq,
+    unite: Callable[[Any, Any], Any] = lambda found, _: found,
+) -> None:
+    """Fail with a diff unless `found` fits what `<name>.json` says.
+
+    Where writing is asked for, the file is left alone if `found` fits, and else holds what `unite` makes of both.
+    """
     path = FOLDER / f"{name}.json"
-    text = json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    if os.environ.get(WRITE):
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-        return
+    text = _as_text(found)
     committed = path.read_text() if path.exists() else ""
     if text == committed or (committed and fits(json.loads(text), json.loads(committed))):
+        return
+    if os.environ.get(WRITE):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(_as_text(unite(json.loads(text), json.loads(committed))) if committed else text)
         return
     lines = list(
         difflib.unified_diff(

@@ -107,6 +107,51 @@ def fits(found: Any, promised: Any) -> bool:
     return isinstance(found, dict) and isinstance(promised, dict) and _keys_fit(found, promised)
 
 
+def unite(found: Any, promised: Any) -> Any:
+    """What is promised, and what was seen beyond it. No promise is taken back: what was not seen stays, and a key that
+    is always there stays so, which is for a person to change."""
+    if fits(found, promised):
+        return promised
+    if found == "any":
+        return found
+    scalars: set[str] = set()
+    items: list[Any] = []
+    objects: list[dict[str, Any]] = []
+    for part in (*_parts_of(promised), *_parts_of(found)):
+        if isinstance(part, str):
+            scalars |= set(part.split("|"))
+        elif isinstance(part, list):
+            items.append(part)
+        else:
+            objects.append(part)
+    parts: list[Any] = ["|".join(sorted(scalars))] if scalars else []
+    if items:
+        parts.append(_unite_items(*items))
+    if objects:
+        parts.append(_unite_keys(*objects))
+    return parts[0] if len(parts) == 1 else {"one of": parts}
+
+
+def _parts_of(shape: Any) -> list[Any]:
+    return shape["one of"] if isinstance(shape, dict) and set(shape) == {"one of"} else [shape]
+
+
+def _unite_items(promised: list[Any], *found: list[Any]) -> list[Any]:
+    for each in found:
+        promised = [unite(each[0], promised[0])] if each and promised else each or promised
+    return promised
+
+
+def _unite_keys(promised: dict[str, Any], *found: dict[str, Any]) -> dict[str, Any]:
+    known = {key.removesuffix("?"): key for key in promised}
+    united = dict(promised)
+    for each in found:
+        for key, shape in each.items():
+            name = known.get(key.removesuffix("?"), key)
+            united[name] = unite(shape, united[name]) if name in united else shape
+    return united
+
+
 def _keys_fit(found: dict[str, Any], promised: dict[str, Any]) -> bool:
     seen = {key.removesuffix("?") for key in found}
     if any(not key.endswith("?") and key not in found for key in promised if key != "*"):

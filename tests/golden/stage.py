@@ -220,6 +220,10 @@ def look(stage: Stage, ids: dict[str, dict[str, dict[str, list[str]]]]) -> None:
     (alert,) = ask("/alerts")["alerts"]
     ask("/overview")
     stage.form(f"/alerts/{alert['fingerprint']}/ack", episode=alert["episode"], comment="seen")
+    ask(f"/alerts/{alert['fingerprint']}/acknowledge", json={"comment": "seen"})
+    ask(f"/alerts/groups/{alert['group']}/acknowledge", json={})
+    ask(f"/alerts/{alert['fingerprint']}/acknowledge", expected=409, json={"episode": "another"})
+    ask("/alerts/groups/no/acknowledge", expected=404, json={})
     stage.form("/silences", rule="other", hours="1", comment="quiet")
     stage.form(
         "/silences",
@@ -307,6 +311,9 @@ def act(stage: Stage, ids: dict[str, dict[str, dict[str, list[str]]]]) -> None:
     ask("/trash")
     ask(f"/trash/{batch}")
     ask(f"/trash/{batch}/restore", expected=409, json={"ids": ["no such"]})
+    ask("/trash/restore", json={"queue": "alpha"})
+    ask("/trash/restore", json={"queue": "alpha"}, expected=404)
+    batch = ask(f"{job_path('rq', 'alpha', first)}/delete", json={"state": "scheduled"})["undo"]
     ask(f"/undo/{batch}", json={})
     ask(f"/undo/{batch}", json={}, expected=404)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,10 @@ import pytest
 from tests.alerts.channels.fake_providers import HttpSink, status
 from tests.alerts.channels.smtp import SmtpSink
 from tests.conftest import start_server
+from tests.golden import files
 from tests.golden.apps import SHIPPED_OFF, running_app
 from tests.golden.files import same_as_committed
-from tests.golden.shapes import Names, fits, shape_of
+from tests.golden.shapes import Names, fits, shape_of, unite
 from tests.golden.stage import RULES, Stage, channels, lose, play
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # of Apprise
@@ -74,7 +76,7 @@ def test_answers(stage: Stage) -> None:
         part = where.removeprefix("/api/v1/").partition(" ")[0].partition("/")[0].strip("()")
         files[part][where] = {code: shape_of(answers, NAMES) for code, answers in by_status.items()}
     for part, found in files.items():
-        same_as_committed(f"shapes/{part}", found, fits)
+        same_as_committed(f"shapes/{part}", found, fits, unite)
 
 
 def test_metrics(stage: Stage) -> None:
@@ -86,6 +88,8 @@ def test_metrics(stage: Stage) -> None:
         elif sample := _SAMPLE.match(line):
             labels = found[sample["name"]]["labels"]
             labels += [label for label in _LABEL.findall(sample["labels"] or "") if label not in labels]
+    for metric in found.values():
+        metric["labels"].sort()  # the samples have no order
     same_as_committed("metrics", found, lambda found, promised: _label_sets(found) == _label_sets(promised))
 
 
@@ -123,3 +127,37 @@ def test_messages(stage: Stage) -> None:
 )
 def test_what_goes_beyond_a_promise_does_not_fit(found: Any, promised: Any, fit: bool) -> None:
     assert fits(found, promised) is fit
+
+
+@pytest.mark.parametrize(
+    ("found", "promised", "united"),
+    [
+        ({"a": "null"}, {"a": "integer|null"}, {"a": "integer|null"}),
+        ({"a": "string"}, {"a": "integer|null"}, {"a": "integer|null|string"}),
+        ({"a": []}, {"a": [{"b": "integer"}]}, {"a": [{"b": "integer"}]}),
+        ({"a": [{"b": "null", "c": "null"}]}, {"a": [{"b": "integer"}]}, {"a": [{"b": "integer|null", "c": "null"}]}),
+        ({"b": "null"}, {"a": "integer"}, {"a": "integer", "b": "null"}),
+        ({"a?": "null"}, {"a": "integer"}, {"a": "integer|null"}),
+        ({"a": "null"}, {"a?": "integer"}, {"a?": "integer|null"}),
+        ({"*": "null"}, {"*": "integer"}, {"*": "integer|null"}),
+        ({"a": "string"}, {"a": {"one of": ["null", ["integer"]]}}, {"a": {"one of": ["null|string", ["integer"]]}}),
+        ({"a": ["null"]}, {"a": {"one of": ["null", ["integer"]]}}, {"a": {"one of": ["null", ["integer|null"]]}}),
+        ("any", {"a": "integer"}, "any"),
+        ("string", "any", "any"),
+    ],
+)
+def test_writing_takes_no_promise_back(found: Any, promised: Any, united: Any) -> None:
+    assert unite(found, promised) == united
+
+
+def test_writing_leaves_a_file_that_fits_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(files, "FOLDER", tmp_path)
+    monkeypatch.setenv(files.WRITE, "1")
+    written = tmp_path / "some.json"
+    for found, text in (
+        ({"a": "integer|null"}, '{\n "a": "integer|null"\n}\n'),
+        ({"a": "null"}, '{\n "a": "integer|null"\n}\n'),
+        ({"a": "string"}, '{\n "a": "integer|null|string"\n}\n'),
+    ):
+        same_as_committed("some", found, fits, unite)
+        assert written.read_text() == text

@@ -144,7 +144,9 @@ def test_many_alerts_of_a_rule_are_one_incident_that_is_acknowledged_at_once(
     assert (
         client.post("/alerts/groups/none", data={"seen_at": seen_at, "do": "silence"}, headers=SAME).status_code == 422
     )
-    answer = client.post(path, data={"do": "silence", "hours": "1"}, headers=SAME)
+    scopes = re.findall(r'name="scope" value="([^"]*)"', form)
+    assert scopes == ["deep main rq"]
+    answer = client.post(path, data={"do": "silence", "hours": "1", "scope": scopes}, headers=SAME)
     assert "61 alerts silenced." in client.get(answer.location).text
     assert all(alert["silenced_until"] for alert in firing(client))
     (silence,) = client.get("/api/v1/silences").get_json()["silences"]
@@ -182,6 +184,78 @@ def test_the_api_says_that_an_alert_is_inhibited(make_app: MakeApp, jobs: list[s
     alerts = {alert["rule"]: alert for alert in both()}
     assert {name: alert["muted"] for name, alert in alerts.items()} == {"deep": False, "follows": True}
     assert alerts["deep"]["group"] == alerts["follows"]["group"]
+
+
+def test_a_group_is_silenced_as_far_as_its_form_showed_it(make_app: MakeApp, redis_client: redis.Redis) -> None:
+    """The form names the rules, and a rule that joins the incident later still notifies."""
+    fill_queues(redis_client, ["mail"])
+    follows = {**RULE, "id": "follows", "inhibited_by": ["deep"], "new_instance_grace_s": 0}
+    app = make_app(checker="auto", rules=[*ALONE, {**follows, "warning": 4}], sample_interval_s=0.5)
+    app.extensions[EXTENSION].start()
+    client = app.test_client()
+    (alert,) = wait_until(lambda: firing(client), what="the alert")
+    path = f"/alerts/groups/{alert['group']}"
+    form = " ".join(client.get(path).text.split())
+    silence = form.partition("<h2>Silence</h2>")[2]
+    assert "also of alerts that begin later" in silence
+    assert 'name="scope" value="deep main rq">Mail is &lt;deep&gt;, RQ on main</li>' in silence
+    assert "Silence 1 rule<" in silence
+    scopes = re.findall(r'name="scope" value="([^"]*)"', silence)
+    redis_client.rpush("rq:queue:mail", "d", "e", "f")
+    wait_until(lambda: len(all_firing(client)) == 2, what="the second rule")
+    for wrong in ({}, {"scope": "deep main"}, {"scope": "*  rq"}, {"scope": " main rq"}):
+        data = {"do": "silence", "hours": "1", **wrong}
+        assert client.post(path, data=data, headers=SAME).status_code == 422
+    answer = client.post(path, data={"do": "silence", "hours": "1", "scope": scopes}, headers=SAME)
+    assert "1 alert silenced; 1 of rules that began to fire since is not." in client.get(answer.location).text
+    assert {alert["rule"]: bool(alert["silenced_until"]) for alert in all_firing(client)} == {
+        "deep": True,
+        "follows": False,
+    }
+
+
+def all_firing(client: FlaskClient) -> list[dict[str, Any]]:
+    """The firing alerts of all rules."""
+    return [alert for alert in client.get("/api/v1/alerts").get_json()["alerts"] if alert["metric"] == RULE["metric"]]
+
+
+def test_the_api_acknowledges_an_alert_and_an_incident(app: Flask, redis_client: redis.Redis) -> None:
+    fill_queues(redis_client, ["second", "third"])
+    client = app.test_client()
+    alerts = wait_until(lambda: found if len(found := firing(client)) == 3 else None, what="three alerts")
+    one, path = alerts[0], f"/api/v1/alerts/{alerts[0]['fingerprint']}/acknowledge"
+    assert client.post(path, json={"episode": "another"}, headers=SAME).status_code == 409
+    assert client.post(path, json={"no_such": 1}, headers=SAME).status_code == 422
+    assert client.post("/api/v1/alerts/none/acknowledge", json={}, headers=SAME).status_code == 404
+    told = client.post(path, json={"comment": "on it"}, headers=SAME)
+    assert (told.status_code, told.get_json()) == (200, {"outcome": "done", "episode": one["episode"]})
+    seen_at = client.get("/api/v1/alerts").get_json()["at"]
+    fill_queues(redis_client, ["late"])
+    wait_until(lambda: len(firing(client)) == 4, what="an alert that was not seen")
+    path = f"/api/v1/alerts/groups/{one['group']}/acknowledge"
+    told = client.post(path, json={"seen_at": seen_at, "comment": "deploy"}, headers=SAME)
+    assert told.get_json() == {"acknowledged": 2, "already": 1, "newer": 1}
+    assert [alert["labels"]["queue"] for alert in firing(client) if not alert["acknowledged_by"]] == ["late"]
+    assert client.post(path, json={}, headers=SAME).get_json() == {"acknowledged": 1, "already": 3, "newer": 0}
+    assert client.post(path, json={"seen_at": "soon"}, headers=SAME).status_code == 422
+    assert client.post("/api/v1/alerts/groups/none/acknowledge", json={}, headers=SAME).status_code == 404
+    acts = [
+        (event["action"], event["count"], event["reason"]) for event in client.get("/api/v1/audit").get_json()["events"]
+    ]
+    assert acts == [("acknowledge", 1, None), ("acknowledge", 2, "deploy"), ("acknowledge", 1, "on it")]
+
+
+def test_the_api_says_who_paused_the_queue_of_an_alert(app: Flask, jobs: list[str]) -> None:
+    client = app.test_client()
+    (alert,) = wait_until(lambda: firing(client), what="the alert")
+    assert (alert["paused_by"], alert["paused_at"]) == (None, None)
+    assert client.post("/api/v1/queues/main/rq/mail/pause", headers=SAME).status_code == 200
+    (alert,) = wait_until(
+        lambda: [alert for alert in firing(client) if alert["paused_by"]], what="the pause in the alert"
+    )
+    assert alert["paused_by"] == "local"
+    queue = client.get("/api/v1/queues/main/rq/mail").get_json()
+    assert alert["paused_at"] == queue["paused_at"] is not None
 
 
 def test_the_silence_prefilled_for_an_alert_is_valid(app: Flask, redis_client: redis.Redis) -> None:

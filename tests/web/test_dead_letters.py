@@ -16,8 +16,10 @@ from rq import Queue
 from rq.job import Job
 
 from dashboard import Identity, Role
+from dashboard.backends.rq.backend import RQ
 from dashboard.dead_letters import annotations
 from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.errors import BackendUnavailable
 from dashboard.model import State
 from dashboard.sources.metering import measure_cost
 from dashboard.web.context import EXTENSION
@@ -266,6 +268,24 @@ def test_polling_viewers_share_one_read_and_its_samples(make_app: MakeApp, dead:
             again = client.get(path, headers={"HX-Request": "true", "HX-PTag": first.headers["HX-PTag"]})
         assert meter.commands == 0
         assert again.status_code == 304
+
+
+def test_samples_that_could_not_be_read_are_not_taken_for_gone(
+    client: FlaskClient, dead: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fingerprint = groups(client)[0]["fingerprint"]
+
+    def refuse(*_: object) -> Job:
+        raise BackendUnavailable("Redis is not responding", source="main", reason="timeout")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RQ, "read_job", refuse)
+        text = client.get(f"/dead/{fingerprint}").text
+        assert "The newest jobs could not be read" in text
+        assert 'id="samples"' not in text
+    text = client.get(f"/dead/{fingerprint}").text
+    assert 'id="samples"' in text
+    assert "could not be read" not in text
 
 
 def test_an_unknown_group_is_a_readable_error(client: FlaskClient, dead: list[str]) -> None:

@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 
 from dashboard.web.api.openapi import QUERIES
 from dashboard.web.api.responses import response_types
+from tests.golden.files import FOLDER
 from tests.web.conftest import MakeApp
 
 ANSWERED = {
@@ -122,6 +123,37 @@ def test_every_answer_has_a_schema(make_app: MakeApp) -> None:
     routes = [rule for rule in app.url_map.iter_rules() if rule.rule.startswith("/api/v1/")]
     without = {rule.endpoint for rule in routes if not response_types(app.view_functions[rule.endpoint])}
     assert without == {"openapi.openapi"}
+
+
+def test_every_error_that_a_route_answers_is_described(described: dict[str, Any]) -> None:
+    """As the committed answers of all routes have them; 405 is about the address, not about a route."""
+    answered = {
+        (route, status)
+        for file in (FOLDER / "shapes").glob("*.json")
+        for route, by_status in json.loads(file.read_text()).items()
+        for status in by_status
+        if status >= "400" and not route.startswith("(no route)")
+    }
+    assert len(answered) > 30
+    missing = []
+    for route, status in sorted(answered):
+        path, _, method = re.sub(r": [^}]*(?=})", "", route.removeprefix("/api/v1")).rpartition(" ")
+        if status not in described["paths"][path][method.lower()]["responses"]:
+            missing.append((route, status))
+    assert missing == []
+    get = described["paths"]["/overview"]["get"]["responses"]
+    assert not {"404", "409", "415"} & set(get)
+    assert "Nothing was done" in described["components"]["responses"]["409"]["description"]
+    references = set(re.findall(r'"#/components/responses/(\w+)"', json.dumps(described)))
+    assert references == set(described["components"]["responses"])
+
+
+@pytest.mark.parametrize("path", ["/api/v1/overview", "/", "/queues/main/rq/mail", "/bulk"])
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "TRACE"])
+def test_a_method_that_an_address_does_not_have_is_named_as_that(client: FlaskClient, path: str, method: str) -> None:
+    answer = client.open(path, method=method)
+    assert answer.status_code == 405
+    assert "GET" in answer.headers["Allow"]
 
 
 def test_every_reference_is_to_a_schema(described: dict[str, Any]) -> None:

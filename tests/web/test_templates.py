@@ -74,7 +74,9 @@ def test_elements_with_text_from_redis_are_ignored_by_htmx() -> None:
 
 def test_every_sheet_and_script_is_used_and_every_one_used_exists() -> None:
     text = "".join(path.read_text() for path in TEMPLATES)  # the frames, and pages that need one more
-    used = {name for sheets in re.findall(r"for sheet in \(([^)]*)\)", text) for name in re.findall(r'"([\w-]+)"', sheets)}
+    used = {
+        name for sheets in re.findall(r"for sheet in \(([^)]*)\)", text) for name in re.findall(r'"([\w-]+)"', sheets)
+    }
     assert used == {path.stem for path in SHEETS}
     named = set(re.findall(r'"((?:js|vendor)/[\w.-]+\.js)"', text))
     there = {path.relative_to(STATIC).as_posix() for path in STATIC.rglob("*.js")}

@@ -21,6 +21,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, QueueStats, State
 from dashboard.services import Services
 from dashboard.web.context import EXTENSION
+from dashboard.web.pages.trash import restore
 from tests.conftest import NEWEST, start_server
 from tests.contract.test_actions_celery import META, NIGHTLY
 from tests.contract.test_celery import declare_queues
@@ -175,6 +176,50 @@ def test_the_trash_is_filtered_paged_and_restored_as_filtered(
     assert client.post("/trash/restore", headers=SAME).status_code == 303
     assert redis_client.llen("rq:queue:mail") == 3
     assert client.post("/trash/restore", headers=SAME).status_code == 404
+
+
+def test_restoring_everything_is_bounded_and_can_be_continued(
+    client: FlaskClient, jobs: list[str], redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No further batch begins after RESTORE_S. A batch that cannot be restored does not stop the others."""
+    monkeypatch.setattr(restore, "RESTORE_S", 0.0)
+    wait_until(lambda: client.get(QUEUE).status_code == 200, what="the queue")
+    for job_id in jobs:
+        deleted(client, job_id)
+    redis_client.set(f"rq:job:{jobs[2]}", "in use again")  # deleted last, so restored first: refused each time
+    answer = client.post("/trash/restore", data={"queue": "mail"}, headers=SAME)
+    assert answer.status_code == 303
+    seen = []
+    while "after=" in answer.headers["Location"]:
+        page = client.get(answer.headers["Location"]).text
+        seen.append(page.partition("Not everything was restored in time: ")[2].partition(" left.")[0])
+        fields = next(each for each in Forms(page).found if each[0] == "/trash/restore" and "after" in each[1])[1]
+        assert fields == {"queue", "after"}
+        after = page.partition('name="after" value="')[2].partition('"')[0]
+        answer = client.post("/trash/restore", data={"queue": "mail", "after": after}, headers=SAME)
+    assert seen == ["2 deletions with 2 items", "1 deletion with 1 item"]
+    assert "1 job restored" in client.get(answer.headers["Location"]).text
+    assert waiting(redis_client) == jobs[:2]
+    assert listed(client)["total_jobs"] == 1
+
+
+def test_the_api_restores_everything_in_bounded_requests(
+    client: FlaskClient, jobs: list[str], redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restore, "RESTORE_S", 0.0)
+    wait_until(lambda: client.get(QUEUE).status_code == 200, what="the queue")
+    for job_id in jobs:
+        deleted(client, job_id)
+    path, body, told = "/api/v1/trash/restore", {"queue": "mail", "reason": "too many"}, []
+    while body.get("cursor", "first"):
+        answer = client.post(path, json=body, headers=SAME).get_json()
+        told.append((answer["restored"], answer["left"], answer["left_jobs"], answer["refused"], answer["bulk_ids"]))
+        body["cursor"] = answer["next_cursor"]
+    assert told == [(1, 2, 2, [], []), (1, 1, 1, [], []), (1, 0, 0, [], [])]
+    assert set(waiting(redis_client)) == set(jobs)
+    assert client.post(path, json={}, headers=SAME).status_code == 404
+    assert client.post(path, json={"cursor": "x"}, headers=SAME).status_code == 422
+    assert client.post(path, json={"qeue": "mail"}, headers=SAME).status_code == 422
 
 
 def test_many_jobs_are_restored_by_bulk_operations_also_of_one_list(

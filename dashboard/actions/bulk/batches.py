@@ -15,7 +15,7 @@ from .. import audit_log
 from ..service import ActionService
 from . import selection
 from .operation import BulkOperation, BulkPhase, JobListRef
-from .operation_jobs import OperationJobs
+from .operation_jobs import OperationJobs, encode_canary_results
 from .pacing import adapt_batch_limit, batch_size
 from .progress import ProgressWriter
 from .running_operation import RunningOperation
@@ -69,7 +69,7 @@ class BatchRunner:
         with measure_cost() as meter:
             results = self._run_action(operation, job_list, job_refs, repeated=operation.processed < running.repeats_to)
         running.batch_limit = adapt_batch_limit(running.batch_limit, len(job_refs), meter)
-        if operation.phase is BulkPhase.CANARY:
+        if operation.phase is BulkPhase.CANARY:  # also stored, in case this process dies
             running.canary += [(job_list, job_ref, each) for job_ref, each in zip(job_refs, results, strict=True)]
         pace = operation.request.pace_per_s
         running.due = started + (len(job_refs) / pace if pace > 0 else 0.0)
@@ -120,6 +120,8 @@ class BatchRunner:
             fields["watch_until"] = now_s() + request.canary_wait_s
         if request.action is Action.DELETE and not request.for_good:
             fields["batch_start"] = operation.processed
+        if operation.phase is BulkPhase.CANARY:
+            fields["canary_results"] = encode_canary_results(operation.processed, results)
         if request.undoes is not None:
             fields["restored"] = (request.undoes, sum(each.outcome is Outcome.DONE for each in results))
         if to is BulkPhase.DONE:

@@ -86,11 +86,8 @@ class CanaryWatch:
         return self._progress.write(operation, to=BulkPhase.PAUSED, note=note, before=BulkPhase.RUNNING.value, **counts)
 
     def _read_canary(self, operation: BulkOperation) -> list[tuple[JobListRef, JobRef, ActionResult]]:
-        """All first jobs, whatever the result of the action: the process that acted on them has died."""
-        return [
-            (operation.request.job_lists[number], job_ref, ActionResult(id=job_ref.id, outcome=Outcome.DONE))
-            for number, job_ref in self._jobs.list_job_refs(operation.id, 0, operation.request.canary)
-        ]
+        """The first jobs as recorded: the process that acted on them has died."""
+        return _list_canary(operation, self._jobs, operation.request.canary)
 
 
 def judge_canary(
@@ -110,7 +107,7 @@ def judge_canary(
         found = _find_job(backend, job_list, result.new_id or job_ref.id, queues_of)
         if found is None or found.state in (State.COMPLETED, None):
             continue
-        if found.state in _ENDED_BADLY and (found.version is None or found.version != job_ref.version):
+        if _has_failed(found, job_ref, result):
             failed += 1
         elif found.state is not State.CANCELED:
             undecided += 1
@@ -131,17 +128,33 @@ def list_canary_failures(
     """
     failed: list[Job] = []
     size = min(operation.processed, operation.request.canary)
-    for number, job_ref in jobs.list_job_refs(operation.id, 0, size if searched is None else min(size, searched)):
-        if not 0 <= number < len(operation.request.job_lists):
+    for job_list, job_ref, result in _list_canary(operation, jobs, size if searched is None else min(size, searched)):
+        if result.outcome is not Outcome.DONE:
             continue
-        job_list = operation.request.job_lists[number]
         backend = backend_of(job_list.ref.source, job_list.ref.backend)
-        job = _find_job(backend, job_list, job_ref.id, queues_of)
-        if job is not None and job.state in _ENDED_BADLY and (job.version is None or job.version != job_ref.version):
+        job = _find_job(backend, job_list, result.new_id or job_ref.id, queues_of)
+        if job is not None and _has_failed(job, job_ref, result):
             failed.append(job)
             if len(failed) >= most:
                 break
     return failed
+
+
+def _list_canary(
+    operation: BulkOperation, jobs: OperationJobs, count: int
+) -> list[tuple[JobListRef, JobRef, ActionResult]]:
+    job_lists = operation.request.job_lists
+    return [
+        (job_lists[number], job_ref, result)
+        for number, job_ref, result in jobs.list_canary(operation.id, count)
+        if 0 <= number < len(job_lists)
+    ]
+
+
+def _has_failed(job: Job, job_ref: JobRef, result: ActionResult) -> bool:
+    """Whether a job of the canary failed after the action; `job_ref` as it was before, unless it was copied."""
+    is_other = result.new_id is not None or job.version is None or job.version != job_ref.version
+    return job.state in _ENDED_BADLY and is_other
 
 
 def _find_job(

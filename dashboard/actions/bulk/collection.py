@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 from msgspec.structs import replace
@@ -25,9 +26,10 @@ PROGRESS_EVERY_S = 2.0
 
 @dataclass(slots=True)
 class _CollectedJobs:
-    """What was found so far. The jobs carry the number of their list in `job_lists`."""
+    """What was found so far. Jobs carry the number of their list in `job_lists`; the first `canary` are the canary."""
 
     job_lists: dict[JobListRef, int]
+    canary: int
     pending: list[tuple[int, JobRef]] = field(default_factory=list)  # not stored yet
     first: list[str] = field(default_factory=list)  # ids for the audit log
     matched: int = 0
@@ -47,9 +49,10 @@ class _CollectedJobs:
                 self.first.append(found.job_ref.id)
 
     def take_pending(self) -> list[tuple[int, JobRef]]:
-        """The jobs to store, by list, since a batch is of one list; otherwise in their order."""
+        """The jobs to store, the canary first: by list, since a batch is of one list; otherwise in their order."""
         pending, self.pending = self.pending, []
-        return sorted(pending, key=lambda job_ref: job_ref[0])
+        rest = max(0, self.canary - (self.matched - len(pending)))
+        return [*sorted(pending[:rest], key=itemgetter(0)), *sorted(pending[rest:], key=itemgetter(0))]
 
 
 class JobCollector:
@@ -77,7 +80,7 @@ class JobCollector:
         """List all jobs of the operation and go to its next phase."""
         request = operation.request
         self._store.jobs.clear_job_refs(operation.id)  # left by a process that died while collecting
-        collected = _CollectedJobs({job_list: n for n, job_list in enumerate(request.job_lists)})
+        collected = _CollectedJobs({job_list: n for n, job_list in enumerate(request.job_lists)}, request.canary)
         written_at = monotonic_s()
         for found in self._list_selected(request):
             if found.job_ref is not None and collected.matched >= self._most:

@@ -25,6 +25,12 @@ def batch_starts_key(bulk_id: str) -> str:
     return f"{PREFIX}:bulk:{bulk_id}:rounds"  # list of numbers, one per batch of a delete; expires with the record
 
 
+def canary_key(bulk_id: str) -> str:
+    """The key of the results of a canary that cannot be seen at its jobs: of those that were skipped, or copied."""
+    # hash: number of the job -> about 50 bytes, at most as many as the canary has jobs; expires with the record
+    return f"{PREFIX}:bulk:{bulk_id}:canary"
+
+
 def undo_key(name: str) -> str:
     """The key of the undo of an operation, or of a batch in the trash."""
     return f"{PREFIX}:bulk:{name}:undo"  # string: the id of its last undo, expires after KEEP_S

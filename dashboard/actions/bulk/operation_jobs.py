@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...backends.actions import JobRef
+from ...backends.actions import ActionResult, JobRef, Outcome
 from ...store.packing import pack, unpack
 from ...store.redis_store import Store
 from . import scripts
-from .keys import KEEP_S, batch_starts_key, job_refs_key, lease_key
+from .keys import KEEP_S, batch_starts_key, canary_key, job_refs_key, lease_key
 
 
 class OperationJobs:
@@ -45,9 +45,35 @@ class OperationJobs:
 
     def list_job_refs(self, bulk_id: str, at: int, count: int) -> list[tuple[int, JobRef]]:
         """At most `count` jobs of the list, from number `at`. Cost: 1 round trip."""
-        found = []
         (listed,) = self._store.read_keys(("LRANGE", job_refs_key(bulk_id), at, at + count - 1))
-        for raw in listed or ():
-            number, job_id, version = unpack(raw, tuple[int, str, str | None]) or (-1, "", None)
-            found.append((number, JobRef(id=job_id, version=version)))
+        return [_decode_job_ref(raw) for raw in listed or ()]
+
+    def list_canary(self, bulk_id: str, count: int) -> list[tuple[int, JobRef, ActionResult]]:
+        """The first `count` jobs of the list, each with the recorded result: `done` if there is none.
+
+        Cost: 1 round trip.
+        """
+        listed, flat = self._store.read_keys(
+            ("LRANGE", job_refs_key(bulk_id), 0, count - 1), ("HGETALL", canary_key(bulk_id))
+        )
+        results = dict(zip((flat or ())[::2], (flat or ())[1::2], strict=True))
+        found = []
+        for position, raw in enumerate(listed or ()):
+            number, job_ref = _decode_job_ref(raw)
+            outcome, new_id = unpack(results.get(b"%d" % position), tuple[Outcome, str | None]) or (Outcome.DONE, None)
+            found.append((number, job_ref, ActionResult(id=job_ref.id, outcome=outcome, new_id=new_id)))
         return found
+
+
+def encode_canary_results(position: int, results: Sequence[ActionResult]) -> dict[int, bytes]:
+    """What `list_canary` needs of the results of the jobs from number `position` on, for `BulkStore.write_progress`."""
+    return {
+        position + number: pack([result.outcome.value, result.new_id])
+        for number, result in enumerate(results)
+        if result.outcome is not Outcome.DONE or result.new_id is not None
+    }
+
+
+def _decode_job_ref(raw: bytes) -> tuple[int, JobRef]:
+    number, job_id, version = unpack(raw, tuple[int, str, str | None]) or (-1, "", None)
+    return number, JobRef(id=job_id, version=version)

@@ -26,8 +26,8 @@ for _, ids in ipairs({{surplus, old}}) do
     if redis.call('SISMEMBER', KEYS[2], id) == 0 then
       redis.call('ZREM', KEYS[1], id)
       local record = ARGV[10] .. id
-      for _, key in ipairs({{record, record .. ':picks', record .. ':rounds', record .. ':undo'}}) do
-        if redis.call('TTL', key) == -1 then redis.call('EXPIRE', key, ARGV[5]) end
+      for _, suffix in ipairs({{'', ':picks', ':rounds', ':canary', ':undo'}}) do
+        if redis.call('TTL', record .. suffix) == -1 then redis.call('EXPIRE', record .. suffix, ARGV[5]) end
       end
     end
   end
@@ -46,11 +46,12 @@ redis.call('ZADD', KEYS[3], 'NX', ARGV[4], ARGV[3])
 return redis.call('HGETALL', KEYS[1])
 """
 
-# KEYS record, lease, open, record of the operation whose deleted jobs are restored, batch starts, job refs, audit. ARGV
-# holder, lease ms, expected phase, next phase or "", id, number of jobs restored, number of the first job of a batch or
-# "", new lifetime of record, batch starts and job refs, event to record when it enters the next phase or "", then
-# fields and values; a value is added to a field that starts with +. Returns {phase, whether the event was recorded,
-# whether it was stored}, 0 if another process runs it, -1 if the record no longer exists.
+# KEYS record, lease, open, record of the operation whose deleted jobs are restored, batch starts, job refs, audit,
+# canary results. ARGV holder, lease ms, expected phase, next phase or "", id, number of jobs restored, number of the
+# first job of a batch or "", new lifetime of record, batch starts, job refs and canary results, event to record when it
+# enters the next phase or "", then fields and values; a value is added to a field that starts with +, and one that
+# starts with = is the number of a canary result. Returns {phase, whether the event was recorded, whether it was
+# stored}, 0 if another process runs it, -1 if the record no longer exists.
 WRITE_PROGRESS = f"""{RECORD}
 if redis.call('HEXISTS', KEYS[1], 'phase') == 0 then return -1 end
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
@@ -58,10 +59,11 @@ redis.call('PEXPIRE', KEYS[2], ARGV[2])
 for n = 10, #ARGV, 2 do
   local name = ARGV[n]
   if string.sub(name, 1, 1) == '+' then add(KEYS[1], string.sub(name, 2), ARGV[n + 1])
+  elseif string.sub(name, 1, 1) == '=' then redis.call('HSET', KEYS[8], string.sub(name, 2), ARGV[n + 1])
   else redis.call('HSET', KEYS[1], name, ARGV[n + 1]) end
 end
 if ARGV[7] ~= '' then redis.call('RPUSH', KEYS[5], ARGV[7]) end
-for _, key in ipairs({{KEYS[1], KEYS[5], KEYS[6]}}) do redis.call('EXPIRE', key, ARGV[8]) end
+for _, key in ipairs({{KEYS[1], KEYS[5], KEYS[6], KEYS[8]}}) do redis.call('EXPIRE', key, ARGV[8]) end
 if tonumber(ARGV[6]) > 0 and redis.call('EXISTS', KEYS[4]) == 1 then
   add(KEYS[4], 'restored', ARGV[6])
 end

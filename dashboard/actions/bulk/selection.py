@@ -18,7 +18,7 @@ from ...backends.unreadable_data import data_errors_foreseen
 from ...dead_letters.lists import UnreadList, unread_line
 from ...errors import NotFound
 from ...model import Job, JobPage, JobQuery, Searched, State
-from ...search.list_scan import scan_last_rows, scan_rows
+from ...search.list_scan import ReadableList, scan_last_rows, scan_rows
 from ...search.query import parse_query
 from ...sources.metering import measure_cost
 from .operation import BulkRequest, JobListRef, JobOrder
@@ -111,7 +111,7 @@ def preview_jobs(request: BulkRequest, backend_of: BackendOf, known_of: KnownOf,
             matched += page.total or 0
             samples += reader.read_samples(page)
             continue
-        for jobs, looked in reader.match_pages(PREVIEW_ROWS, page.total):
+        for jobs, looked in reader.match_pages(PREVIEW_ROWS):
             scanned = looked
             matched += len(jobs)
             samples = [*jobs, *samples] if reader.from_end else [*samples, *jobs]
@@ -298,40 +298,55 @@ class _ListReader:
 
         From the end of a list, the last page has the jobs and those before it have none.
         """
-        total = self.read_page(0, 1).total if self.from_end else None
         if self._query is None:
-            yield from _count_rows(self._ref_pages(wanted, total))
+            yield from _add_row_counts(self._ref_pages(wanted))
             return
         last: deque[JobRef] = deque(maxlen=wanted)
         scanned = 0
-        for jobs, scanned in self.match_pages(rows, total):
+        for jobs, scanned in self.match_pages(rows):
             job_refs = [JobRef(id=job.id, version=job.version) for job in jobs]
             last.extend(job_refs)
             yield ([] if self.from_end else job_refs), scanned
         if self.from_end:
             yield list(reversed(last)), scanned
 
-    def match_pages(self, rows: int, total: int | None) -> Iterator[tuple[list[Job], int]]:
+    def match_pages(self, rows: int) -> Iterator[tuple[list[Job], int]]:
         """(matching jobs, rows scanned so far) for the first `rows` of the list, or from its end for the last ones.
 
+        From the end also rows that were added to the list since it was counted: up to `rows` more.
         Raises the errors of `Backend.search_page`, and UnreadableData. Cost: one `search_page` per WINDOW_ROWS rows.
         """
         query = self._query
         assert query is not None
         now = self._backend.source.now_s()
         scanned = 0
-        start = max(0, (total or 0) - rows) if self.from_end else 0
-        for page in scan_rows(self._read_rows, lambda row: row.job.id, lambda: WINDOW_ROWS, start):
-            looked = page[: rows - scanned]
+        most = 2 * rows if self.from_end else rows
+        for page in self._row_pages(rows):
+            looked = page[: most - scanned]
             scanned += len(looked)
             yield [row.job for row in looked if query.matches_row(row, now)], scanned
-            if scanned >= rows:
+            if scanned >= most:
                 return
 
-    def _ref_pages(self, wanted: int, total: int | None) -> Iterator[list[JobRef]]:
-        if self.from_end:
-            return scan_last_rows(self._read_refs, _id_of, self._page_size, wanted, total)
-        return scan_rows(self._read_refs, _id_of, self._page_size)
+    def _row_pages(self, rows: int) -> Iterator[list[Searched]]:
+        """The rows of the list page by page, to its end: from its front, or about the last `rows`."""
+        source = ReadableList(self._read_rows, _id_of_row, lambda: WINDOW_ROWS, self._count_rows)
+        start = sys.maxsize if self.from_end else 0
+        is_empty = True
+        while is_empty:
+            if self.from_end:  # again where the list became shorter before it was read
+                start = max(0, min(start, self._count_rows() or 0) - rows)
+            is_empty = start > 0
+            for page in scan_rows(source, start):
+                is_empty = is_empty and not page
+                yield page
+
+    def _ref_pages(self, wanted: int) -> Iterator[list[JobRef]]:
+        source = ReadableList(self._read_refs, _id_of, self._page_size, self._count_rows)
+        return scan_last_rows(source, wanted) if self.from_end else scan_rows(source)
+
+    def _count_rows(self) -> int | None:
+        return self.read_page(0, 1).total
 
     def _page_size(self) -> int:
         return self._page_rows
@@ -363,7 +378,11 @@ def _id_of(job_ref: JobRef) -> str:
     return job_ref.id
 
 
-def _count_rows(pages: Iterable[list[JobRef]]) -> Iterator[tuple[list[JobRef], int]]:
+def _id_of_row(row: Searched) -> str:
+    return row.job.id
+
+
+def _add_row_counts(pages: Iterable[list[JobRef]]) -> Iterator[tuple[list[JobRef], int]]:
     scanned = 0
     for page in pages:
         scanned += len(page)

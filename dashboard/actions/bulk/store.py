@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from msgspec.structs import replace
@@ -16,7 +17,18 @@ from ...store.packing import pack, unpack
 from ...store.redis_store import Store
 from ..audit_log import AUDIT, AuditEvent, encode_event, log_recorded
 from . import scripts
-from .keys import ALL, KEEP_S, LEASE_MS, OPEN, batch_starts_key, job_refs_key, lease_key, record_key, undo_key
+from .keys import (
+    ALL,
+    KEEP_S,
+    LEASE_MS,
+    OPEN,
+    batch_starts_key,
+    canary_key,
+    job_refs_key,
+    lease_key,
+    record_key,
+    undo_key,
+)
 from .operation import ENDED, BulkOperation, BulkPhase, BulkRequest
 from .operation_jobs import OperationJobs
 
@@ -152,6 +164,7 @@ class BulkStore:
         restored: tuple[str, int] | None = None,
         batch_start: int | None = None,
         event: AuditEvent | None = None,
+        canary_results: Mapping[int, bytes] = MappingProxyType({}),
         **fields: Any,
     ) -> BulkPhase | None:
         """Store progress and go from phase `expected` to `to`. Returns the phase after it; None if the lease is lost.
@@ -159,12 +172,14 @@ class BulkStore:
         If a user has paused or aborted it in the meantime, that phase stays. Values in dicts are added to the stored
         ones. The note is cleared unless it is among the fields. `restored` = (operation id, number of its deleted jobs
         that this batch restored); `batch_start` = the number of the first job of the batch. `event` goes into the audit
-        log if this call changes the phase to `to`. Everything stored of the operation expires KEEP_S from now. Raises
-        BulkOperationNotFound. Cost: 1 round trip.
+        log if this call changes the phase to `to`. `canary_results`: see OperationJobs.list_canary. Everything stored
+        of the operation expires KEEP_S from now. Raises BulkOperationNotFound. Cost: 1 round trip.
         """
         if expected is not BulkPhase.PAUSED:
             fields.setdefault("note", "")
         arguments: list[str | int | float | bytes] = []
+        for number, result in canary_results.items():
+            arguments += [f"={number}", result]
         for name, value in fields.items():
             if isinstance(value, dict):
                 for key, more in value.items():
@@ -175,7 +190,7 @@ class BulkStore:
             scripts.WRITE_PROGRESS,
             (
                 *(record_key(bulk_id), lease_key(bulk_id), OPEN, record_key(restored[0] if restored else bulk_id)),
-                *(batch_starts_key(bulk_id), job_refs_key(bulk_id), AUDIT),
+                *(batch_starts_key(bulk_id), job_refs_key(bulk_id), AUDIT, canary_key(bulk_id)),
             ),
             *(holder, LEASE_MS, expected.value, to.value if to else "", bulk_id, restored[1] if restored else 0),
             *("" if batch_start is None else batch_start, KEEP_S, encode_event(event) if event else ""),

@@ -113,8 +113,7 @@ class OutageSender:
             log.info("could not write the outage to the alert history yet: %s", exc.message)
             self._stop.wait(1.0)
             return False
-        self._spool.finish_outage()
-        return True
+        return self._spool.finish_outage(outage)
 
 
 def _build_history_entry(notification: Notification) -> HistoryEntry:

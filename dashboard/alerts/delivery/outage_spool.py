@@ -161,13 +161,16 @@ class OutageSpool:
             self._save_outage(after)
             return True
 
-    def finish_outage(self) -> None:
-        """Delete the outage and release the lock."""
+    def finish_outage(self, finished: OutageRecord) -> bool:
+        """Delete the outage and release the lock; False if it has changed since: the store failed again."""
         with self._change_lock:
+            if self.outage is not finished:
+                return False
             self.outage = None
-        with contextlib.suppress(OSError):
-            self.file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.file.unlink(missing_ok=True)
         self.unlock()
+        return True
 
     def _save_outage(self, outage: OutageRecord) -> None:
         """Save the outage, on disk first, so that the next process never reads an older state than this one had.

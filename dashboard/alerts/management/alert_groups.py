@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -17,9 +17,31 @@ from .alert_reader import Alert, AlertList
 # What follows when no worker serves a queue, besides the rules that say so themselves with `inhibited_by`.
 NO_WORKERS = ("queue.consumers", "workers.count")
 FOLLOWS_NO_WORKERS = frozenset({"queue.latency_s", "queue.no_progress_s", "queue.overdue_s"})
+ALL_RULES = "*"
 MAX_CHAIN = 8  # causes of causes that are followed
 
 Place: TypeAlias = tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AlertScope:
+    """A rule on one library of one source (None: alerts without one). `rule_name` is only for display."""
+
+    rule_id: str
+    source: str | None
+    backend: str | None
+    rule_name: str = field(default="", compare=False)
+
+    @classmethod
+    def of(cls, state: AlertState) -> AlertScope:
+        """The scope of an alert."""
+        return cls(state.rule_id, state.labels.source, state.labels.backend, state.rule_name)
+
+    def covers(self, state: AlertState) -> bool:
+        """Whether an alert is in it."""
+        return self.rule_id in (ALL_RULES, state.rule_id) and (
+            self.source == state.labels.source and (self.rule_id == ALL_RULES or self.backend == state.labels.backend)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +90,16 @@ class AlertGroup:
         return Counter(alert.state.rule_name for alert in self.effects).most_common()
 
     @property
-    def scopes(self) -> tuple[tuple[str, AlertLabels], ...]:
-        """(rule, labels without a queue) that cover all its alerts; "*" for every rule on a source that is down."""
+    def scopes(self) -> tuple[AlertScope, ...]:
+        """What covers all its alerts, and those that begin later; every rule on a source that is down."""
         if self.first.metric == UNREACHABLE:
-            return (("*", AlertLabels(source=self.first.labels.source)),)
-        found = {
-            (alert.state.rule_id, AlertLabels(source=alert.state.labels.source, backend=alert.state.labels.backend))
-            for alert in self.everything
-        }
-        return tuple(sorted(found, key=repr))
+            return (AlertScope(ALL_RULES, self.first.labels.source, None, "All rules"),)
+        found = {AlertScope.of(alert.state) for alert in self.everything}
+        return tuple(sorted(found, key=lambda scope: (scope.rule_name, scope.rule_id, scope.source or "")))
+
+    def count_covered(self, scopes: Collection[AlertScope]) -> int:
+        """How many of its alerts these scopes cover."""
+        return sum(any(scope.covers(alert.state) for scope in scopes) for alert in self.everything)
 
 
 @dataclass(frozen=True, slots=True)

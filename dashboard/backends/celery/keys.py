@@ -198,7 +198,7 @@ def results_key(source: str) -> str:
 
 
 def paused_key(source: str) -> str:
-    """Our own hash of the queues paused in Queuedeck: location key -> the workers that consumed it, as JSON."""
+    """Our own hash of the queues paused in Queuedeck: location key -> a PausedQueue, as JSON."""
     return f"{{queuedeck}}:celery:{source}:paused"
 
 

@@ -14,6 +14,7 @@ from ..payloads.decoding import count_of
 from ..unreadable_data import describe_error
 from . import keys
 from .job_decoding import headers_of, state_of, with_headers
+from .paused_queues import PausedQueue, is_paused, paused_of_reply
 from .results.index import KEPT, ResultIndex
 from .results.metadata import NOTHING, ResultsMetadata
 from .results.metadata import of_reply as results_of_reply
@@ -34,7 +35,7 @@ NO_RESULTS = (
 # (prefix, separator), and its queues: (index in `refs`, name).
 QueueGroup: TypeAlias = tuple[tuple[str, str], list[tuple[int, str]]]
 # What is cached for one queue until the next sample: the inputs, and the stats computed from them.
-Seen: TypeAlias = tuple[tuple[QueueRef, Reply, int | None], QueueStats]
+Seen: TypeAlias = tuple[tuple[QueueRef, Reply, int | None, bool | None], QueueStats]
 
 
 class KnownFacts(NamedTuple):
@@ -47,6 +48,8 @@ class KnownFacts(NamedTuple):
     results: ResultsMetadata = NOTHING
     unheard: bool = False  # there are mailboxes of workers that never sent a heartbeat
     ran: bool = False  # workers report that they ran tasks
+    alive: Mapping[str, Mapping[str, object]] = {}  # the last heartbeats of the workers, by name
+    paused: Mapping[str, PausedQueue] = {}  # queues of any prefix that were paused in Queuedeck, by location key
 
 
 def read_stats(
@@ -96,7 +99,8 @@ def read_stats(
         marks.update({(prefix, name): mark for (_, name), mark in zip(queues, more[0] if more else (), strict=False)})
         for (n, _), size in zip(queues, waiting, strict=True):
             # Redis does not store which worker consumes which queue; without workers, the count is 0.
-            found[n] = _stats_of_queue(refs[n], size, 0 if facts[prefix].workers == 0 else None, seen)
+            workers = 0 if facts[prefix].workers == 0 else None
+            found[n] = _stats_of_queue(refs[n], size, workers, _is_paused(refs[n], facts[prefix]), seen)
         for n, ref in enumerate(refs if firsts[prefix] == group else ()):
             if ref.shared and keys.location_of(ref).prefix == prefix:
                 found[n] = _stats_of_shared(
@@ -115,11 +119,12 @@ def _script_call(group: QueueGroup, unacked: str, keeper: ResultIndex | None) ->
 
 
 def _index_commands(name: str, prefixes: Sequence[str]) -> list[Command]:
-    """The commands for what Queuedeck stores about a source: heartbeats, results, whether and what is indexed."""
+    """The commands for what Queuedeck stores about a source: heartbeats, results, what is indexed, pauses."""
     return [
         *(("HGETALL", key) for key in (keys.workers_key(name), keys.results_key(name))),
         ("EXISTS", keys.filled_key(name)),
         *(("ZCARD", keys.index_key(name, state, prefix)) for prefix in prefixes for state in keys.ENDED),
+        ("HGETALL", keys.paused_key(name)),
     ]
 
 
@@ -141,6 +146,7 @@ def _gather_facts(
     beats = beats_of(index[0]) if len(index) == kept else {}
     results = results_of_reply(index[1]) if len(index) == kept else {}
     whole = len(index) == kept and index[2] == 1
+    paused = paused_of_reply(index[-1]) if len(index) == kept else {}
     now = broker.now_s()
     heard_all = keeper is not None and keeper.runs.heard_all_workers
     counted = {prefix: box for prefix, box in zip(prefixes, boxes, strict=False) if heard_all and isinstance(box, int)}
@@ -148,9 +154,10 @@ def _gather_facts(
     found = {}
     for n, prefix in enumerate(prefixes):
         ended = index[3 + n * len(keys.ENDED) :][: len(keys.ENDED)] if len(index) == kept else [None] * len(keys.ENDED)
-        known = [beat for beat in beats.values() if beat.get("prefix", "") == prefix]
-        alive = [beat for beat in known if is_alive(beat, now)]
-        running = [active for beat in alive if (active := count_of(beat.get("active"))) is not None]
+        of_prefix = {name: beat for name, beat in beats.items() if beat.get("prefix", "") == prefix}
+        known = list(of_prefix.values())
+        alive = {name: beat for name, beat in of_prefix.items() if is_alive(beat, now)}
+        running = [active for beat in alive.values() if (active := count_of(beat.get("active"))) is not None]
         none_alive = not alive and (counted.get(prefix) == 0 or prefix in silent)
         found[prefix] = KnownFacts(
             ended=tuple(size if isinstance(size, int) else None for size in ended),
@@ -160,6 +167,8 @@ def _gather_facts(
             results=results.get(prefix, NOTHING),
             unheard=isinstance(box := boxes[n] if n < len(boxes) else None, int) and box > len(known),
             ran=any(count_of(beat.get("processed")) for beat in known),
+            alive=alive,
+            paused=paused,
         )
     return found
 
@@ -219,18 +228,27 @@ def _read_without_lua(broker: Source, groups: Sequence[QueueGroup], names: keys.
     return answers
 
 
-def _stats_of_queue(ref: QueueRef, size: Reply, workers: int | None, seen: dict[str, Seen] | None) -> QueueStats:
+def _is_paused(ref: QueueRef, facts: KnownFacts) -> bool | None:
+    if not facts.paused:
+        return None
+    return is_paused(facts.paused.get(keys.location_of(ref).key), facts.alive, unheard=facts.unheard)
+
+
+def _stats_of_queue(
+    ref: QueueRef, size: Reply, workers: int | None, paused: bool | None, seen: dict[str, Seen] | None
+) -> QueueStats:
     """Return the stats of one queue, which depend on these arguments only: the age of its jobs is unknown."""
+    known = (ref, size, workers, paused)
     before = seen.get(ref.key) if seen else None
-    if before is not None and before[0] == (ref, size, workers):
+    if before is not None and before[0] == known:
         return before[1]
-    queue = _queue_figures(ref, size, workers)
+    queue = _queue_figures(*known)
     if seen is not None:
-        seen[ref.key] = ((ref, size, workers), queue)
+        seen[ref.key] = (known, queue)
     return queue
 
 
-def _queue_figures(ref: QueueRef, size: Reply, workers: int | None) -> QueueStats:
+def _queue_figures(ref: QueueRef, size: Reply, workers: int | None, paused: bool | None) -> QueueStats:
     waiting = size if isinstance(size, int) else None
     return QueueStats(
         source=ref.source,
@@ -238,7 +256,7 @@ def _queue_figures(ref: QueueRef, size: Reply, workers: int | None) -> QueueStat
         name=ref.name,
         key=ref.key,
         prefix=keys.location_of(ref).prefix or None,
-        paused=None,
+        paused=paused,
         counts=Counts(waiting=waiting),
         native=(NativeCount(native=keys.NATIVE[State.WAITING], state=State.WAITING, count=waiting),),
         depth=waiting,

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from flask import Flask, Response, g, redirect, request, session
 from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import MethodNotAllowed
 
 from ...actions.audit_log import Actor
 from ...auth import LOCAL_HOSTS, Identify, Identity, Role, host_name, local_identity, token_identity
@@ -50,6 +51,7 @@ ROLES: dict[str, Role | None] = {
     "alerting": Role.VIEWER,
     "alerting_edit": Role.OPERATOR,
     "api_alerting": Role.VIEWER,
+    "api_alerting_edit": Role.OPERATOR,
     "rules": Role.VIEWER,
     "rules_edit": Role.ADMIN,
     "api_rules": Role.ADMIN,
@@ -144,6 +146,8 @@ class Authenticator:
         """Refuse the request unless its user has the role that the route requires."""
         if self.hosts and host_name(request.environ) not in self.hosts:
             raise Forbidden("Unknown host name.", hint="Add it to trusted_hosts.")
+        if isinstance(request.routing_exception, MethodNotAllowed):
+            return  # no view runs; the answer names the methods of the address
         role = _required_role()
         if role is None:
             if request.method not in SAFE_METHODS and not _same_origin():

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from datetime import datetime
+from typing import Annotated, Literal
+
 from flask import Blueprint
+from msgspec import Meta
 from msgspec.structs import asdict
 
 from ...alerts.delivery.notification_claim import DeliveryAttempt
@@ -11,19 +16,28 @@ from ...alerts.management.alert_groups import group_alerts
 from ...alerts.management.alert_owners import AlertOwners
 from ...alerts.management.alert_reader import Alert, AlertList
 from ...alerts.rules.rule import Severity
-from ...alerts.silences import Silence, WeeklyWindow
+from ...alerts.silences import MAX_COMMENT, Silence, WeeklyWindow
 from ...clock import instant, iso
 from ...errors import QueuedeckError, join_hint
+from ..access.security import current_actor
 from ..context import app_services
+from ..forms.request_input import Body, json_body
+from ..pages.alerts.alerts import find_pause, record_action
+from .action_bodies import Text
 from .responses import JsonObject, Time, json_response
 
 bp = Blueprint("api_alerting", __name__, url_prefix="/api/v1")
+edit_bp = Blueprint("api_alerting_edit", __name__, url_prefix="/api/v1")
+
+# The step of the times that the API returns, to the nearest one.
+SHOWN_STEP_S = 0.001
 
 
 class AlertJson(JsonObject, frozen=True, kw_only=True):
     """An alert. `value` null: the value has been unknown for `unknown_s` and was `last_value` before; the alert keeps
     firing until the value is known. `episode` identifies the incident. `owner` and `note` are those of its queue,
-    `runbook_url` is that of its rule, otherwise of its queue."""
+    `runbook_url` is that of its rule, otherwise of its queue. `paused_by`, `paused_at`: who paused its queue in
+    Queuedeck, and when."""
 
     fingerprint: str
     rule: str
@@ -43,6 +57,8 @@ class AlertJson(JsonObject, frozen=True, kw_only=True):
     owner: str | None
     runbook_url: str | None
     note: str | None
+    paused_by: str | None
+    paused_at: Time | None
 
 
 class FiringAlertJson(AlertJson, frozen=True, kw_only=True):
@@ -55,14 +71,44 @@ class FiringAlertJson(AlertJson, frozen=True, kw_only=True):
 
 
 class AlertsJson(JsonObject, frozen=True, kw_only=True):
-    """Firing and pending alerts. `problem` says why they may be incomplete. `age_s`: since they were read; above 0
-    while the store cannot be read, for what this process knew before."""
+    """Firing and pending alerts as of `at`. `problem` says why they may be incomplete. `age_s`: since they were read;
+    above 0 while the store cannot be read, for what this process knew before."""
 
     alerts: list[FiringAlertJson]
     pending: list[AlertJson]
     watched: bool
     problem: str | None
+    at: Time | None
     age_s: float
+
+
+class AcknowledgedJson(JsonObject, frozen=True, kw_only=True):
+    """The alert is acknowledged, which stops its reminders until it resolves."""
+
+    outcome: Literal["done"]
+    episode: str
+
+
+class AcknowledgedGroupJson(JsonObject, frozen=True, kw_only=True):
+    """How many alerts are `acknowledged` now, were `already`, or began after `seen_at` and are not (`newer`)."""
+
+    acknowledged: int
+    already: int
+    newer: int
+
+
+class AcknowledgeBody(Body, frozen=True, kw_only=True):
+    """`episode`: only this incident; 409 when it has ended and the alert is firing again."""
+
+    episode: Text | None = None
+    comment: Annotated[str, Meta(max_length=MAX_COMMENT)] = ""
+
+
+class AcknowledgeGroupBody(Body, frozen=True, kw_only=True):
+    """`seen_at`: only alerts that had begun by then, the `at` of the list that you read; all without it."""
+
+    seen_at: Annotated[datetime, Meta(tz=True)] | None = None
+    comment: Annotated[str, Meta(max_length=MAX_COMMENT)] = ""
 
 
 class SilenceJson(JsonObject, frozen=True, kw_only=True):
@@ -129,8 +175,39 @@ def alerts() -> AlertsJson:
         pending=[json_alert(alert, owners) for alert in alert_list.pending],
         watched=watched,
         problem=join_problem(problem),
+        at=iso(instant(alert_list.at)),
         age_s=round(alert_list.age_s, 3),
     )
+
+
+@edit_bp.post("/alerts/<segment:fingerprint>/acknowledge")
+@json_body(AcknowledgeBody)
+@json_response
+def acknowledge(body: AcknowledgeBody, fingerprint: str) -> AcknowledgedJson:
+    """Acknowledge a firing alert, which stops its reminders."""
+    alert_service = app_services().alert_service
+    episode = body.episode or alert_service.alerts.find_alert(fingerprint).state.episode
+    alert = alert_service.acknowledgements.acknowledge_alert(
+        fingerprint, episode=episode, by=current_actor().name, comment=body.comment
+    )
+    record_action("acknowledge", [fingerprint], body.comment)
+    return AcknowledgedJson(outcome="done", episode=alert.state.episode)
+
+
+@edit_bp.post("/alerts/groups/<segment:group>/acknowledge")
+@json_body(AcknowledgeGroupBody)
+@json_response
+def acknowledge_group(body: AcknowledgeGroupBody, group: str) -> AcknowledgedGroupJson:
+    """Acknowledge all alerts of an incident.
+
+    `group` is that of its alerts.
+    """
+    seen_at = math.inf if body.seen_at is None else body.seen_at.timestamp() + SHOWN_STEP_S
+    done = app_services().alert_service.acknowledgements.acknowledge_group(
+        group, seen_at=seen_at, by=current_actor().name, comment=body.comment
+    )
+    record_action("acknowledge", list(done.done), body.comment)
+    return AcknowledgedGroupJson(acknowledged=len(done.done), already=done.already, newer=done.newer)
 
 
 @bp.get("/silences")
@@ -172,6 +249,7 @@ def json_firing(alert_list: AlertList) -> list[FiringAlertJson]:
 def json_alert(alert: Alert, owners: AlertOwners) -> AlertJson:
     """A firing or pending alert as the API returns it."""
     state, about = alert.state, owners.find(alert.state)
+    pause = find_pause(state.labels)
     return AlertJson(
         fingerprint=state.fingerprint,
         rule=state.rule_id,
@@ -191,6 +269,8 @@ def json_alert(alert: Alert, owners: AlertOwners) -> AlertJson:
         owner=about.owner,
         runbook_url=about.runbook_url,
         note=about.note,
+        paused_by=pause.who if pause else None,
+        paused_at=iso(instant(pause.at)) if pause else None,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -24,6 +24,17 @@ _TEXT: dict[str, Any] = {"type": "string"}
 _WHOLE: dict[str, Any] = {"type": "integer"}
 _TIME: dict[str, Any] = {"type": "string", "format": "date-time"}
 _REF = "#/components/schemas/{name}"
+# The statuses of errors and what they mean; every response has the same form.
+ERRORS = {
+    400: "The request is malformed.",
+    401: "No session and no API token, or an unknown one.",
+    403: "The role does not permit this, or the Redis user, the library or the state of the object does not.",
+    404: "There is no such object, or it no longer exists.",
+    409: "The object has changed since it was read, or is not in a state that permits this. Nothing was done.",
+    415: "The body is not sent as JSON.",
+    422: "A field or parameter is unknown or has a wrong value. Nothing was done.",
+    503: "A Redis is not responding.",
+}
 
 _NARROWED = {"source": _TEXT, "backend": _TEXT}
 QUERIES: dict[str, dict[str, dict[str, Any]]] = {
@@ -64,6 +75,7 @@ def openapi() -> Response:
         paths=paths,
         components={
             "schemas": _component_schemas(),
+            "responses": {str(status): _json_content(text, _one_of((ErrorJson,))) for status, text in ERRORS.items()},
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer"},
                 "session": {"type": "apiKey", "in": "cookie", "name": current_app.config["SESSION_COOKIE_NAME"]},
@@ -88,6 +100,7 @@ def _describe_operation(rule: Rule, method: str) -> dict[str, Any]:
         ],
         "responses": {
             "200": _json_content("Success", _one_of(response_types(view))),
+            **{str(status): {"$ref": f"#/components/responses/{status}"} for status in _error_statuses(rule, view)},
             "default": _json_content("Error", _one_of((ErrorJson,))),
         },
     }
@@ -98,6 +111,16 @@ def _describe_operation(rule: Rule, method: str) -> dict[str, Any]:
         operation["requestBody"] = _json_content("", _one_of((shape,))) | {"required": _needs_body(shape)}
         del operation["requestBody"]["description"]
     return operation
+
+
+def _error_statuses(rule: Rule, view: Callable[..., Any]) -> list[int]:
+    """The statuses of ERRORS that this route can answer."""
+    absent = set[int]()
+    if "POST" not in (rule.methods or ()):
+        absent |= {409, 415} if rule.arguments else {404, 409, 415}
+    if body_of(view) is None:
+        absent.add(415)
+    return [status for status in ERRORS if status not in absent]
 
 
 def _needs_body(shape: type[msgspec.Struct]) -> bool:

@@ -17,9 +17,9 @@ from ..forms.job_query import asked_number
 from ..forms.request_input import json_body
 from ..pages.bulk_start import not_restored
 from ..pages.trash.batches import FILTERS, PER_PAGE, find_batch, parse_job_cursor
-from ..pages.trash.restore import restore_batches, restore_selected
-from .action_bodies import ReasonBody
-from .action_json import BulkOperationJson, PutBackJson, json_restored, json_started
+from ..pages.trash.restore import restore_batches, restore_matching, restore_selected
+from .action_bodies import ReasonBody, Text
+from .action_json import BulkOperationJson, NotRestoredJson, PutBackJson, json_restored, json_started
 from .actions import checked_reason_of
 from .responses import JsonObject, Time, json_error, json_response
 
@@ -80,6 +80,34 @@ class TrashedJobsJson(JsonObject, frozen=True, kw_only=True):
     next_cursor: str | None
 
 
+class RestoredBatchesJson(JsonObject, frozen=True, kw_only=True):
+    """The result of restoring several deletes: `restored` jobs now, and the rest of the larger ones by `bulk_ids`.
+
+    `refused` lists the first 100 jobs that were not restored; `changed` of them had been restored before. `left`
+    deletes with `left_jobs` jobs were not begun within the time of a request: send `next_cursor` as `cursor` to
+    continue; null when nothing is left.
+    """
+
+    restored: int
+    changed: int
+    refused: list[NotRestoredJson]
+    bulk_ids: list[str]
+    left: int
+    left_jobs: int
+    next_cursor: str | None
+
+
+class RestoreAllBody(ReasonBody, frozen=True, kw_only=True):
+    """Restores what matches; without any of the fields, everything. `cursor` continues an earlier request."""
+
+    source: Text | None = None
+    backend: Text | None = None
+    queue: Text | None = None
+    who: Text | None = None
+    bulk_id: Text | None = None
+    cursor: Text | None = None
+
+
 class RestoreBody(ReasonBody, frozen=True, kw_only=True):
     """`ids` restores only these jobs. `reason` is recorded in the audit log."""
 
@@ -122,6 +150,30 @@ def show_batch(batch: str) -> TrashedJobsJson:
         batch=_json_batch(found),
         jobs=[TrashedJobJson(id=job.id, name=job.name, size_bytes=job.size_bytes) for job in jobs],
         next_cursor=str(following) if following else None,
+    )
+
+
+@edit_bp.post("/trash/restore", endpoint="restore_all")
+@json_body(RestoreAllBody)
+@json_response
+def restore_all(body: RestoreAllBody) -> RestoredBatchesJson:
+    """Restore all deletes that match, newest first.
+
+    Begins no further delete after about two seconds: while `next_cursor` is not null, send it as `cursor`. Returns 404
+    when nothing matches.
+    """
+    wanted = TrashFilter(source=body.source, backend=body.backend, queue=body.queue, who=body.who, bulk_id=body.bulk_id)
+    report = restore_matching(wanted, body.cursor, checked_reason_of(body.reason))
+    rest = report.cursor and app_services().trash_listing.list_page(wanted, cursor=report.cursor, limit=1)
+    put_back = json_restored(report.results, UNSET)
+    return RestoredBatchesJson(
+        restored=put_back.restored,
+        changed=put_back.changed,
+        refused=put_back.refused,
+        bulk_ids=[operation.id for operation in report.operations],
+        left=rest.following if rest else 0,
+        left_jobs=rest.following_jobs if rest else 0,
+        next_cursor=report.cursor if rest and rest.following else None,
     )
 
 

@@ -28,9 +28,7 @@ def render_polled(template: str, context: dict[str, Any]) -> Response:
 
 
 def page_context(current: CurrentSnapshot, cost: str) -> dict[str, Any]:
-    """The variables of layout.html. They depend only on the sample; the last one of each Redis is remembered here."""
-    if current.snapshot is not None:
-        app_context().caches.last_known.remember(current.snapshot)
+    """The variables of layout.html. They depend only on the sample."""
     return {
         "interval_s": app_context().settings.sample_interval_s,
         "age_s": current.age_s,

@@ -210,7 +210,7 @@ def build_figures(overview: OverviewData) -> tuple[OverviewFigure, ...]:
             _sparkline_path(past.depth), _change_note(past.depth, sums["depth"], step_s),
         ),
         OverviewFigure(
-            "Processed/min", _count_text(sums["throughput_per_min"], bool(sums["throughput_unknown"])),
+            "Processed/min", _count_text(sums["throughput_per_min"], overview.is_throughput_at_least),
             _figure_title(sums["throughput_per_min"], "succeeded and failed jobs per minute, 5-minute average")
             + _lacking_note(sums),
             _sparkline_path(past.finished_per_min),

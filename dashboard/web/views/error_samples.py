@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ...backends.base import Backend
 from ...dead_letters.groups import GroupMember
-from ...errors import QueuedeckError
+from ...errors import BackendUnavailable, QueuedeckError, WrongType
 from ...model import Job, QueueRef
 from .jobs.stack_trace import StackFrame, frames
 
@@ -22,7 +22,10 @@ class ErrorSample:
 
 
 def read_samples(members: Iterable[GroupMember], backend_of: Callable[[str, str], Backend]) -> tuple[ErrorSample, ...]:
-    """The jobs of `members`, except those that no longer exist. Cost: at most 4 round trips each."""
+    """The jobs of `members`, except those that no longer exist. Raises BackendUnavailable: then it is not known which.
+
+    Cost: at most 4 round trips each.
+    """
     return tuple(sample for member in members if (sample := _read_sample(member, backend_of)) is not None)
 
 
@@ -30,6 +33,8 @@ def _read_sample(member: GroupMember, backend_of: Callable[[str, str], Backend])
     ref = member.ref
     try:
         job = backend_of(ref.source, ref.backend).read_job(ref, member.dead_letter.id)
-    except QueuedeckError:
-        return None  # retried or deleted since the group was read
+    except QueuedeckError as exc:
+        if isinstance(exc, BackendUnavailable) and not isinstance(exc, WrongType):
+            raise
+        return None  # retried or deleted since the group was read, or not readable
     return ErrorSample(ref, job, frames(job.error.stack) if job.error and job.error.stack else ())

@@ -45,6 +45,7 @@ class OverviewData:
         self.facts = facts
         self.taken_at = taken_at
         self.down = frozenset(source.name for source in snapshot.sources if not source.reachable)
+        self.unread = self.down - taken_at.keys()  # sources without any figures
         self.queues = snapshot.queues
 
     @cached_property
@@ -102,8 +103,13 @@ class OverviewData:
 
     @cached_property
     def at_least(self) -> tuple[State, ...]:
-        """The states whose totals are lower bounds."""
-        return states_at_least(self.queues)
+        """The states whose totals are lower bounds: all if a source has never been read, whose queues are unknown."""
+        return tuple(State) if self.unread else states_at_least(self.queues)
+
+    @property
+    def is_throughput_at_least(self) -> bool:
+        """Whether the jobs of some queue are missing from the sum of finished jobs."""
+        return bool(self.totals["throughput_unknown"] or self.unread)
 
     @cached_property
     def estimated(self) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from dashboard.alerts.evaluation.state_machine import AlertLabels, AlertPhase, AlertState
-from dashboard.alerts.management.alert_groups import group_alerts
+from dashboard.alerts.management.alert_groups import AlertScope, group_alerts
 from dashboard.alerts.management.alert_reader import Alert, AlertList
 from dashboard.alerts.rules.default_rules import default_rules
 from dashboard.alerts.rules.rule import Origin, Rule, Severity, alert_fingerprint
@@ -84,7 +84,8 @@ def test_a_redis_that_does_not_respond_causes_all_alerts_of_its_source() -> None
     assert sorted(grouped(*alerts)) == [("redis-memory", 1, 0), ("redis-unreachable", 1, 3)]
     found = group_alerts(alert_list(alerts, default_rules()))
     (down,) = [group for group in found.groups if group.effects]
-    assert down.scopes == (("*", AlertLabels(source="main")),)
+    assert down.scopes == (AlertScope("*", "main", None),)
+    assert down.count_covered(down.scopes) == len(down.everything)
     assert len(found.inhibited) == 3
     assert len(set(found.keys.values())) == 2
 
@@ -108,7 +109,7 @@ def test_the_worst_alert_comes_first_and_a_muted_warning_does_not_count() -> Non
     (group,) = group_alerts(alert_list(alerts, default_rules())).groups
     assert [alert.state.labels.queue for alert in group.alerts] == ["c", "b", "a"]
     assert group.severity is Severity.CRITICAL
-    assert group.scopes == (("queue-latency", AlertLabels(source="main", backend="rq")),)
+    assert group.scopes == (AlertScope("queue-latency", "main", "rq"),)
 
 
 def test_grouping_costs_the_same_for_each_alert() -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from dashboard.alerts.delivery.message import PageLinks
+from dashboard.alerts.delivery.outage_sender import OutageSender
 from dashboard.alerts.delivery.outage_spool import OutageRecord, OutageSpool, spool_folder
 from dashboard.alerts.evaluation.state_machine import AlertLabels
-from dashboard.alerts.notification import Notification
+from dashboard.alerts.notification import HistoryEntry, Notification
 from dashboard.alerts.rules.rule import Severity
 
 BEGUN = OutageRecord(
@@ -65,6 +67,31 @@ def test_an_end_is_not_reopened_once_a_channel_was_notified_of_it() -> None:
     assert confirmed.reopen() is confirmed
 
 
+def test_an_outage_that_fails_again_while_it_is_finished_is_kept(tmp_path: Path) -> None:
+    """All channels gave up, so no notification prevents that it is reopened."""
+    spool = OutageSpool(tmp_path, "main")
+    assert spool.try_lock()
+    spool.begin_outage(BEGUN.give_up("ops").give_up("mail").end(160.0))
+
+    def fail_again(entry: HistoryEntry) -> None:
+        if entry.kind == "resolved":
+            assert spool.update_outage(OutageRecord.reopen)
+
+    sender = OutageSender(spool, {}, PageLinks(None), fail_again)
+    finished = spool.outage
+    assert finished is not None
+    assert not sender._finish_outage(finished)
+    assert spool.outage is not None
+    assert spool.outage.ended is None
+    assert (spool.is_locked, spool.file.exists()) == (True, True)
+    assert not sender._finish_outage(spool.outage)
+    spool.update_outage(lambda outage: outage.end(200.0))
+    ended = spool.outage
+    assert ended is not None
+    assert OutageSender(spool, {}, PageLinks(None), lambda _entry: None)._finish_outage(ended)
+    assert (spool.outage, spool.is_locked, spool.file.exists()) == (None, False, False)
+
+
 def test_a_channel_notified_of_a_reopened_end_gets_the_outage_again() -> None:
     reopened = BEGUN.confirm("ops", resolved=False).end(160.0).reopen()
     assert kinds(reopened.confirm("ops", resolved=True), "ops") == ["firing"]
@@ -82,7 +109,7 @@ def test_one_process_holds_the_lock_and_the_next_one_continues_its_outage(tmp_pa
     assert second.load_outage({"ops"})
     assert second.outage is not None
     assert (second.outage.channels, second.outage.notified) == (("ops",), ("ops",))
-    second.finish_outage()
+    assert second.finish_outage(second.outage)
     assert not second.is_locked
     assert not second.file.exists()
     assert not first.load_outage({"ops"})

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import Snapshot
+from dashboard.sampling import checker as checker_module
 from dashboard.sampling import snapshot_reader, snapshot_store
 from dashboard.sampling.checker import Checker
 from dashboard.sampling.leadership import Leadership
@@ -217,6 +218,38 @@ def test_with_the_store_gone_the_reading_says_why() -> None:
         assert current.snapshot is not None
         assert not current.snapshot.sources[0].reachable
         source.close()
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_the_last_figures_are_known_though_nobody_looked(monkeypatch: pytest.MonkeyPatch, leads: bool) -> None:
+    """Those of the checker's own samples, or of another one that leads, before the Redis and the store go down."""
+    monkeypatch.setattr(checker_module, "LOOK_EVERY_S", 0.0)
+    with start_server("redis-7") as server, redis.Redis.from_url(server.url) as client:
+        client.sadd("lists", "mail")
+        client.rpush("mail", 1, 2, 3)
+        sources = [Source("main", server.url) for _ in range(2)]
+        stores = [SnapshotStore(source) for source in sources]
+        own = Sampler(watch_of(sources[0]), INTERVAL_S, "me")
+        reader = SnapshotReader(stores[0], INTERVAL_S, lambda _known, _history: (own.sample(), own.history))
+        samplers = [Sampler(watch_of(source), INTERVAL_S, f"checker-{n}") for n, source in enumerate(sources)]
+        leaderships = [Leadership(store, f"checker-{n}") for n, store in enumerate(stores)]
+        checkers = [
+            Checker(stores[n], samplers[n], leaderships[n], INTERVAL_S, reader=None if n else reader) for n in range(2)
+        ]
+        for n in (0, 1) if leads else (1, 0):
+            leaderships[n].renew_lease()
+            checkers[n]._tick()
+        assert (leaderships[0].epoch is not None) is leads
+        server.stop(kill=True)
+        expire_values(reader._readings)
+        current = reader.current()
+        assert current.snapshot is not None
+        assert not current.snapshot.sources[0].reachable
+        shown, taken_at = reader.last_known.fill(current.snapshot)
+        assert [queue.depth for queue in shown.queues] == [3]
+        assert set(taken_at) == {"main"}
+        for source in sources:
+            source.close()
 
 
 class Rounds(threading.Event):

@@ -15,11 +15,13 @@ from dashboard.alerts.rules.default_rules import default_rules
 from dashboard.alerts.rules.metrics import METRICS
 from dashboard.alerts.rules.rule import Rule, Severity
 from dashboard.alerts.silences import Acknowledgement
-from dashboard.model import Counts, QueueStats, RedisHealth, Snapshot, SourceStats
+from dashboard.model import Counts, QueueStats, RedisHealth, Snapshot, SourceStats, State
+from dashboard.sampling.last_known import LastKnownFigures
 from dashboard.sampling.recent_history import History, QueueHistory, key_of
+from dashboard.web.pages.overview import build_figures
+from dashboard.web.views.overview_data import OverviewData
 from dashboard.web.views.problems import alert_problems, checks
 from dashboard.web.views.problems.checks import check_queue, check_source, dead_growth
-from dashboard.web.views.problems.last_known import LastKnownFigures
 from dashboard.web.views.problems.outage import find_outage
 from dashboard.web.views.problems.problem import Problem, ProblemKind, ProblemLevel
 from dashboard.web.views.problems.problem_list import (
@@ -390,6 +392,17 @@ def test_the_last_figures_of_a_redis_that_is_down_come_with_their_time() -> None
     assert filled.sources[0].health.clients == 3
     assert not filled.sources[0].reachable
     assert LastKnownFigures().fill(down) == (down, {})
+
+
+def test_totals_without_a_redis_that_was_never_read_are_lower_bounds() -> None:
+    gone = source(name="other", reachable=False, error="Connection refused")
+    down = snapshot(queue("mail", depth=7, throughput_per_min=2.0), sources=(source(), gone))
+    found = OverviewData(down, History())
+    assert State.WAITING in found.at_least
+    assert [figure.value for figure in build_figures(found)[:2]] == ["7+", "2+"]
+    known = OverviewData(down, History(), taken_at={"other": 1.0})
+    assert known.at_least == ()
+    assert [figure.value for figure in build_figures(known)[:2]] == ["7", "2"]
 
 
 def test_a_paused_queue_names_who_paused_it_and_what_is_waiting() -> None:

@@ -27,7 +27,7 @@ def act_on_jobs(
 ) -> list[ActionResult]:
     """See `Backend.act_on_jobs`. Cost: 1 round trip; 2 for copies."""
     if action in (Action.DUPLICATE, Action.EDIT):
-        return copy_jobs(source, ref, job_refs, options)
+        return copy_jobs(source, ref, _SET_WORDS.get(state), job_refs, options)
     if action is Action.MOVE:
         return _move_waiting(source, ref, job_refs, options.target or "")
     base = f"{ref.key}:"

@@ -31,10 +31,12 @@ _OWN_OPTIONS = frozenset(
 )
 
 
-def copy_jobs(source: Source, ref: QueueRef, job_refs: Sequence[JobRef], options: ActionOptions) -> list[ActionResult]:
-    """DUPLICATE, or EDIT with a payload. Masked values in a new payload are read from the original once.
+def copy_jobs(
+    source: Source, ref: QueueRef, native: str | None, job_refs: Sequence[JobRef], options: ActionOptions
+) -> list[ActionResult]:
+    """DUPLICATE, or EDIT with a payload, if each job is still in the set `native` as it was seen (None: not checked).
 
-    Cost: 2 round trips.
+    Masked values in a new payload are read from the original once. Cost: 2 round trips.
     """
     try:
         edited = decoded_edit(options.payload) if options.payload is not None else None
@@ -46,7 +48,7 @@ def copy_jobs(source: Source, ref: QueueRef, job_refs: Sequence[JobRef], options
     results: dict[str, ActionResult] = {}
     calls: dict[str, JobCall] = {}
     for job_ref, fields in zip(job_refs, hashes, strict=True):
-        call = _plan_copy(job_ref.id, fields, edited, has_payload=options.payload is not None)
+        call = _plan_copy(job_ref, native, fields, edited, has_payload=options.payload is not None)
         if isinstance(call, ActionResult):
             results[job_ref.id] = call
         else:
@@ -56,8 +58,11 @@ def copy_jobs(source: Source, ref: QueueRef, job_refs: Sequence[JobRef], options
     return [results[job_ref.id] for job_ref in job_refs]
 
 
-def _plan_copy(job_id: str, fields: Any, edited: Any, *, has_payload: bool) -> JobCall | ActionResult:
+def _plan_copy(
+    job_ref: JobRef, native: str | None, fields: Any, edited: Any, *, has_payload: bool
+) -> JobCall | ActionResult:
     """Return the job to add, from the fields of the original."""
+    job_id = job_ref.id
     if not isinstance(fields, list) or all(value is None for value in fields):
         return ActionResult(id=job_id, outcome=Outcome.GONE)
     if any(isinstance(value, list) for value in fields):
@@ -71,12 +76,19 @@ def _plan_copy(job_id: str, fields: Any, edited: Any, *, has_payload: bool) -> J
             data = written(with_originals(edited, data, "data")).encode("utf-8")
         except InvalidPayload as exc:
             return invalid_result(job_id, str(exc))
-    return new_job(name, data, copied, keys.parse_integer(priority) or 0)
+    seen = ("", "", "") if native is None else (native, raw_bytes(job_id), job_ref.version or "")
+    return new_job(name, data, copied, keys.parse_integer(priority) or 0, seen)
 
 
-def new_job(name: bytes | None, data: bytes | None, options: str, priority: int) -> JobCall:
-    """Return a job for `add_jobs`; `options` is a JSON object."""
-    return JobCall((), (name or NO_NAME, data or b"{}", options, priority))
+def new_job(
+    name: bytes | None,
+    data: bytes | None,
+    options: str,
+    priority: int,
+    seen: tuple[str, str | bytes, str] = ("", "", ""),
+) -> JobCall:
+    """Return a job for `add_jobs`; `options` is a JSON object. `seen`: the set, id and stamp of the original."""
+    return JobCall((), (name or NO_NAME, data or b"{}", options, priority, *seen))
 
 
 def add_jobs(source: Source, base: str, calls: dict[str, JobCall]) -> list[ActionResult]:

@@ -6,7 +6,6 @@ because a worker that is asked to consume a queue does so even if it never did b
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 
 from redis.exceptions import ResponseError
@@ -15,8 +14,10 @@ from ....model import QueueRef, Worker
 from ....sources.source import Source
 from ...actions import Action, ActionResult, Outcome, refused_result
 from .. import keys
+from ..paused_queues import decode_paused, encode_paused, pids_of
+from ..stored_heartbeats import read_heartbeats
 from .scripts import WRITES
-from .worker_control import WorkerControl, names_of, result_of_command
+from .worker_control import WorkerControl, result_of_command
 
 PAUSED_KEPT_S = 30 * 86_400
 NO_WORKER = "no live worker consumes it, or its workers do not answer control commands"
@@ -55,8 +56,9 @@ class QueueActions:
         # Stored first: Queuedeck must know later which workers were asked to stop, whatever happens in between.
         key = keys.paused_key(self._name)
         before = own.run_batch([("HGET", key, place.key)])[0]
-        known = names_of(before) if isinstance(before, bytes) else []
-        names = json.dumps(sorted({*known, *takers}))
+        known = decode_paused(before).asked
+        pids = pids_of(read_heartbeats(own, self._name), answers.keys())
+        names = encode_paused({*known, *takers}, pids)
         written = own.run_batch([("HSET", key, place.key, names), ("EXPIRE", key, PAUSED_KEPT_S)])[0]
         if isinstance(written, ResponseError):
             return WRITES.result_from_reply(ref.name, written)
@@ -65,7 +67,7 @@ class QueueActions:
     def _resume_queue(self, ref: QueueRef, own: Source) -> ActionResult:
         place = keys.location_of(ref)
         raw = own.run_batch([("HGET", keys.paused_key(self._name), place.key)])[0]
-        names = names_of(raw) if isinstance(raw, bytes) else []
+        names = decode_paused(raw).asked
         if not names:
             return refused_result(ref.name, NOT_OURS)
         arguments = {"queue": place.queue, "exchange": None, "exchange_type": "direct", "routing_key": None}

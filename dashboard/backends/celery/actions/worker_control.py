@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 from ....clock import monotonic_s
 from ....sources.source import Source
 from ...actions import ActionResult, Outcome, refused_result
-from ...payloads.decoding import loads, loads_dict
+from ...payloads.decoding import loads_dict
 from .. import keys, protocol
 from .scripts import WRITES
 
@@ -99,12 +99,3 @@ def result_of_command(job_id: str, reply: object) -> ActionResult:
     if isinstance(reply, int):
         return ActionResult(id=job_id, outcome=Outcome.DONE)
     return WRITES.result_from_reply(job_id, reply)
-
-
-def names_of(raw: bytes | None) -> list[str]:
-    """Return the names in a JSON list; [] for anything else."""
-    try:
-        value = loads(raw or b"[]")
-    except ValueError:
-        return []
-    return [name for name in value if isinstance(name, str)] if isinstance(value, list) else []

@@ -17,12 +17,16 @@ JOBS_PER_STEP = 1000
 
 
 def on_queue(source: Source, queue: QueueKeys, name: str, action: Action) -> ActionResult:
-    """Run PAUSE, RESUME or one step of OBLITERATE, which removes JOBS_PER_STEP jobs. Cost: 1 round trip."""
+    """Run PAUSE, RESUME or one step of OBLITERATE, which removes JOBS_PER_STEP jobs. Cost: 1 round trip.
+
+    Raises BackendUnavailable if the server accepts no writes.
+    """
     if action is Action.OBLITERATE:
         return _obliterate_queue(source, queue, name)
     flag = keys.suspended_key(queue.prefix)
     # Source: rq 3.0, suspension.py.
     reply = source.run_batch([("SET", flag, 1) if action is Action.PAUSE else ("DEL", flag)])[0]
+    source.check_writable(reply)
     return scripts.WRITES.result_from_reply(name, reply if isinstance(reply, ResponseError) else b"done")
 
 
@@ -31,6 +35,7 @@ def _obliterate_queue(source: Source, queue: QueueKeys, name: str) -> ActionResu
     arguments = (*scripts.common_arguments(source, queue), scripts.JOBS_PER_SCRIPT)
     command = scripts.WRITES.command(source, "obliterate", [queue.queue], arguments)
     replies = source.run_batch([command] * calls)
+    source.check_writable(replies)
     if replies[-1] == b"more":
         return ActionResult(id=name, outcome=Outcome.DONE, more=True)
     return scripts.WRITES.result_from_reply(name, next(reply for reply in replies if reply != b"more"))
@@ -45,6 +50,7 @@ def stop_worker(source: Source, prefixes: Sequence[str], worker_id: str) -> Acti
         known, key = keys.workers_key(prefix), f"{prefix}:worker:{worker}"
         commands.append(("EVAL", script, 3, known, key, f"{prefix}:pubsub:{worker}", order))
     replies = source.run_batch(commands)
+    source.check_writable(replies)
     return scripts.WRITES.result_from_reply(worker_id, next((reply for reply in replies if reply != b"gone"), b"gone"))
 
 

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, redirect, render_template, request, url_f
 from flask.typing import ResponseReturnValue
 
 from ....actions import audit_log
-from ....actions.pauses import describe_pause
+from ....actions.pauses import PauseRecord, describe_pause
 from ....alerts.delivery.message import alert_title
 from ....alerts.evaluation.state_machine import AlertLabels
 from ....alerts.management.alert_groups import group_alerts
@@ -102,6 +102,15 @@ def pause_note(labels: AlertLabels) -> str:
     recorded = app_context().caches.current_pauses()
     parts = (waiting_text(queue), describe_pause(recorded.find_pause(queue)) if recorded is not None else "")
     return ", ".join(part for part in parts if part)
+
+
+def find_pause(labels: AlertLabels) -> PauseRecord | None:
+    """Who paused the queue of an alert in Queuedeck; None when it is not paused, or was paused elsewhere. Cost: as
+    `current_pauses`."""
+    snapshot = app_services().snapshots.current().snapshot
+    queue = snapshot.find(labels.source or "", labels.backend or "", labels.queue or "") if snapshot else None
+    recorded = app_context().caches.current_pauses() if queue is not None and queue.paused else None
+    return recorded.find_pause(queue) if recorded is not None and queue is not None else None
 
 
 @edit_bp.get("/alerts/<segment:fp>/ack")

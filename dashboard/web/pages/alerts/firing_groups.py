@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from flask import Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from ....alerts.delivery.message import glob_of
-from ....alerts.management.alert_groups import AlertGroup, group_alerts
+from ....alerts.management.alert_groups import ALL_RULES, AlertGroup, AlertScope, group_alerts
 from ....alerts.management.alert_owners import AlertOwners
 from ....alerts.management.alert_reader import AlertList
 from ....alerts.silences import describe_silence
@@ -20,6 +21,7 @@ from ...access.security import current_actor, has_role
 from ...context import app_services
 from ...forms.request_input import form_fields, form_word
 from ...forms.silence_form import LONGEST_S, OPERATOR_S
+from ...urls import quote_segment, read_segment
 from .. import layout
 from . import alerts
 from .alerts import record_action
@@ -74,6 +76,7 @@ def group_form(key: str) -> str:
         "alerts/group.html",
         **layout.page_context(app_services().snapshots.current(), ""),
         group=group,
+        scopes=[(_encode_scope(scope), scope) for scope in group.scopes],
         seen_at=alert_list.at,
         pause_note=alerts.pause_note,
         owners=AlertOwners(app_services().queue_directory, alert_list.rules),
@@ -92,12 +95,13 @@ def _read_group(key: str) -> tuple[AlertList, AlertGroup]:
 
 
 @edit_bp.post("/alerts/groups/<segment:key>")
-@form_fields("seen_at", "comment", "hours", "do")
+@form_fields("seen_at", "comment", "hours", "do", many=("scope",))
 def act_on_group(key: str) -> ResponseReturnValue:
-    """Acknowledge the alerts that the form showed, or silence all of them: 303 to the alerts with the result."""
+    """Acknowledge the alerts that the form showed, or silence the rules that it named: 303 to the alerts."""
     comment = request.form.get("comment", "")[:300]
     if form_word("do", "acknowledge", "silence") == "silence":
-        result = _silence_group(key, _read_number("hours", LONGEST_S / 3600) * 3600, comment)
+        scopes = [_decode_scope(text) for text in request.form.getlist("scope")]
+        result = _silence_scopes(key, scopes, _read_number("hours", LONGEST_S / 3600) * 3600, comment)
     else:
         done = app_services().alert_service.acknowledgements.acknowledge_group(
             key, seen_at=_read_number("seen_at", 1e12), by=current_actor().name, comment=comment
@@ -107,10 +111,15 @@ def act_on_group(key: str) -> ResponseReturnValue:
     return redirect(url_for("alerting.index", **result), code=303)
 
 
-def _silence_group(key: str, for_s: float, comment: str) -> dict[str, Any]:
-    """Create a silence for each rule of the group on its library; all of them, or none that is invalid."""
+def _silence_scopes(key: str, scopes: Sequence[AlertScope], for_s: float, comment: str) -> dict[str, Any]:
+    """Create a silence for each scope that the form named; all of them, or none that is invalid.
+
+    Rules of the group that fire only since then are not silenced, but counted.
+    """
     if for_s > OPERATOR_S and not has_role(Role.ADMIN):
         raise Forbidden("You need the admin role to silence for more than 24 hours.")
+    if not scopes:
+        raise Unsupported("scope: expected the rules that the form shows.")
     _, group = _read_group(key)
     silences, by = app_services().alert_service.silences, current_actor().name
     drafts = [
@@ -118,16 +127,29 @@ def _silence_group(key: str, for_s: float, comment: str) -> dict[str, Any]:
             for_s=for_s,
             by=by,
             comment=comment,
-            rule=rule_id if rule_id == "*" else glob_of(rule_id),
-            source="*" if labels.source is None else glob_of(labels.source),
-            backend="*" if labels.backend is None else glob_of(labels.backend),
+            rule=scope.rule_id if scope.rule_id == ALL_RULES else glob_of(scope.rule_id),
+            source="*" if scope.source is None else glob_of(scope.source),
+            backend="*" if scope.backend is None else glob_of(scope.backend),
         )
-        for rule_id, labels in group.scopes
+        for scope in dict.fromkeys(scopes)
     ]
     for drafted in drafts:
         silences.save_silence(drafted)
         record_action("silence", [drafted.id], comment, describe_silence(drafted))
-    return {"silenced": len(group.everything)}
+    silenced = group.count_covered(scopes)
+    return {"silenced": silenced, "others": len(group.everything) - silenced}
+
+
+def _encode_scope(scope: AlertScope) -> str:
+    return " ".join(quote_segment(part or "") for part in (scope.rule_id, scope.source, scope.backend))
+
+
+def _decode_scope(text: str) -> AlertScope:
+    parts = [read_segment(part) for part in text[:2_000].split(" ")]
+    # All rules of all sources are more than any incident.
+    if len(parts) != 3 or not parts[0] or (parts[0] == ALL_RULES and not parts[1]):
+        raise Unsupported("scope: expected a rule, source and library as the form shows them.")
+    return AlertScope(parts[0], parts[1] or None, parts[2] or None)
 
 
 def _read_number(name: str, most: float) -> float:

@@ -16,6 +16,7 @@ class GroupResult:
     already: int = 0
     newer: int = 0
     silenced: int = 0
+    others: int = 0  # not silenced
 
     @classmethod
     def read(cls, args: Mapping[str, str]) -> GroupResult | None:
@@ -30,8 +31,11 @@ class GroupResult:
     @property
     def text(self) -> str:
         """The result in words."""
-        if self.silenced:
-            return f"{_count_alerts(self.silenced)} silenced"
+        if self.silenced or self.others:
+            text = f"{_count_alerts(self.silenced)} silenced"
+            if self.others:
+                text += f"; {self.others:,} of rules that began to fire since {'is' if self.others == 1 else 'are'} not"
+            return text
         parts = [f"{_count_alerts(self.acknowledged)} acknowledged"]
         if self.already:
             parts.append(f"{self.already:,} already {'was' if self.already == 1 else 'were'}")

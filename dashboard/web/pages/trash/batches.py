@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from ....actions.trash import KEEP_S, MAX_BATCHES, check_undo_batch
-from ....actions.trash_listing import TrashedBatch, TrashFilter
+from ....actions.trash import KEEP_S, MAX_BATCHES, SPARE_BATCHES, check_undo_batch
+from ....actions.trash_listing import TrashedBatch, TrashFilter, TrashPage
 from ....errors import Conflict, NotFound, Unsupported
 from ....sources.metering import measure_cost
 from ...context import app_services
+from ...forms.job_query import asked_number
 from ...forms.job_tokens import id_token, read_job_token
 from ...forms.request_input import form_fields, form_flag
 from ...urls import quote_segment, read_segment
@@ -17,7 +22,7 @@ from ...views.flash import ActionFlash
 from .. import layout
 from ..bulk_start import not_restored
 from ..job_actions import parse_reason, redirect_to
-from .restore import RestoreReport, restore_batches, restore_selected
+from .restore import RestoreReport, restore_batches, restore_matching, restore_selected
 
 bp = Blueprint("trash", __name__, url_prefix="/trash")
 edit_bp = Blueprint("trash_edit", __name__, url_prefix="/trash")
@@ -34,6 +39,7 @@ def index() -> str:
     wanted = TrashFilter(**{name: read_segment(text) for name in FILTERS if (text := request.args.get(name))})
     with measure_cost() as meter:
         page = app_services().trash_listing.list_page(wanted, cursor=request.args.get("cursor") or None, limit=PER_PAGE)
+        rest = _read_rest(wanted)
     cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
     filters = {name: value for name in FILTERS if (value := getattr(wanted, name)) is not None}
     return render_template(
@@ -44,6 +50,10 @@ def index() -> str:
         filters=filters,
         segments={name: quote_segment(value) for name, value in filters.items()},
         cursor=request.args.get("cursor"),
+        rest=rest,
+        after=request.args.get("after") or None,
+        left=asked_number("left", 0, MAX_BATCHES + SPARE_BATCHES),
+        operations=asked_number("operations", 0, MAX_BATCHES + SPARE_BATCHES),
         keep_s=KEEP_S,
         titles=app_services().sources.titles,
         flash=ActionFlash.read(request.args),
@@ -72,18 +82,18 @@ def show(batch: str) -> str:
 
 
 @edit_bp.post("/restore")
-@form_fields(*FILTERS, "reason", many=("batch",))
+@form_fields(*FILTERS, "after", "reason", many=("batch",))
 def restore() -> ResponseReturnValue:
-    """Restore the given batches; without any, all that match the filter."""
+    """Restore the given batches; without any, all that match the filter, `after` a cursor.
+
+    What cannot be restored in time is left: the page says how much, and continues.
+    """
     undo_batches = request.form.getlist("batch")[:MAX_BATCHES]
+    if undo_batches:
+        return _answer(restore_batches(undo_batches, parse_reason()))
     filters = {name: read_segment(text) for name in FILTERS if (text := request.form.get(name))}
-    if not undo_batches:
-        wanted = TrashFilter(**filters)
-        page = app_services().trash_listing.list_page(wanted, cursor=None, limit=MAX_BATCHES)
-        undo_batches = [each.name for each in page.batches]
-    if not undo_batches:
-        raise NotFound("There is nothing to restore: the trash holds nothing that matches.")
-    return _answer(restore_batches(undo_batches, parse_reason()))
+    report = restore_matching(TrashFilter(**filters), request.form.get("after") or None, parse_reason())
+    return _answer(report, filters=filters)
 
 
 @edit_bp.post("/<segment:batch>/restore")
@@ -122,8 +132,21 @@ def parse_job_cursor() -> int:
     return int(text)
 
 
-def _answer(report: RestoreReport, batch: str | None = None) -> ResponseReturnValue:
-    """A 303 to the page that shows what was restored. Raises Conflict when nothing was."""
+def _read_rest(wanted: TrashFilter) -> TrashPage | None:
+    """What a restore that was stopped in time has left, by the cursor of the URL; None without one."""
+    after = request.args.get("after")
+    return app_services().trash_listing.list_page(wanted, cursor=after, limit=1) if after else None
+
+
+def _answer(
+    report: RestoreReport, batch: str | None = None, filters: Mapping[str, str] = MappingProxyType({})
+) -> ResponseReturnValue:
+    """A 303 to the page that shows what was restored and what is left. Raises Conflict when nothing was."""
+    if report.not_begun:
+        query: dict[str, Any] = {name: quote_segment(text) for name, text in filters.items()}
+        query |= report.flash.query if report.results else {}
+        query |= {"left": len(report.not_begun)} if report.cursor is None else {"after": report.cursor}
+        return redirect_to(url_for("trash.index", **query, operations=len(report.operations) or None))
     if report.operations and not report.results:
         if len(report.operations) == 1:
             return redirect(url_for("bulk.show", work_id=report.operations[0].id), code=303)
@@ -131,5 +154,7 @@ def _answer(report: RestoreReport, batch: str | None = None) -> ResponseReturnVa
     if not report.operations and (refused := not_restored(report.results)) is not None:
         raise refused
     query = report.flash.query
+    if report.operations:
+        query["operations"] = len(report.operations)
     url = url_for("trash.index", **query) if batch is None else url_for("trash.show", batch=batch, **query)
     return redirect_to(url)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ....actions.bulk.operation import BulkOperation
 from ....actions.bulk.undo import undo_batches_of
-from ....actions.trash import check_undo_batch, nothing_left
-from ....actions.trash_listing import bulk_id_of
+from ....actions.trash import MAX_BATCHES, SPARE_BATCHES, DeletedBatch, check_undo_batch, nothing_left
+from ....actions.trash_listing import TrashFilter, bulk_id_of, cursor_of
 from ....backends.actions import MAX_BATCH, ActionResult, Outcome
+from ....clock import monotonic_s
 from ....errors import (
     BackendUnavailable,
     Conflict,
@@ -25,6 +26,8 @@ from ...context import app_services
 from ...views.flash import ActionFlash
 from ..bulk_start import check_stopped, start_large_undo, undo_operation
 
+# A request begins no further batch after this time; it can be continued.
+RESTORE_S = 2.0
 # What can be wrong with one of several batches without stopping the others.
 _OF_ONE_BATCH = (BackendUnavailable, Conflict, Forbidden, Unsupported, UnreadableData)
 
@@ -33,13 +36,16 @@ _OF_ONE_BATCH = (BackendUnavailable, Conflict, Forbidden, Unsupported, Unreadabl
 class RestoreReport:
     """The results of what was restored immediately, and the bulk operations that restore the rest.
 
-    `schedules` and `jobs`: whether these were among the batches.
+    `schedules` and `jobs`: whether these were among the batches. `not_begun`: the batches for which there was no time,
+    in order. `cursor`: of `restore_matching`, where it stopped; None if it reached the end.
     """
 
     results: list[ActionResult] = field(default_factory=list)
     operations: list[BulkOperation] = field(default_factory=list)
     jobs: bool = False
     schedules: bool = False
+    not_begun: tuple[str, ...] = ()
+    cursor: str | None = None
 
     @property
     def flash(self) -> ActionFlash:
@@ -55,48 +61,88 @@ class RestoreReport:
             self.results += done
 
 
+def restore_matching(wanted: TrashFilter, cursor: str | None, reason: str | None) -> RestoreReport:
+    """Restore all batches that match, the newest first, as far as RESTORE_S allows; `cursor` = where to continue.
+
+    Raises Unsupported for an invalid cursor, NotFound when nothing matches or is left. Cost: as restore_batches.
+    """
+    most = MAX_BATCHES + SPARE_BATCHES
+    batches = app_services().trash_listing.list_page(wanted, cursor=cursor, limit=most).batches
+    if not batches:
+        raise NotFound("There is nothing to restore: the trash holds nothing that matches.")
+    report = restore_batches([batch.name for batch in batches], reason)
+    if report.not_begun:
+        number = next(number for number, batch in enumerate(batches) if batch.name == report.not_begun[0])
+        report.cursor = cursor_of(batches[number - 1])
+    return report
+
+
 def restore_batches(undo_batches: Sequence[str], reason: str | None) -> RestoreReport:
     """Restore undo batches in this order: those with few jobs immediately, each other one by a bulk operation.
 
     A bulk operation of which all batches are given is undone as a whole. If one of several batches cannot be restored,
-    as those of a source that is down, its jobs count as refused. Raises NotFound when nothing is left; with one batch,
-    also what prevents the restore: Conflict while the bulk operation that deleted the jobs is running, or for a source
-    that is not watched. Cost: up to 8 round trips per batch, and those that restore the jobs.
+    as those of a source that is down, its jobs count as refused. Begins no batch after RESTORE_S. Raises NotFound when
+    nothing is left; with one batch, also what prevents the restore: Conflict while the bulk operation that deleted the
+    jobs is running, or for a source that is not watched. Cost: 2 round trips, up to 8 per batch, and those that restore
+    the jobs.
     """
+    until = monotonic_s() + RESTORE_S
     trash = app_services().action_service.trash
     left = trash.count_left([check_undo_batch(each) for each in undo_batches])
-    origins = trash.describe_batches(list(left))
     if not left:
         raise nothing_left()
-    report, undone = RestoreReport(), set[str]()
-    report.jobs = any(about.schedule is None for about in origins.values())
-    report.schedules = any(about.schedule is not None for about in origins.values())
-    down: dict[str, BackendUnavailable] = {}  # by source
-    for undo_batch in (each for each in undo_batches if each in left):
-        if undo_batch in undone:
-            continue
-        source = origins[undo_batch].ref.source if undo_batch in origins else ""
-        if source in down:
-            report.results += [_refused(undo_batch, down[source])] * left[undo_batch]
-            continue
+    run = _RestoreRun(left, trash.describe_batches(list(left)), reason)
+    waiting = [each for each in undo_batches if each in left]
+    for number, undo_batch in enumerate(waiting):
+        if number and monotonic_s() >= until:
+            run.report.not_begun = tuple(each for each in waiting[number:] if each not in run.undone)
+            break
+        run.restore(undo_batch)
+    if not (run.report.results or run.report.operations or run.report.not_begun):
+        raise nothing_left()
+    return run.report
+
+
+class _RestoreRun:
+    """Restores the batches of one request."""
+
+    def __init__(self, left: Mapping[str, int], origins: Mapping[str, DeletedBatch], reason: str | None) -> None:
+        self._left = left
+        self._origins = origins
+        self._reason = reason
+        self._down: dict[str, BackendUnavailable] = {}  # by source
+        self.undone: set[str] = set()
+        self.report = RestoreReport(
+            jobs=any(about.schedule is None for about in origins.values()),
+            schedules=any(about.schedule is not None for about in origins.values()),
+        )
+
+    def restore(self, undo_batch: str) -> None:
+        """Restore a batch, unless the operation of an earlier one did, and add the result to the report."""
+        if undo_batch in self.undone:
+            return
+        source = self._origins[undo_batch].ref.source if undo_batch in self._origins else ""
+        if source in self._down:
+            self._refuse(undo_batch, self._down[source])
+            return
         operation = _operation_of(undo_batch)
         own = [] if operation is None else undo_batches_of(operation)
         # An operation that was stopped before it noted what it deleted has no batches of its own.
-        whole = undo_batch in own and _all_left(own) <= left.keys()
+        whole = undo_batch in own and _all_left(own) <= self._left.keys()
         try:
-            report.add(_restore_one(undo_batch, operation, reason, whole=whole))
-            undone |= set(own) if whole else {undo_batch}
+            self.report.add(_restore_one(undo_batch, operation, self._reason, whole=whole))
+            self.undone |= set(own) if whole else {undo_batch}
         except NotFound:
-            continue  # another user restored it in the meantime
+            return  # another user restored it in the meantime
         except _OF_ONE_BATCH as exc:
-            if len(left) == 1 or _concerns_all(exc):
+            if len(self._left) == 1 or _concerns_all(exc):
                 raise
             if isinstance(exc, BackendUnavailable):
-                down[exc.source] = exc
-            report.results += [_refused(undo_batch, exc)] * left[undo_batch]
-    if not report.results and not report.operations:
-        raise nothing_left()
-    return report
+                self._down[exc.source] = exc
+            self._refuse(undo_batch, exc)
+
+    def _refuse(self, undo_batch: str, exc: QueuedeckError) -> None:
+        self.report.results += [_refused(undo_batch, exc)] * self._left[undo_batch]
 
 
 def restore_selected(undo_batch: str, ids: Sequence[str], reason: str | None) -> RestoreReport:

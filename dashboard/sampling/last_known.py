@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from ....model import Snapshot, SourceStats
+from ..model import Snapshot, SourceStats
 
 
 class LastKnownFigures:
-    """The last snapshot of each source in which it could be read, to show its figures with their age while it is down.
+    """The last snapshot of each source in which this process read it or saw it published, to show its figures with
+    their age while it is down.
 
     Thread-safe: it only ever replaces whole entries.
     """
