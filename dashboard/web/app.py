@@ -34,8 +34,6 @@ from .context import EXTENSION, AppContext, app_context
 from .forms import job_tokens, request_input
 from .pages import (
     audit,
-    bulk,
-    bulk_list,
     confirmations,
     job_actions,
     jobs,
@@ -47,6 +45,8 @@ from .pages import (
     workers,
 )
 from .pages.alerts import alerts, firing_groups, rules, silences
+from .pages.bulk import operation_list as bulk_list
+from .pages.bulk import operations as bulk
 from .pages.dead_letters import actions as dead_letter_actions
 from .pages.dead_letters import groups, notes
 from .pages.search import actions as search_actions

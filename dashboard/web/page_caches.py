@@ -17,13 +17,14 @@ from ..sampling.snapshot_reader import CurrentSnapshot
 from ..services import Services
 from ..store.cache import SingleFlightCache
 from .rendered_fragment import RenderedFragment
-from .views import firing_banner, recent_incidents
+from .views import firing_banner
 from .views.alert_status import AlertStatus, AlertStatusReader
 from .views.error_samples import ErrorSample, read_samples
 from .views.firing_banner import FiringSummary
-from .views.overview_data import OverviewData
+from .views.overview import recent_incidents
+from .views.overview.overview_data import OverviewData
+from .views.overview.recent_incidents import RecentIncidents, summarize_history
 from .views.problems.problem_list import AlertFacts
-from .views.recent_incidents import RecentIncidents, summarize_history
 from .views.rule_overview import RuleOverview, preview_all
 
 HEALTH_KEPT_S = 1.0  # the health check needs no sign-in, so strangers can call it

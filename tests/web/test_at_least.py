@@ -12,7 +12,7 @@ from dashboard.model import QueueStats, Snapshot, State, states_at_least
 from dashboard.sampling.recent_history import History
 from dashboard.web.context import EXTENSION
 from dashboard.web.pages.overview import build_figures
-from dashboard.web.views.overview_data import OverviewData
+from dashboard.web.views.overview.overview_data import OverviewData
 from tests.contract.test_celery import declare_queues, store_result
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp

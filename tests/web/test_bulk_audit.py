@@ -98,7 +98,7 @@ def test_a_second_request_for_a_running_undo_starts_none(
     bulk = bulk_of(client)
     wait_until(lambda: bulk.get(bulk_id).phase is BulkPhase.DONE, what="the delete")
     monkeypatch.setattr("dashboard.actions.bulk.runner.BulkRunner.run_turn", lambda _: 1.0)
-    monkeypatch.setattr("dashboard.web.pages.bulk_start.undo_under_way", lambda _: None)
+    monkeypatch.setattr("dashboard.web.pages.bulk.start.undo_under_way", lambda _: None)
     answers = [client.post(f"{url}/undo", headers=SAME).headers["Location"] for _ in range(2)]
     assert answers[0] == answers[1]
     assert told(client).count("start undo of bulk operation") == 1

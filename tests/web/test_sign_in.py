@@ -463,6 +463,8 @@ WRITES = [
     "/queues/main/rq/mail/jobs/x/confirm",
     "/queues/main/rq/mail/confirm",
     "/dead/0123456789abcdef/confirm",
+    "/search/act",
+    "/search/confirm",
     "/api/v1/bulk",
     "/api/v1/undo/x",
     "/api/v1/bulk/0123/pause",

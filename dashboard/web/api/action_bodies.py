@@ -11,7 +11,7 @@ from ...actions.bulk.operation import DEFAULT_CANARY_WAIT_S, DEFAULT_PACE_PER_S,
 from ...backends.actions import MAX_BATCH, Action
 from ...model import State
 from ..forms.request_input import Body
-from ..pages import bulk
+from ..pages.bulk import operations as bulk
 from ..pages.job_actions import MAX_TEXT
 
 Text = Annotated[str, Meta(min_length=1)]

@@ -24,10 +24,10 @@ from ..access.security import current_actor
 from ..context import app_context, app_services
 from ..forms.audit_query import audit_filter
 from ..forms.request_input import Body, json_body
-from ..pages import bulk
 from ..pages.audit import read_page
-from ..pages.bulk_list import read_operations
-from ..pages.bulk_start import (
+from ..pages.bulk import operations as bulk
+from ..pages.bulk.operation_list import read_operations
+from ..pages.bulk.start import (
     check_matches,
     not_restored,
     preview_operation,

@@ -11,7 +11,7 @@ from ...backends.base import Backend
 from ...clock import instant, iso
 from ...model import Capability, ClassBoard, ClassStats, Counts, Quality, QueueStats, RedisHealth, SourceStats, State
 from ...settings.queue_directory import QueueInfo
-from ..views.overview_data import rounded
+from ..views.overview.overview_data import rounded
 from ..views.queues.context import QueueContext
 from ..views.queues.error_groups import QueueErrorGroup
 from ..views.queues.watching_rules import WatchingRule

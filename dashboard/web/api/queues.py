@@ -17,7 +17,7 @@ from ...search.query import parse_query
 from ..context import app_context, app_services, read_context
 from ..forms.job_query import job_query
 from ..views.offered_actions import job_verbs
-from ..views.overview_data import rounded, sum_queues
+from ..views.overview.overview_data import rounded, sum_queues
 from .alerts import FiringAlertJson, json_firing
 from .job_json import JobDetailJson, JobSearchJson, JobsJson, json_found_job, json_job, json_job_detail
 from .queue_json import (

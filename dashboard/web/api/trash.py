@@ -15,7 +15,7 @@ from ...model import State
 from ..context import app_services
 from ..forms.job_query import asked_number
 from ..forms.request_input import json_body
-from ..pages.bulk_start import not_restored
+from ..pages.bulk.start import not_restored
 from ..pages.trash.batches import FILTERS, PER_PAGE, find_batch, parse_job_cursor
 from ..pages.trash.restore import restore_batches, restore_matching, restore_selected
 from .action_bodies import ReasonBody, Text

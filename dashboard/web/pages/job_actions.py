@@ -30,7 +30,7 @@ from ..views.confirmation import row_stamp
 from ..views.flash import MAX_UNDO_BATCHES, ActionFlash
 from ..views.offered_actions import job_verbs
 from . import layout
-from .bulk_start import not_restored, start_large_undo
+from .bulk.start import not_restored, start_large_undo
 from .queues import find_queue
 
 bp = Blueprint("job_actions", __name__)

@@ -15,15 +15,15 @@ from ...units import format_duration, format_number, format_percent, shorten_at_
 from .. import fragments
 from ..context import app_context, app_services
 from ..formatting import duration, one_line, size
-from ..views.heat_map import build_heat_map
-from ..views.overview_data import OverviewData
+from ..views.overview.heat_map import build_heat_map
+from ..views.overview.overview_data import OverviewData
+from ..views.overview.queue_table import HEAT, QueueTableQuery, build_table
+from ..views.overview.wall_board import MAX_PROBLEMS as WALL_PROBLEMS
+from ..views.overview.wall_board import MAX_QUEUES, build_headline
 from ..views.problems import outage
 from ..views.problems.checks import error_ratio_level
 from ..views.problems.problem import Problem, ProblemKind, ProblemLevel, level_of
-from ..views.queue_table import HEAT, QueueTableQuery, build_table
 from ..views.sparkline import line
-from ..views.wall_board import MAX_PROBLEMS as WALL_PROBLEMS
-from ..views.wall_board import MAX_QUEUES, build_headline
 from . import layout
 
 bp = Blueprint("overview", __name__)

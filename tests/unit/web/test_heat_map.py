@@ -8,10 +8,10 @@ import pytest
 
 from dashboard.model import Snapshot, SourceStats, State
 from dashboard.sampling.recent_history import History
-from dashboard.web.views import heat_map
-from dashboard.web.views.heat_map import HeatMap, build_heat_map
-from dashboard.web.views.overview_data import OverviewData
-from dashboard.web.views.queue_table import QueueTableQuery
+from dashboard.web.views.overview import heat_map
+from dashboard.web.views.overview.heat_map import HeatMap, build_heat_map
+from dashboard.web.views.overview.overview_data import OverviewData
+from dashboard.web.views.overview.queue_table import QueueTableQuery
 from tests.unit.web.test_queue_table import queue
 
 TITLES = {"rq": "RQ", "bullmq": "BullMQ"}

@@ -11,9 +11,9 @@ from dashboard.services import build_services
 from dashboard.settings import load
 from dashboard.web.page_caches import PageCaches
 from dashboard.web.pages.overview import build_figures
-from dashboard.web.views.overview_data import OverviewData
+from dashboard.web.views.overview.overview_data import OverviewData
+from dashboard.web.views.overview.queue_table import PER_PAGE, QueueTableQuery, build_table
 from dashboard.web.views.problems import checks
-from dashboard.web.views.queue_table import PER_PAGE, QueueTableQuery, build_table
 from tests.counting import calls_of
 
 QUEUES = 2000

@@ -9,9 +9,9 @@ import pytest
 from dashboard.model import Counts, QueueStats, RedisHealth, Snapshot, SourceStats
 from dashboard.sampling.recent_history import History, QueueHistory
 from dashboard.web.pages.overview import OverviewFigure, build_figures
-from dashboard.web.views.overview_data import OverviewData
+from dashboard.web.views.overview.overview_data import OverviewData
+from dashboard.web.views.overview.queue_table import QueueTableQuery, build_table
 from dashboard.web.views.problems.problem import ProblemKind, ProblemLevel
-from dashboard.web.views.queue_table import QueueTableQuery, build_table
 from dashboard.web.views.sparkline import line
 
 UP = SourceStats(name="main", address="redis://main", reachable=True)

@@ -19,7 +19,7 @@ from dashboard.model import Counts, QueueStats, RedisHealth, Snapshot, SourceSta
 from dashboard.sampling.last_known import LastKnownFigures
 from dashboard.sampling.recent_history import History, QueueHistory, key_of
 from dashboard.web.pages.overview import build_figures
-from dashboard.web.views.overview_data import OverviewData
+from dashboard.web.views.overview.overview_data import OverviewData
 from dashboard.web.views.problems import alert_problems, checks
 from dashboard.web.views.problems.checks import check_queue, check_source, dead_growth
 from dashboard.web.views.problems.outage import find_outage

@@ -8,8 +8,8 @@ import pytest
 
 from dashboard.model import Counts, QueueStats, Snapshot
 from dashboard.sampling.recent_history import History
-from dashboard.web.views.overview_data import OverviewData
-from dashboard.web.views.queue_table import MAX_TEXT, PER_PAGE, QueueTable, QueueTableQuery, build_table
+from dashboard.web.views.overview.overview_data import OverviewData
+from dashboard.web.views.overview.queue_table import MAX_TEXT, PER_PAGE, QueueTable, QueueTableQuery, build_table
 
 
 def queue(name: str, **fields: Any) -> QueueStats:

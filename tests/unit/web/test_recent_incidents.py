@@ -5,8 +5,8 @@ from __future__ import annotations
 from dashboard.alerts.management.alert_reader import FoldedIncidents, PastIncident
 from dashboard.alerts.notification import HistoryEntry
 from dashboard.alerts.rules.rule import Severity
-from dashboard.web.views import recent_incidents
-from dashboard.web.views.recent_incidents import RecentIncidents, summarize_history
+from dashboard.web.views.overview import recent_incidents
+from dashboard.web.views.overview.recent_incidents import RecentIncidents, summarize_history
 
 NOW, DAY = 1_000_000.0, 86_400.0
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dashboard.sampling.recent_history import History
 from dashboard.sampling.snapshot_reader import CurrentSnapshot
+from dashboard.web.views.overview.wall_board import Headline, build_headline
 from dashboard.web.views.problems.problem import Problem, ProblemKind, ProblemLevel, ReportedAlert
-from dashboard.web.views.wall_board import Headline, build_headline
 
 CALM = "No problems in 3 queues."
 

@@ -20,7 +20,7 @@ from ...forms.request_input import form_fields, form_flag
 from ...urls import quote_segment, read_segment
 from ...views.flash import ActionFlash
 from .. import layout
-from ..bulk_start import not_restored
+from ..bulk.start import not_restored
 from ..job_actions import parse_reason, redirect_to
 from .restore import RestoreReport, restore_batches, restore_matching, restore_selected
 

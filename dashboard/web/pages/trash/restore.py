@@ -24,7 +24,7 @@ from ....errors import (
 from ...access.security import current_actor
 from ...context import app_services
 from ...views.flash import ActionFlash
-from ..bulk_start import check_stopped, start_large_undo, undo_operation
+from ..bulk.start import check_stopped, start_large_undo, undo_operation
 
 # A request begins no further batch after this time; it can be continued.
 RESTORE_S = 2.0

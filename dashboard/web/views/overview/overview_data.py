@@ -7,12 +7,12 @@ from functools import cached_property
 from operator import attrgetter
 from typing import Any
 
-from ...model import Quality, QueueStats, Snapshot, SourceStats, State, states_at_least
-from ...sampling.recent_history import History, known_sum
-from ...sampling.total_rates import total_rates
-from .problems.checks import dead_growth
-from .problems.problem import Problem
-from .problems.problem_list import (
+from ....model import Quality, QueueStats, Snapshot, SourceStats, State, states_at_least
+from ....sampling.recent_history import History, known_sum
+from ....sampling.total_rates import total_rates
+from ..problems.checks import dead_growth
+from ..problems.problem import Problem
+from ..problems.problem_list import (
     NO_ALERTS,
     AlertFacts,
     ProblemLine,

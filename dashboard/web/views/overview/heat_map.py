@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 
-from ...model import QueueStats, State
-from ...units import format_number, shorten_at_least, shorten_number
-from ..formatting import queue_title
-from ..urls import quote_segment
+from ....model import QueueStats, State
+from ....units import format_number, shorten_at_least, shorten_number
+from ...formatting import queue_title
+from ...urls import quote_segment
+from ..problems.problem import Problem, ProblemLevel
 from .overview_data import OverviewData
-from .problems.problem import Problem, ProblemLevel
 from .queue_table import QueueTableQuery, filter_queues
 
 MAX_CELLS = 2000

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ...model import QueueStats, State, states_at_least
-from ...sampling.recent_history import QueueHistory, known_sum
+from ....model import QueueStats, State, states_at_least
+from ....sampling.recent_history import QueueHistory, known_sum
+from ..problems.problem import Problem, ProblemKind, ProblemLevel, level_of
 from .overview_data import OverviewData
-from .problems.problem import Problem, ProblemKind, ProblemLevel, level_of
 
 PER_PAGE = 50
 MAX_TEXT = 200

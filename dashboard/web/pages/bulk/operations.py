@@ -9,10 +9,10 @@ from flask import Blueprint, Response, redirect, render_template, request, url_f
 from flask.typing import ResponseReturnValue
 from msgspec.structs import replace
 
-from ...actions.audit_log import AuditEvent
-from ...actions.bulk.audit_events import event_of
-from ...actions.bulk.canary import count_canary
-from ...actions.bulk.operation import (
+from ....actions.audit_log import AuditEvent
+from ....actions.bulk.audit_events import event_of
+from ....actions.bulk.canary import count_canary
+from ....actions.bulk.operation import (
     DEFAULT_CANARY_WAIT_S,
     DEFAULT_PACE_PER_S,
     ENDED,
@@ -22,24 +22,24 @@ from ...actions.bulk.operation import (
     JobListRef,
     JobOrder,
 )
-from ...actions.bulk.undo import undo_batches_of
-from ...actions.trash import KEEP_S
-from ...backends.actions import Action
-from ...clock import now_s
-from ...errors import Conflict, NotFound, Unsupported
-from ...model import QueueStats, State
-from ...sources.metering import measure_cost
-from .. import fragments
-from ..access.security import current_actor
-from ..context import app_context, app_services
-from ..forms.request_input import form_fields, form_flag
-from ..urls import read_segment
-from ..views.flash import PAST, VERBS, ActionFlash
-from ..views.offered_actions import read_only
-from . import layout
-from .bulk_start import check_matches, not_restored, preview_operation, start_operation, undo_operation, undo_under_way
-from .job_actions import ACTION, check_confirmed, given_reason, parse_options, parse_reason
-from .queues import find_queue
+from ....actions.bulk.undo import undo_batches_of
+from ....actions.trash import KEEP_S
+from ....backends.actions import Action
+from ....clock import now_s
+from ....errors import Conflict, NotFound, Unsupported
+from ....model import QueueStats, State
+from ....sources.metering import measure_cost
+from ... import fragments
+from ...access.security import current_actor
+from ...context import app_context, app_services
+from ...forms.request_input import form_fields, form_flag
+from ...urls import read_segment
+from ...views.flash import PAST, VERBS, ActionFlash
+from ...views.offered_actions import read_only
+from .. import layout
+from ..job_actions import ACTION, check_confirmed, given_reason, parse_options, parse_reason
+from ..queues import find_queue
+from .start import check_matches, not_restored, preview_operation, start_operation, undo_operation, undo_under_way
 
 bp = Blueprint("bulk", __name__, url_prefix="/bulk")
 edit_bp = Blueprint("bulk_edit", __name__, url_prefix="/bulk")

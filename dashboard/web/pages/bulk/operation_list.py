@@ -6,14 +6,15 @@ from typing import Any
 
 from flask import Response, render_template, request
 
-from ...actions.bulk.operation import ENDED, BulkPhase
-from ...actions.bulk_listing import FINISHED, UNFINISHED, BulkFilter, BulkPage, list_page
-from ...errors import Unsupported
-from ...sources.metering import measure_cost
-from ..context import app_services
-from ..forms.job_query import MAX_PAGE, asked_number
-from ..views.flash import PAST
-from . import bulk, layout
+from ....actions.bulk.operation import ENDED, BulkPhase
+from ....actions.bulk_listing import FINISHED, UNFINISHED, BulkFilter, BulkPage, list_page
+from ....errors import Unsupported
+from ....sources.metering import measure_cost
+from ...context import app_services
+from ...forms.job_query import MAX_PAGE, asked_number
+from ...views.flash import PAST
+from .. import layout
+from . import operations as bulk
 
 bp = bulk.bp
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...alerts.management.alert_reader import FoldedIncidents
+from ....alerts.management.alert_reader import FoldedIncidents
 
 SHOWN = 4
 # Enough that ongoing incidents between the resolved ones leave SHOWN of these.

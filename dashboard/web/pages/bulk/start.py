@@ -7,17 +7,17 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from ...actions.audit_log import AuditEvent
-from ...actions.bulk.audit_events import event_of
-from ...actions.bulk.operation import ENDED, BulkOperation, BulkPhase, BulkRequest
-from ...actions.bulk.selection import BulkPreview, preview_jobs
-from ...actions.bulk.undo import build_batches_undo, build_undo, undo_batches_of
-from ...backends.actions import Action, ActionResult, Outcome
-from ...errors import Conflict, NotFound
-from ..access.security import current_actor
-from ..context import app_services
-from ..formatting import printable
-from ..views.flash import MISSED
+from ....actions.audit_log import AuditEvent
+from ....actions.bulk.audit_events import event_of
+from ....actions.bulk.operation import ENDED, BulkOperation, BulkPhase, BulkRequest
+from ....actions.bulk.selection import BulkPreview, preview_jobs
+from ....actions.bulk.undo import build_batches_undo, build_undo, undo_batches_of
+from ....backends.actions import Action, ActionResult, Outcome
+from ....errors import Conflict, NotFound
+from ...access.security import current_actor
+from ...context import app_services
+from ...formatting import printable
+from ...views.flash import MISSED
 
 # The most reasons that an undo reports for jobs that it did not restore.
 MAX_REASONS = 5

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...sampling.snapshot_reader import CurrentSnapshot
-from ...units import format_number
-from .problems.problem import Problem, ProblemLevel
+from ....sampling.snapshot_reader import CurrentSnapshot
+from ....units import format_number
+from ..problems.problem import Problem, ProblemLevel
 
 MAX_PROBLEMS = 5
 # More than fit on a large screen: those that do not fit are cut off.

@@ -1,0 +1,1 @@
+"""What the overview shows: figures, table, heat map and wall board."""
