@@ -18,7 +18,7 @@ from dashboard.actions import trash
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.sources.metering import measure_cost
 from dashboard.web.context import EXTENSION
-from dashboard.web.pages.bulk.operations import operations as bulk
+from dashboard.web.pages.bulk import operations as bulk
 from tests.contract.bullmq_library import BullMQLibrary
 from tests.contract.rq_library import open_client, run_waiting_jobs
 from tests.contract.sidekiq_worker import failed_payload, payload
