@@ -34,27 +34,25 @@ def retry(actor: Actor = ANNA, **fields: Any) -> AuditEvent:
     return build_event(actor, "retry", count=1, **fields)
 
 
-FILTERS: list[tuple[dict[str, Any], set[str]]] = [
-    ({}, {"a", "b", "c", "d", "e"}),
-    ({"who": "anna"}, {"a", "b", "d", "e"}),
-    ({"who": "AN*"}, {"a", "b", "d", "e"}),
-    ({"action": "edit rule"}, {"e"}),
-    ({"source": "second"}, {"c"}),
-    ({"queue": "mail"}, {"a"}),
-    ({"queue": "mail*"}, {"a", "b"}),
-    ({"outcome": "done"}, {"a", "b", "e"}),
-    ({"outcome": "gone"}, {"b"}),
-    ({"outcome": NOT_DONE}, {"b", "c", "d"}),
-    ({"bulk_id": "b1"}, {"d"}),
-    ({"since_s": 200.0, "until_s": 300.0}, {"b", "c"}),
-    ({"who": "anna", "outcome": NOT_DONE}, {"b", "d"}),
+FILTERS: list[tuple[dict[str, Any], str]] = [
+    ({}, "abcde"),
+    ({"who": "anna"}, "abde"),
+    ({"who": "AN*"}, "abde"),
+    ({"action": "edit rule"}, "e"),
+    ({"source": "second"}, "c"),
+    ({"queue": "mail"}, "a"),
+    ({"queue": "mail*"}, "ab"),
+    ({"outcome": "done"}, "abe"),
+    ({"outcome": "gone"}, "b"),
+    ({"outcome": NOT_DONE}, "bcd"),
+    ({"bulk_id": "b1"}, "d"),
+    ({"since_s": 200.0, "until_s": 300.0}, "bc"),
+    ({"who": "anna", "outcome": NOT_DONE}, "bd"),
 ]
 
 
 @pytest.mark.parametrize(("wanted", "found"), FILTERS, ids=lambda value: str(value)[:40])
-def test_a_filter_matches(
-    audit_log: AuditLog, redis_client: redis.Redis, wanted: dict[str, Any], found: set[str]
-) -> None:
+def test_a_filter_matches(audit_log: AuditLog, redis_client: redis.Redis, wanted: dict[str, Any], found: str) -> None:
     events = (
         retry(source="main", queue="mail", detail="a"),
         retry(source="main", queue="mails", outcomes={"done": 1, "gone": 2}, detail="b"),
@@ -66,7 +64,7 @@ def test_a_filter_matches(
         body = encode_event(replace(event, at=100.0 * number))
         redis_client.xadd(AUDIT, {"event": body}, id=f"{number * 100_000}-0")
     page = audit_log.list_page(AuditFilter(**wanted))
-    assert {event.detail for event in page.events} == found
+    assert "".join(sorted(event.detail or "" for event in page.events)) == found
     assert page.next_before is None
     assert page.scanned == len(events)
 
