@@ -180,8 +180,6 @@
     revive();
     if (!document.hidden) show();
   }, 1000);
-  // htmx only handles polls from then on, which is late if a script after this one loads slowly.
-  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", schedule);
-  else schedule();
+  schedule();
   show();
 })();

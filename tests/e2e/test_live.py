@@ -86,12 +86,13 @@ def test_a_page_becomes_live_when_its_scripts_load_late(base: str, connection: r
     page = visit("about:blank").page
     page.clock.install()
     held: list[Route] = []
-    page.route("**/js/selection.js*", lambda route: held.append(route))  # the last one
+    page.route("**/queuedeck.js*", lambda route: held.append(route))
     page.goto(f"{base}/?q=late", wait_until="commit")
-    page.wait_for_function("() => window.queuedeck?.refresh !== undefined")
+    page.wait_for_function("() => window.htmx !== undefined")
     page.clock.run_for(10_000)  # many intervals
-    wait_until(lambda: page.evaluate("1") and held, what="the request for the last script")
+    wait_until(lambda: page.evaluate("1") and held, what="the request for the scripts")
     assert len(held) == 1
+    expect(page.locator("table.queues")).to_be_visible()
     held[0].continue_()
     queue.enqueue("app.run")
     waiting(page, "late", "2")

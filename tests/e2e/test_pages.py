@@ -71,14 +71,32 @@ def test_text_typed_before_the_scripts_are_loaded_filters(base: str, connection:
     fill(connection, {"filter-x1": 1, "filter-x2": 1, "filter-y": 1})
     page = visit("about:blank").page
     held: list[Route] = []
-    page.route("**/js/nav.js*", lambda route: held.append(route))
-    with page.expect_request("**/js/nav.js*"):
+    page.route("**/queuedeck.js*", lambda route: held.append(route))
+    with page.expect_request("**/queuedeck.js*"):
         page.goto(f"{base}/?sort=name", wait_until="commit")
     page.locator("#search").fill("filter-x")
     [script] = held
     script.continue_()
     expect(page.locator("table.queues tbody th a")).to_have_text(["filter-x1", "filter-x2"])
     expect(page).to_have_url(f"{base}/?sort=name&q=filter-x")
+
+
+def test_a_script_that_throws_does_not_stop_the_others(base: str, visit: Visit) -> None:
+    visitor = visit("about:blank")
+    page = visitor.page
+
+    def break_one(route: Route) -> None:
+        response = route.fetch()
+        before, name, after = response.text().partition("/* js/copy.js */\ntry {\n")
+        assert name
+        route.fulfill(response=response, body=f"{before}{name}throw new Error('broken');\n{after}")
+
+    page.route("**/queuedeck.js*", break_one)
+    page.goto(base)
+    page.keyboard.press("Control+k")
+    expect(page.get_by_role("dialog", name="Command palette")).to_be_visible()
+    assert [error for error in visitor.errors if "broken" in error]
+    visitor.errors.clear()
 
 
 @pytest.fixture

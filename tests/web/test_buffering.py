@@ -24,7 +24,7 @@ from tests.waiting import CEILING_S, wait_until
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 HEAD = b"POST /login HTTP/1.1\r\nHost: localhost\r\n"
-PAGE = b"GET /static/vendor/htmx.min.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
+PAGE = b"GET /static/htmx.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def patched(**limits: float) -> str:

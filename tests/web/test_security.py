@@ -98,7 +98,7 @@ def test_only_the_token_is_removed_from_the_url(make_app: MakeApp) -> None:
         assert page.headers["Location"] == (wanted if not path.startswith("//") else "/")
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/static/css/base.css"])
+@pytest.mark.parametrize("path", ["/healthz", "/static/queuedeck.css"])
 def test_public_routes_ignore_a_wrong_token(make_app: MakeApp, path: str) -> None:
     assert make_app(start_token=TOKEN).test_client().get(f"{path}?token=wrong").status_code == 200
 
