@@ -37,6 +37,16 @@ QUEUES = ("cash", "mail", "video")
 MAX_SHIFT = (
     0.1  # "good" by the definition of cumulative layout shift; here of all shifts, not of the worst five seconds
 )
+# The height of a box, and the room above and below what is in it, in whole pixels.
+ROOM = """
+(box) => {
+  const edge = box.getBoundingClientRect();
+  const parts = [...box.children].map((part) => part.getBoundingClientRect());
+  const above = Math.min(...parts.map((part) => part.top)) - edge.top;
+  const below = edge.bottom - Math.max(...parts.map((part) => part.bottom));
+  return [edge.height, above, below].map(Math.round);
+}
+"""
 POLLS_A_ROUND = 2
 OUTAGE_SHOWN = {"wall board": "#alarm"}  # elsewhere it is the banner of all pages
 # What a screen reader would say: changes of text inside live regions, apart from what is hidden from it.
@@ -189,6 +199,28 @@ def test_the_order_is_kept_while_a_hand_is_on_the_table(visit: Visit, url: str, 
     expect(names.first).to_have_text("cash")
     cash.empty()
     mail.empty()
+
+
+@pytest.mark.parametrize("width", [390, 1024, 1440])
+def test_what_is_wrong_fills_its_place(
+    visit: Visit, url: str, connection: redis.Redis, workers: list[SimpleWorker], width: int
+) -> None:
+    page = visit(url, viewport={"width": width, "height": 800}).page
+    calm = page.locator("#overview > .all-clear")
+    expect(calm).to_be_visible()
+    height, above, below = calm.evaluate(ROOM)
+    assert abs(above - below) <= 2
+    queues = [Queue(name, connection=connection) for name in ("cash", "mail")]
+    for lines, queue in enumerate(queues, 1):
+        for _ in range(9):
+            queue.enqueue("app.run")
+        box = page.locator("#overview > .problems")
+        expect(box.locator("li")).to_have_count(lines)
+        expect(box.locator(".alert-part")).to_have_count(lines)
+        assert box.evaluate(ROOM) == [height, 0, 0]
+    for queue in queues:
+        queue.empty()
+    expect(calm).to_be_visible()
 
 
 def change_everything(server: EmbeddedRedis, client: redis.Redis, workers: list[SimpleWorker], number: int) -> None:
