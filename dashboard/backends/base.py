@@ -91,6 +91,8 @@ class Backend(abc.ABC):
     # What each action does, in a sentence or two for the preview and the tooltip; why an action is not supported.
     action_help: ClassVar[Mapping[Action, str]] = {}
     unsupported_reasons: ClassVar[Mapping[Action, str]] = {}
+    # What the numbers and times in a job's `options` are: path -> "s", "ms", "epoch_ms" or "iso".
+    option_units: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, source: Source, settings: SourceSettings) -> None:
         self.source = source

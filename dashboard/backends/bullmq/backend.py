@@ -60,6 +60,7 @@ class BullMQ(Backend):
     schedule_actions = descriptions.SCHEDULE_ACTIONS
     action_help = descriptions.EXPLAINED
     unsupported_reasons = descriptions.WITHHELD
+    option_units = job_detail.OPTION_UNITS
 
     def __init__(self, source: Source, settings: SourceSettings) -> None:
         super().__init__(source, settings)

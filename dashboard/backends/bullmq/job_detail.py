@@ -28,6 +28,12 @@ SMALL_LIMIT_BYTES = 64 * 1024
 BIG = ("data", "returnvalue", "stacktrace")
 # Redis has no GETRANGE for fields: values up to this length are read and cut, of longer ones only the length is known.
 TOUCH_LIMIT_BYTES = 4 * 1024 * 1024
+# `de` is BullMQ's short name for `deduplication` in Redis.
+OPTION_UNITS = {
+    **dict.fromkeys(("delay", "timeout", "backoff", "backoff.delay", "de.ttl", "repeat.every", "repeat.offset"), "ms"),
+    **dict.fromkeys(("timestamp", "prevMillis", "repeat.startDate", "repeat.endDate"), "epoch_ms"),
+    **dict.fromkeys(("removeOnComplete.age", "removeOnFail.age"), "s"),
+}
 LOG_ROWS = 200
 LINKS = 100
 JOB_LISTS = ("active", "wait", "paused")

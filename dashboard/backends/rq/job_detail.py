@@ -13,7 +13,7 @@ from ...clock import instant, iso
 from ...errors import NotFound
 from ...model import Job, JobLink, Payload, QueueRef, State
 from ...sources.source import Command, Reply, text
-from ..job_facts import POSITION, position_fact
+from ..job_facts import FAILURE_RETENTION, POSITION, RESULT_RETENTION, RUNS_AFTER_FAILED_PARENT, position_fact
 from ..payloads.decoding import DECODE_LIMIT_BYTES, printable
 from .job_decoding import SMALL, error_of, job_of
 from .job_hashes import FieldSelection, JobHash, JobHashReader
@@ -38,8 +38,8 @@ LINE_LIMIT = 50_000
 FACTS: Mapping[str, str] = {
     "Timeout (s)": "timeout",
     "Time to live (s)": "ttl",
-    "Result retention (s)": "result_ttl",
-    "Failure retention (s)": "failure_ttl",
+    RESULT_RETENTION: "result_ttl",
+    FAILURE_RETENTION: "failure_ttl",
     "Retries left": "retries_left",
     "Retry intervals (s)": "retry_intervals",
     "Repeats left": "repeats_left",
@@ -50,7 +50,7 @@ FACTS: Mapping[str, str] = {
     "On success": "success_callback_name",
     "On failure": "failure_callback_name",
     "On stop": "stopped_callback_name",
-    "Runs even if a parent fails": "allow_dependency_failures",
+    RUNS_AFTER_FAILED_PARENT: "allow_dependency_failures",
     "Last heartbeat": "last_heartbeat",
 }
 # Statuses whose jobs are in sets that are not read here.
@@ -275,9 +275,9 @@ def _place_facts(places: _Places, state: State | None, parents: Sequence[str], n
     if len(parents) > 1:
         facts.append(("Depends on", ", ".join(printable(job_id, 60) for job_id in parents[:MAX_LINKS])))
     if places.lost_at is not None and places.lost_at <= now:
-        facts.append(
-            ("Worker lost", f"no heartbeat; RQ treats the job as abandoned since {iso(instant(places.lost_at))}")
-        )
+        facts.append(("Worker lost", "no heartbeat; RQ treats the job as abandoned"))
+        if (abandoned_at := instant(places.lost_at)) is not None:
+            facts.append(("Abandoned since", iso(abandoned_at)))
     if places.expires_s is not None:
         facts.append(("Data expires in (s)", str(places.expires_s)))
     return facts

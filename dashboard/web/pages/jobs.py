@@ -16,8 +16,8 @@ from ...units import format_number
 from ..access.security import has_role
 from ..context import app_context, app_services, read_context
 from ..views.flash import ActionFlash
-from ..views.jobs.job_facts import describe_progress, former_error_title
-from ..views.jobs.payload_tree import build_tree
+from ..views.jobs.job_facts import describe_facts, describe_progress, former_error_title
+from ..views.jobs.payload_tree import NO_UNITS, build_tree
 from ..views.jobs.stack_trace import frames
 from ..views.jobs.timeline import story
 from ..views.jobs.waiting_reasons import WaitingReason, explain_not_running, explain_pause
@@ -61,16 +61,17 @@ def job_context(source: str, backend: str, name: str, job_id: str) -> dict[str, 
         "reasons": explain_not_running(
             job, queue, app_services().sources.now_s(queue.source), _explain_pause(library, queue)
         ),
+        "facts": describe_facts(job),
         "progress": describe_progress(job.progress),
         "former_error": former_error_title(job),
         "frames": frames(job.error.stack) if job.error and job.error.stack else (),
         "sections": tuple(
-            (key, title, value, build_tree(value.value) if value.kind == "json" else None)
-            for key, title, value in (
-                ("payload", "Payload", job.payload),
-                ("result", "Result", job.result),
-                ("options", "Options", job.options),
-                ("meta", "Meta", job.meta),
+            (key, title, value, build_tree(value.value, units) if value.kind == "json" else None)
+            for key, title, value, units in (
+                ("payload", "Payload", job.payload, NO_UNITS),
+                ("result", "Result", job.result, NO_UNITS),
+                ("options", "Options", job.options, library.option_units),
+                ("meta", "Meta", job.meta, NO_UNITS),
             )
             if value is not None and (value.kind != "missing" or key == "payload")
         ),

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from dashboard.backends.job_facts import RESULT_RETENTION, RUNS_AFTER_FAILED_PARENT
+from dashboard.clock import instant
 from dashboard.model import Job, JobError, State
-from dashboard.web.views.jobs.job_facts import describe_progress, former_error_title
+from dashboard.web.views.jobs.job_facts import describe_facts, describe_progress, former_error_title
+from dashboard.web.views.jobs.payload_tree import build_tree
 
 
 @pytest.mark.parametrize(
@@ -73,3 +76,37 @@ def test_the_error_that_explains_the_state_is_no_former_one(state: State | None)
 
 def test_the_error_of_an_abandoned_job_is_no_former_one() -> None:
     assert former_error_title(job(State.ACTIVE, abandoned=True)) is None
+
+
+@pytest.mark.parametrize(
+    ("label", "text", "shown"),
+    [
+        ("Timeout (s)", "30", ("Timeout", "30\u202fs")),
+        ("Timeout (s)", "-1", ("Timeout", "no limit")),
+        ("Retry intervals (s)", "[2, 90]", ("Retry intervals", "2\u202fs, 1\u202fm 30\u202fs")),
+        *(("Timeout (s)", odd, ("Timeout (s)", odd)) for odd in ("soon", "[]", "[[", "true", "1e999", "[" * 5000)),
+        (RESULT_RETENTION, "-1", ("Result retention", "forever")),
+        (RUNS_AFTER_FAILED_PARENT, "0", (RUNS_AFTER_FAILED_PARENT, "no")),
+        ("Group", "30", ("Group", "30")),
+    ],
+)
+def test_a_detail_is_written_as_people_write_it(label: str, text: str, shown: tuple[str, str]) -> None:
+    (fact,) = describe_facts(Job(id="1", source="main", backend="rq", queue="mail", facts=((label, text),)))
+    assert (fact.label, fact.text, fact.at) == (*shown, None)
+
+
+def test_a_detail_without_a_value_is_left_out() -> None:
+    assert describe_facts(Job(id="1", source="main", backend="rq", queue="mail", facts=(("Group", ""),))) == ()
+
+
+@pytest.mark.parametrize("odd", [0, -1, True, "5", None, 10**400, float("inf"), [1], {"delay": 1}])
+def test_an_option_without_a_meaning_has_none(odd: Any) -> None:
+    (node,) = build_tree({"delay": odd}, {"delay": "ms"}).children
+    assert (node.duration, node.at) == ("", None)
+
+
+def test_only_the_option_at_its_path_has_a_meaning() -> None:
+    backoff, delay, timestamp = build_tree(
+        {"backoff": {"delay": 2000}, "delay": 500, "timestamp": 0.5}, {"backoff.delay": "ms", "timestamp": "epoch_ms"}
+    ).children
+    assert [backoff.children[0].duration, delay.duration, timestamp.at] == ["2\u202fs", "", instant(0.0005)]

@@ -1,15 +1,18 @@
-"""What a job page says of progress and of the errors of former attempts. Pure."""
+"""What a job page says of details, progress and the errors of former attempts. Pure."""
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+from ....backends.job_facts import IN_SECONDS, IN_WORDS
 from ....model import Job, State
 from ....units import format_number, format_percent
-from ...formatting import one_line
-from .payload_tree import PayloadNode, build_tree
+from ...formatting import duration, one_line
+from .payload_tree import PayloadNode, build_tree, read_iso
 
 # In these states the job is past the error that it still stores.
 _PAST_ERROR = frozenset({State.COMPLETED, State.ACTIVE, State.WAITING, State.BLOCKED})
@@ -22,6 +25,43 @@ class JobProgress:
     text: str = ""
     percent: int | None = None
     tree: PayloadNode | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobFact:
+    """A detail of a job: its label, and a text or the time `at`."""
+
+    label: str
+    text: str
+    at: datetime | None = None
+
+
+def describe_facts(job: Job) -> tuple[JobFact, ...]:
+    """The details that only its library stores, as people write them; those without a value are left out."""
+    return tuple(_describe_fact(label, text) for label, text in job.facts if text)
+
+
+def _describe_fact(label: str, text: str) -> JobFact:
+    title = label.removesuffix(IN_SECONDS)
+    if text in (words := IN_WORDS.get(label, {})):
+        return JobFact(title, words[text])
+    if title != label:
+        # What is no number of seconds keeps its unit in the label.
+        spans = _describe_seconds(text)
+        return JobFact(title, spans) if spans else JobFact(label, text)
+    return JobFact(label, text, read_iso(text))
+
+
+def _describe_seconds(text: str) -> str | None:
+    """A number of seconds, or a JSON list of them, in words; None for anything else."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    numbers = [_number_or_none(each) for each in (value if isinstance(value, list) else [value])]
+    if not numbers or any(number is None for number in numbers):
+        return None
+    return ", ".join("no limit" if number is not None and number < 0 else duration(number) for number in numbers)
 
 
 def describe_progress(progress: Any) -> JobProgress | None:
