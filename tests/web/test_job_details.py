@@ -15,6 +15,7 @@ from tests.contract.bullmq_library import BullMQLibrary
 from tests.contract.celery_live import Shop
 from tests.contract.rq_library import open_client, run_waiting_jobs
 from tests.contract.sidekiq_worker import payload
+from tests.web.test_dead_letters import SAME
 from tests.workloads import rq_jobs
 
 TAG = re.compile(r"<[^>]*>")
@@ -111,3 +112,27 @@ def test_details_of_sidekiq_jobs_are_in_words(client: FlaskClient, redis_client:
     redis_client.lpush("queue:mails", payload(jid="ent", unique_for=600))
     url = "/queues/main/sidekiq/mails/jobs/ent"
     assert (details(client, url)["Unique for"], stored(client, url)["Unique for (s)"]) == ("10 m", "600")
+
+
+def test_the_result_of_a_retry_says_that_the_job_failed_again(client: FlaskClient, server: EmbeddedRedis) -> None:
+    with open_client(server.url) as connection:
+        queue = Queue("mail", connection=connection)
+        job = queue.enqueue(rq_jobs.fail)
+        run_waiting_jobs(queue)
+        url = f"/queues/main/rq/mail/jobs/{job.id}"
+        form = {"action": "retry", "state": "dead", "stamp": client.get(f"/api/v1{url}").get_json()["stamp"]}
+        page = client.post(f"{url}/act", headers=SAME, data=form).headers["Location"]
+        assert result_of(client, page) == "1 job retried."
+        run_waiting_jobs(queue)
+    # A refresh asks for the fragment with the arguments of the page.
+    fragment = f"{url}/_job?{page.partition('?')[2]}"
+    for shown in (page, fragment):
+        assert re.fullmatch(r"1 job retried\. It failed again [0-9.]+ m?s later\.", result_of(client, shown))
+        assert 'class="flash warning"' in client.get(shown).text
+
+
+def result_of(client: FlaskClient, url: str) -> str:
+    """The result of the action that the page shows."""
+    found = re.search(r'id="flash".*?<p>(.*?)</p>', client.get(url).text, re.DOTALL)
+    assert found is not None
+    return words(found[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
@@ -96,12 +97,13 @@ def on_job(source: str, backend: str, name: str, job_id: str) -> ResponseReturnV
     current, queue = find_queue(source, backend, name)
     action, state = wanted_action(), wanted_state() if request.form.get("state") else None
     job_ref = JobRef(id=job_id, version=read_segment(request.form.get("stamp", "")) or None)
+    acted_at = app_services().sources.now_s(queue.source)
     (result, *_), undo_batch = run_action(queue.ref, state, action, [job_ref], parse_options(), parse_reason())
     if result.outcome is Outcome.INVALID:
         text = request.form.get("payload", "")
         job = app_services().job_reader.read_job(queue, job_id)
         return _edit_page(current, queue, job, text, wrong=result.detail), 422
-    flash = ActionFlash.of(action, [result], undo_batch)
+    flash = dataclasses.replace(ActionFlash.of(action, [result], undo_batch), acted_at=acted_at)
     shown = result.new_id or job_id
     # A deleted job no longer has a page, and a job from a list for all queues is found under another id.
     if result.outcome is Outcome.DONE and (action in (Action.DELETE, Action.MOVE) or queue.shared):

@@ -16,6 +16,7 @@ from ...units import format_number
 from ..access.security import has_role
 from ..context import app_context, app_services, read_context
 from ..views.flash import ActionFlash
+from ..views.jobs.after_action import describe_since
 from ..views.jobs.job_facts import describe_facts, describe_progress, former_error_title
 from ..views.jobs.payload_tree import NO_UNITS, build_tree
 from ..views.jobs.stack_trace import frames
@@ -50,6 +51,7 @@ def job_context(source: str, backend: str, name: str, job_id: str) -> dict[str, 
     library = app_services().sources.backend(queue.source, queue.backend)
     with measure_cost() as meter:
         job = app_services().job_reader.read_job(queue, job_id)
+    flash = ActionFlash.read(request.args)
     about = read_context(current, queue, app_context().caches.alert_facts(with_pauses=False))
     return _link_error_group(job, queue, about) | {
         "about": about,
@@ -75,7 +77,8 @@ def job_context(source: str, backend: str, name: str, job_id: str) -> dict[str, 
             )
             if value is not None and (value.kind != "missing" or key == "payload")
         ),
-        "flash": ActionFlash.read(request.args),
+        "flash": flash,
+        "since_action": describe_since(flash, job),
         "offered": job_verbs(library, queue, job) if has_role(Role.OPERATOR) else (),
         "keeps_logs": Capability.LOGS in library.capabilities,
         "cost": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),

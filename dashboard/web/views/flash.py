@@ -5,6 +5,7 @@ A forged URL shows a wrong sentence at worst: it names no job, and an undo looks
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -89,11 +90,15 @@ THINGS = {
 
 @dataclass(frozen=True, slots=True)
 class ActionFlash:
-    """One action and its outcomes. `undo_batches` hold the deleted jobs: one per list, at most MAX_UNDO_BATCHES."""
+    """One action and its outcomes. `undo_batches` hold the deleted jobs: one per list, at most MAX_UNDO_BATCHES.
+
+    `acted_at` = just before the action, in seconds since 1970; None where its page does not follow up.
+    """
 
     verb: str
     counts: tuple[tuple[Outcome, int], ...]
     undo_batches: tuple[str, ...] = ()
+    acted_at: float | None = None
 
     @classmethod
     def of(cls, action: Action | str, results: Sequence[ActionResult], *undo_batches: str | None) -> ActionFlash:
@@ -114,13 +119,16 @@ class ActionFlash:
             if text.isascii() and text.isdigit() and len(text) < 8 and int(text):
                 counts.append((kind, int(text)))
         undo_batches = args.get("batch", "").split(_BETWEEN)[:MAX_UNDO_BATCHES]
-        return cls(verb, tuple(counts), tuple(undo_batch for undo_batch in undo_batches if is_undo_batch(undo_batch)))
+        restorable = tuple(undo_batch for undo_batch in undo_batches if is_undo_batch(undo_batch))
+        return cls(verb, tuple(counts), restorable, _read_seconds(args.get("acted_at", "")))
 
     @property
     def query(self) -> dict[str, Any]:
         """The URL arguments that carry the result."""
-        args = {"did": self.verb, **{kind.value: count for kind, count in self.counts}}
-        return args | ({"batch": _BETWEEN.join(self.undo_batches)} if self.undo_batches else {})
+        args: dict[str, Any] = {"did": self.verb, **{kind.value: count for kind, count in self.counts}}
+        if self.undo_batches:
+            args["batch"] = _BETWEEN.join(self.undo_batches)
+        return args if self.acted_at is None else args | {"acted_at": f"{self.acted_at:.3f}"}
 
     @property
     def done(self) -> int:
@@ -144,6 +152,10 @@ class ActionFlash:
                 known = _NOT_RESTORED.get(kind) if self.verb.startswith("undo") else None
                 parts.append(f"{count:,} {known or _missed(kind, count)}")
         return "; ".join(parts) or "No changes made"
+
+
+def _read_seconds(text: str) -> float | None:
+    return float(text) if re.fullmatch(r"[0-9]{1,11}\.[0-9]{3}", text) else None
 
 
 def audit_label(action: str) -> str:

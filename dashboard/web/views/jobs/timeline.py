@@ -60,6 +60,11 @@ def story(job: Job) -> Timeline:
     return Timeline(tuple(steps), total_s, _between(job.enqueued_at, job.started_at), _ran(job))
 
 
+def is_failure(event: str) -> bool:
+    """Whether an event of a timeline is the failure of a run."""
+    return _is(event, ("fail",))
+
+
 def _events(job: Job) -> list[TimelineEvent]:
     ended = "failed" if job.state is State.DEAD else "finished"
     moments = (("enqueued", job.enqueued_at), ("started", job.started_at), (ended, job.finished_at))
