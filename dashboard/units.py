@@ -95,6 +95,11 @@ def format_number(value: float | None) -> str:
     return f"{value:,.2f}".rstrip("0").rstrip(".")
 
 
+def count_of(count: int, noun: str) -> str:
+    """A count with its noun: 1 job, 2,345 jobs."""
+    return f"{format_number(count)} {noun}{'' if count == 1 else 's'}"
+
+
 def shorten_number(value: float | None) -> str:
     """A count or rate in at most five characters: 7, <0.01, 0.25, 42.1, 940, 12.4k, 3.1M; a dash for None."""
     if value is None or not _is_finite(value):

@@ -95,6 +95,7 @@ class AuditPage(NamedTuple):
     next_before: str | None
 
 
+ANY = AuditFilter()
 _decoder = msgspec.json.Decoder(AuditEvent)
 
 
@@ -117,11 +118,7 @@ class AuditLog:
         except (QueuedeckError, ResponseError) as exc:
             own_log.warning("an action could not be stored in the audit stream: %s", exc)
 
-    def list_events(self, *, count: int = 100, before: str | None = None) -> list[AuditEvent]:
-        """Events, newest first; `before` = the id of the last event read. Raises BackendUnavailable. 1 round trip."""
-        return list(self.list_page(AuditFilter(), count=count, before=before).events)
-
-    def list_page(self, wanted: AuditFilter, *, count: int = 100, before: str | None = None) -> AuditPage:
+    def list_page(self, wanted: AuditFilter = ANY, *, count: int = 100, before: str | None = None) -> AuditPage:
         """At most `count` of the events that match, newest first; `before` = the id of the last event read.
 
         Raises BackendUnavailable. Cost: 1 round trip without a filter. With one, 1 per READ_AT_ONCE events until enough

@@ -1,4 +1,4 @@
-"""Lists bulk operations by state and person, a page at a time. Only reads."""
+"""Lists bulk operations by state and user, a page at a time. Only reads."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from ..console import say
 from ..errors import BackendUnavailable, QueuedeckError
 from ..settings import Settings
 from ..sources.source import Source
+from ..units import count_of
 from . import acl, libraries, permissions, server
 from .findings import DoctorFinding, FindingLevel, exit_status, note_finding
 
@@ -25,7 +26,7 @@ def main(settings: Settings) -> int:
         every.extend(findings)
     counts = Counter(finding.level for finding in every)
     problems, warnings = counts[FindingLevel.PROBLEM], counts[FindingLevel.WARNING]
-    say(f"{_format_count(problems, 'problem')}, {_format_count(warnings, 'warning')}")
+    say(f"{count_of(problems, 'problem')}, {count_of(warnings, 'warning')}")
     return exit_status(every)
 
 
@@ -117,7 +118,3 @@ def examine_source(
             note_finding("No queues found.", "Is this the Redis and the database number that your workers use?")
         )
     return findings
-
-
-def _format_count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"

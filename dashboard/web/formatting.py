@@ -18,6 +18,7 @@ from ..model import QueueRef, QueueStats
 from ..sources.source import raw_bytes
 from ..units import (
     UNKNOWN,
+    count_of,
     format_duration,
     format_number,
     format_percent,
@@ -36,7 +37,7 @@ _BEFORE_UNIT = re.compile(r"(?<=\d) (?=[A-Za-z])")
 
 def install(app: Flask) -> None:
     """Register the template filters, and the links to queues and jobs as globals."""
-    filters = (duration, size, printable, format_moment, one_line, iso, instant, glob_of, queue_title)
+    filters = (duration, size, count_of, printable, format_moment, one_line, iso, instant, glob_of, queue_title)
     app.jinja_env.filters.update({function.__name__: function for function in filters})
     app.jinja_env.filters.update(
         short=shorten_number,

@@ -77,8 +77,8 @@ class PageCaches:
             return None
         shown = " ".join(missing[:SHOWN_GRANTS]) + (" …" if len(missing) > SHOWN_GRANTS else "")
         return (
-            f"The Redis user of {queue.source} may not change this queue: actions will be refused. Missing: {shown}. "
-            "queuedeck doctor prints the whole command."
+            f"The Redis user of {queue.source} cannot change this queue, so actions will be refused. "
+            f"Missing permissions: {shown}. Run `queuedeck doctor --acl` for the full ACL line."
         )
 
     def overview_data(self, snapshot: Snapshot, current: CurrentSnapshot) -> OverviewData:

@@ -67,7 +67,7 @@ def test_abort_and_pause_are_recorded_before_the_end_at_every_step_of_the_runner
         if command == "pause" and other.get(bulk_id).phase is BulkPhase.PAUSED:
             other.change_phase(bulk_id, "resume", make_event("resume"))
             wait_until(lambda: runner.run_turn() < 0 or other.get(bulk_id).phase is BulkPhase.DONE, what="the end")  # noqa: B023
-        recorded = tuple(event.action for event in reversed(bench.actions.audit_log.list_events()))
+        recorded = tuple(event.action for event in reversed(bench.actions.audit_log.list_page().events))
         outcomes.add(recorded)
         if refused or not reached:
             assert recorded == ("retry",), number
@@ -76,7 +76,7 @@ def test_abort_and_pause_are_recorded_before_the_end_at_every_step_of_the_runner
         else:  # an operation without a runner has no end to record
             assert recorded == (("abort bulk operation", "retry") if number > 1 else ("abort bulk operation",)), number
         assert len(bench.waiting()) == sum(
-            (event.outcomes or {}).get("done", 0) for event in bench.actions.audit_log.list_events()
+            (event.outcomes or {}).get("done", 0) for event in bench.actions.audit_log.list_page().events
         )
     assert number > 5
     assert ("retry",) in outcomes
@@ -93,7 +93,7 @@ def test_phase_changes_without_effect_are_not_recorded(bench: Bench) -> None:
     for command in ("pause", "resume"):
         with pytest.raises(Conflict):
             bench.bulk_store.change_phase(bulk_id, command, make_event(command))
-    actions = [event.action for event in reversed(bench.actions.audit_log.list_events())]
+    actions = [event.action for event in reversed(bench.actions.audit_log.list_page().events)]
     assert actions == ["pause bulk operation", "resume bulk operation", "abort bulk operation"]
 
 
@@ -112,7 +112,7 @@ def test_pausing_an_operation_that_was_aborted_since_it_was_read_is_refused(
     monkeypatch.setattr(bench.bulk_store, "get", get_then_abort)
     with pytest.raises(Conflict):
         bench.bulk_store.change_phase(bulk_id, "pause", make_event("pause"))
-    assert bench.actions.audit_log.list_events() == []
+    assert bench.actions.audit_log.list_page().events == ()
 
 
 @pytest.mark.parametrize("name", SERVERS)
@@ -124,7 +124,7 @@ def test_an_abort_takes_effect_and_is_recorded_when_redis_is_out_of_memory(name:
         bulk_id = bulk.create(request)
         client.config_set("maxmemory", "1mb")
         assert bulk.change_phase(bulk_id, "abort", make_event("abort")) is BulkPhase.ABORTED
-        assert [event.action for event in record.list_events()] == ["abort bulk operation"]
+        assert [event.action for event in record.list_page().events] == ["abort bulk operation"]
         source.close()
 
 
@@ -145,7 +145,7 @@ def test_an_audit_key_of_the_wrong_type_is_moved_aside(bench: Bench, caplog: pyt
         bench.request(), lambda bulk_id: audit_log.build_event(ACTOR, "start bulk operation", bulk_id=bulk_id)
     )
     assert bench.bulk_store.change_phase(bulk_id, "abort", make_event("abort")) is BulkPhase.ABORTED
-    assert [event.action for event in bench.actions.audit_log.list_events()] == [
+    assert [event.action for event in bench.actions.audit_log.list_page().events] == [
         "abort bulk operation",
         "start bulk operation",
     ]
@@ -160,8 +160,8 @@ def test_events_of_the_same_millisecond_keep_their_order(bench: Bench) -> None:
     entries = bench.client.xrange(AUDIT)
     assert len({entry_id.partition(b"-")[0] for entry_id, _ in entries}) < len(entries)
     seen: list[str | None] = []
-    page = bench.actions.audit_log.list_events(count=100)
+    page = bench.actions.audit_log.list_page(count=100).events
     while page:
         seen += [event.detail for event in page]
-        page = bench.actions.audit_log.list_events(count=100, before=page[-1].id)
+        page = bench.actions.audit_log.list_page(count=100, before=page[-1].id).events
     assert seen == [str(n) for n in reversed(range(250))]

@@ -43,7 +43,7 @@ def test_all_jobs_of_a_state_are_retried_and_recorded_once(bench: Bench) -> None
         {"done": 2_500},
     )
     assert sorted(bench.waiting()) == sorted(ids)
-    (event,) = bench.actions.audit_log.list_events()
+    (event,) = bench.actions.audit_log.list_page().events
     assert (event.action, event.count, event.outcomes, event.bulk_id) == ("retry", 2_500, {"done": 2_500}, operation.id)
     assert event.reason == "fixed"
     assert bench.bulk_store.open_ids() == []
@@ -141,7 +141,7 @@ def test_an_operation_pauses_resumes_and_aborts(bench: Bench, monkeypatch: pytes
     assert bench.bulk_store.change_phase(bulk_id, "resume") is BulkPhase.RUNNING
     run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).processed > at, what="more jobs")
     assert bench.bulk_store.change_phase(bulk_id, "abort") is BulkPhase.ABORTED
-    run_turns_until(runner, lambda: bench.actions.audit_log.list_events(), what="the record")
+    run_turns_until(runner, lambda: bench.actions.audit_log.list_page().events, what="the record")
     operation = bench.bulk_store.get(bulk_id)
     assert len(bench.waiting()) == operation.done < 2_000
     assert len(bench.dead()) == 2_000 - operation.done
@@ -399,7 +399,7 @@ def test_a_pause_during_the_last_batch_records_one_event(bench: Bench, monkeypat
     assert bench.bulk_store.get(bulk_id).phase is BulkPhase.PAUSED
     bench.bulk_store.change_phase(bulk_id, "resume")
     run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).phase is BulkPhase.DONE, what="the end")
-    (event,) = bench.actions.audit_log.list_events()
+    (event,) = bench.actions.audit_log.list_page().events
     assert event.outcomes == {"done": 10}
 
 
@@ -408,7 +408,7 @@ def test_the_audit_log_names_the_first_jobs_of_an_operation_and_its_undo(bench: 
     operation = bench.run(bench.request(Action.DELETE))
     undo_batch = undo_batch_of(operation.id, operation.request.job_lists[0], operation.request)
     bench.actions.restore_batch(operation.request.actor, undo_batch, bulk_id=operation.id)
-    undone, deleted = bench.actions.audit_log.list_events()
+    undone, deleted = bench.actions.audit_log.list_page().events
     assert deleted.ids == tuple(ids[:100])
     assert (undone.action, undone.count, undone.bulk_id, len(undone.ids)) == ("undo", 150, operation.id, 100)
     assert set(undone.ids) <= set(ids)

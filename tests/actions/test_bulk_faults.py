@@ -104,7 +104,7 @@ def test_an_operation_waits_until_a_replica_is_writable_again(
             runner.stop()
         operation = bulk_store.get(bulk_id)
         assert (operation.outcomes, operation.note) == ({"done": JOBS}, None)
-        (event,) = actions.audit_log.list_events()
+        (event,) = actions.audit_log.list_page().events
         assert (event.outcomes, event.detail) == ({"done": JOBS}, "done")
         if action is Action.RETRY:
             waiting = WAITING[library](client)
@@ -115,7 +115,7 @@ def test_an_operation_waits_until_a_replica_is_writable_again(
             client.replicaof("127.0.0.1", "1")
             with pytest.raises(BackendUnavailable, match="read-only"):
                 actions.restore_batch(operation.request.actor, undo_batch, bulk_id=operation.id)
-            event = actions.audit_log.list_events()[0]
+            event = actions.audit_log.list_page().events[0]
             assert (event.action, event.bulk_id, event.outcomes) == ("undo", operation.id, {})
             assert "read-only" in (event.detail or "")
             client.replicaof("NO", "ONE")
@@ -148,7 +148,7 @@ def test_running_out_of_memory_loses_no_job_and_no_audit_event(library: str, mon
 
             def is_waiting_or_recorded() -> bool:
                 operation = parts.bulk_store.get(bulk_id)
-                return "out of memory" in (operation.note or "") or bool(parts.actions.audit_log.list_events())
+                return "out of memory" in (operation.note or "") or bool(parts.actions.audit_log.list_page().events)
 
             wait_until(is_waiting_or_recorded, what="a note about the memory, or the recorded end")
             client.config_set("maxmemory", "0")
@@ -158,5 +158,5 @@ def test_running_out_of_memory_loses_no_job_and_no_audit_event(library: str, mon
         assert parts.bulk_store.get(bulk_id).outcomes == {"done": JOBS}
         waiting = WAITING[library](client)
         assert len(waiting) == len(set(waiting)) == JOBS
-        (event,) = parts.actions.audit_log.list_events()
+        (event,) = parts.actions.audit_log.list_page().events
         assert (event.outcomes, event.detail) == ({"done": JOBS}, "done")

@@ -48,7 +48,7 @@ def test_progress_of_a_process_that_lost_the_lease_is_refused(bench: Bench, lost
     assert (bench.client.hgetall(key), bench.client.get(f"{key}:lease")) == before
     assert bench.bulk_store.jobs.list_batch_starts(bulk_id) == []
     assert bench.bulk_store.open_ids() == [bulk_id]
-    assert bench.actions.audit_log.list_events() == []
+    assert bench.actions.audit_log.list_page().events == ()
 
 
 @pytest.mark.parametrize(("jobs", "matched", "truncated"), [(4, 4, False), (5, 5, False), (6, 5, True), (9, 5, True)])
@@ -135,7 +135,7 @@ def test_a_failed_action_is_recorded(
     monkeypatch.setattr(bench.backend, method, fail)
     with pytest.raises(type(error)):
         act(bench)
-    (event,) = bench.actions.audit_log.list_events()
+    (event,) = bench.actions.audit_log.list_page().events
     assert (event.action, event.queue, event.ids) == expected
     assert (event.who, event.outcomes, event.detail, event.reason) == ("anna", {}, str(error), "old")
 

@@ -56,7 +56,7 @@ def test_the_audit_log_names_the_batch_of_a_delete_without_a_reply(
             actions.on_jobs(actor, ref, State.WAITING, Action.DELETE, job_refs)
         monkeypatch.setattr(backend, "delete_jobs", delete)
         assert backend.read_stats([ref])[0].depth == 0
-        (event, *_) = actions.audit_log.list_events(count=5)
+        (event, *_) = actions.audit_log.list_page(count=5).events
         assert (event.batch, event.outcomes) == (raised.value.undo_batch, {"unknown": JOBS})
         ((undo_batch, about, left, _),) = actions.trash.list_batches(5)
         assert (undo_batch, about.who, about.ref.name, left) == (event.batch, "anna", ref.name, JOBS)

@@ -42,7 +42,7 @@ def test_the_audit_event_names_user_and_action_and_holds_no_payload(
     ids = bury(bench.client, "mail", 150, body="secret-payload")
     with caplog.at_level(logging.INFO, "queuedeck.audit"):
         bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.RETRY, job_refs_of(*ids, "gone"), reason="x" * 900)
-    (event,) = bench.actions.audit_log.list_events()
+    (event,) = bench.actions.audit_log.list_page().events
     assert (event.who, event.role, event.address) == ("anna", "operator", "127.0.0.1")
     assert (event.action, event.source, event.backend, event.queue, event.state) == (
         *("retry", "main", "shelf", "mail", "dead"),
@@ -64,7 +64,7 @@ def test_an_action_that_is_not_offered_is_refused_with_the_reason(bench: Bench) 
     queue = QueueStats(source="main", backend="shelf", name="mail", key="shelf:mail")
     with pytest.raises(Unsupported, match="Shelf never rests"):
         bench.actions.on_queue(ACTOR, queue, Action.PAUSE)
-    assert bench.actions.audit_log.list_events() == []
+    assert bench.actions.audit_log.list_page().events == ()
 
 
 def test_undo_restores_deleted_jobs_unchanged(bench: Bench) -> None:
@@ -149,4 +149,4 @@ def test_a_queue_is_obliterated_in_steps(bench: Bench) -> None:
     queue = QueueStats(source="main", backend="shelf", name="mail", key="shelf:mail")
     assert bench.actions.on_queue(ACTOR, queue, Action.OBLITERATE).outcome is Outcome.DONE
     assert bench.dead() == []
-    assert [event.action for event in bench.actions.audit_log.list_events()] == ["obliterate"]
+    assert [event.action for event in bench.actions.audit_log.list_page().events] == ["obliterate"]

@@ -64,7 +64,7 @@ def test_an_undo_restores_all_jobs_and_is_recorded_once(bench_with_room: Bench) 
     assert len(bench_with_room.dead("news")) == 100
     assert bench_with_room.bulk_store.get(deleted.id).restored == 1_200
     assert bench_with_room.client.zcard("{queuedeck}:bin") == 0
-    undone, _ = bench_with_room.actions.audit_log.list_events()
+    undone, _ = bench_with_room.actions.audit_log.list_page().events
     assert (undone.action, undone.who, undone.count, undone.outcomes) == ("undo", "bert", 1_200, {"done": 1_200})
     assert (undone.bulk_id, undone.detail, len(undone.ids)) == (deleted.id, "done", 100)
 
@@ -93,7 +93,7 @@ def test_the_next_undo_restores_what_an_aborted_undo_left(bench_with_room: Bench
     run_turns_until(runner, lambda: bench_with_room.bulk_store.get(bulk_id).processed > at, what="more jobs")
     bench_with_room.bulk_store.change_phase(bulk_id, "abort")
     run_turns_until(
-        runner, lambda: bench_with_room.actions.audit_log.list_events()[0].action == "undo", what="the record"
+        runner, lambda: bench_with_room.actions.audit_log.list_page().events[0].action == "undo", what="the record"
     )
     aborted = bench_with_room.bulk_store.get(bulk_id)
     assert 0 < aborted.done < 400
@@ -123,7 +123,7 @@ def test_an_undo_restores_batches_of_single_actions(bench_with_room: Bench) -> N
     operation = bench_with_room.run(build_batches_undo([undo_batch], bench_with_room.actions.trash, ACTOR, "too soon"))
     assert (operation.matched, operation.outcomes) == (700, {"done": 700})
     assert bench_with_room.dead() == ids
-    event = bench_with_room.actions.audit_log.list_events()[0]
+    event = bench_with_room.actions.audit_log.list_page().events[0]
     assert (event.action, event.reason, event.bulk_id) == ("undo", "too soon", operation.id)
 
 

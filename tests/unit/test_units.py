@@ -9,6 +9,7 @@ import pytest
 
 from dashboard.units import (
     UNKNOWN,
+    count_of,
     format_duration,
     format_figure,
     format_number,
@@ -213,3 +214,8 @@ def test_what_is_written_is_read_as_the_very_same(unit: str) -> None:
 )
 def test_amounts_are_short(value: float, unit: str, text: str) -> None:
     assert write_amount(value, unit) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 jobs"), (1, "1 job"), (2345, "2,345 jobs")])
+def test_a_count_has_its_noun(count: int, text: str) -> None:
+    assert count_of(count, "job") == text

@@ -118,7 +118,7 @@ def test_pages_keep_the_filter(client: FlaskClient) -> None:
 
 def test_an_empty_log_says_why(night: FlaskClient, redis_client: redis.Redis) -> None:
     assert "No actions match" in night.get("/audit?who=eve").text
-    assert "4 actions were read" in night.get("/audit?who=eve").text
+    assert "4 actions searched." in night.get("/audit?who=eve").text
     redis_client.delete("{queuedeck}:audit")
     assert "No activity yet" in night.get("/audit").text
     assert 'role="search"' in night.get("/audit").text

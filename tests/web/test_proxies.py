@@ -102,9 +102,9 @@ def test_the_audit_log_and_limits_use_the_real_address(make_app: MakeApp, redis_
     assert answer.status_code == 303
     assert "__Secure-queuedeck=" in answer.headers.getlist("Set-Cookie")[1]
     with app.app_context():
-        assert [each.address for each in app_services().action_service.audit_log.list_events()] == ["198.51.100.8"] + [
-            "198.51.100.7"
-        ] * 6
+        assert [each.address for each in app_services().action_service.audit_log.list_page().events] == [
+            "198.51.100.8"
+        ] + ["198.51.100.7"] * 6
 
 
 def test_without_the_setting_headers_are_ignored(make_app: MakeApp, redis_client: redis.Redis) -> None:

@@ -284,7 +284,7 @@ def test_a_few_requests_wait_and_others_are_rejected_immediately(monkeypatch: py
 
 def events(app: Flask) -> list[tuple[str, str, str, dict[str, int] | None, str | None]]:
     with app.app_context():
-        found = app_services().action_service.audit_log.list_events()
+        found = app_services().action_service.audit_log.list_page().events
     return [(each.who, each.role, each.action, each.outcomes, each.detail) for each in reversed(found)]
 
 

@@ -192,12 +192,12 @@ def test_restoring_everything_is_bounded_and_can_be_continued(
     seen = []
     while "after=" in answer.headers["Location"]:
         page = client.get(answer.headers["Location"]).text
-        seen.append(page.partition("Not everything was restored in time: ")[2].partition(" left.")[0])
+        seen.append(page.partition("Not everything was restored in time: ")[2].partition(" left to restore.")[0])
         fields = next(each for each in Forms(page).found if each[0] == "/trash/restore" and "after" in each[1])[1]
         assert fields == {"queue", "after"}
         after = page.partition('name="after" value="')[2].partition('"')[0]
         answer = client.post("/trash/restore", data={"queue": "mail", "after": after}, headers=SAME)
-    assert seen == ["2 deletions with 2 items", "1 deletion with 1 item"]
+    assert seen == ["2 deletions with 2 items are", "1 deletion with 1 item is"]
     assert "1 job restored" in client.get(answer.headers["Location"]).text
     assert waiting(redis_client) == jobs[:2]
     assert listed(client)["total_jobs"] == 1

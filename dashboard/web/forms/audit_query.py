@@ -6,10 +6,10 @@ import re
 
 from flask import request
 
-from ...actions.audit_filter import NOT_DONE, AuditFilter
-from ...backends.actions import Outcome
+from ...actions.audit_filter import AuditFilter
 from ...errors import Unsupported
 from ...globs import EXPECTED, is_glob, is_plain
+from ..views.flash import OUTCOME_CHOICES
 from .job_query import asked_time
 
 # Query parameter -> field of AuditFilter.
@@ -17,7 +17,6 @@ FIELDS = {name: name for name in ("who", "action", "source", "queue", "outcome")
 TIMES = ("from", "to")
 PARAMETERS = (*FIELDS, *TIMES, "before")
 # "unknown": the connection was lost before the result arrived.
-OUTCOMES = (NOT_DONE, *(outcome.value for outcome in Outcome), "unknown")
 MAX_TEXT = 200
 # The length of a time without seconds, as forms send it: its whole minute is meant.
 _TO_THE_MINUTE = len("2026-11-25T10:00")
@@ -30,8 +29,8 @@ def audit_filter() -> AuditFilter:
     """The filter of the URL; an empty parameter is none. Raises Unsupported for an invalid one."""
     texts = {field: text for name, field in FIELDS.items() if (text := _asked_text(name))}
     outcome = texts.get("outcome")
-    if outcome is not None and outcome not in OUTCOMES:
-        raise Unsupported(f"outcome={outcome[:50]!r}: expected one of {', '.join(OUTCOMES)}.")
+    if outcome is not None and outcome not in OUTCOME_CHOICES:
+        raise Unsupported(f"outcome={outcome[:50]!r}: expected one of {', '.join(OUTCOME_CHOICES)}.")
     until_s = asked_time("to")
     if until_s is not None and len(request.args["to"]) == _TO_THE_MINUTE:
         until_s += 59.999

@@ -17,9 +17,9 @@ from ...errors import NotFound
 from ...model import QueueStats
 from ...sources.metering import measure_cost
 from ..context import app_context, app_services
-from ..forms.audit_query import OUTCOMES, PARAMETERS, audit_cursor, audit_filter
+from ..forms.audit_query import PARAMETERS, audit_cursor, audit_filter
 from ..views.audit_lines import ACTION_CHOICES, audit_line, has_job_ids, is_complete, names_object, place_word
-from ..views.flash import audit_label, outcome_text
+from ..views.flash import OUTCOME_CHOICES, audit_label, outcome_text
 from . import layout
 
 bp = Blueprint("audit", __name__)
@@ -99,7 +99,7 @@ def _choices(events: Iterable[AuditEvent], wanted: AuditFilter) -> dict[str, Any
         "sources": list(sources),
         "actions": ACTION_CHOICES,
         "other_action": wanted.action if wanted.action and wanted.action not in known else None,
-        "outcomes": OUTCOMES,
+        "outcomes": OUTCOME_CHOICES,
     }
 
 

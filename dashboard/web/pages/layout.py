@@ -8,6 +8,7 @@ from flask import Response, render_template
 
 from ...model import QueueStats
 from ...sampling.snapshot_reader import CurrentSnapshot
+from ...units import count_of
 from .. import fragments
 from ..context import app_context, app_services
 from ..formatting import queue_title
@@ -41,10 +42,7 @@ def page_context(current: CurrentSnapshot, cost: str) -> dict[str, Any]:
 
 def format_cost(commands: int, round_trips: int, cost_ms: float) -> str:
     """A cost as text, such as "2 commands in 2 round trips, 1.3 ms"."""
-    return (
-        f"{commands} command{'' if commands == 1 else 's'} in "
-        f"{round_trips} round trip{'' if round_trips == 1 else 's'}, {cost_ms:.1f} ms"
-    )
+    return f"{count_of(commands, 'command')} in {count_of(round_trips, 'round trip')}, {cost_ms:.1f} ms"
 
 
 def name_to_type(queue: QueueStats) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...actions.audit_log import AuditEvent
 from ...backends.actions import Outcome
+from ...units import count_of
 from ..formatting import one_line
 from .flash import THINGS
 
@@ -142,9 +143,9 @@ def _object_of(event: AuditEvent) -> str:
 def _count_jobs(event: AuditEvent) -> str:
     """The number of jobs, and how many of them were done; what was restored can be a schedule."""
     word = "item" if event.action == "undo" and event.state is None else "job"
-    what = f"{event.state + ' ' if event.state else ''}{word}{'' if event.count == 1 else 's'}"
+    what = count_of(event.count, f"{event.state} {word}" if event.state else word)
     done = (event.outcomes or {}).get(Outcome.DONE.value, event.count)
-    return f"{done:,} of {event.count:,} {what}" if 0 < done < event.count else f"{event.count:,} {what}"
+    return f"{done:,} of {what}" if 0 < done < event.count else what
 
 
 def _name_alerts(event: AuditEvent) -> str:

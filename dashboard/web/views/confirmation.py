@@ -12,6 +12,7 @@ from ...backends.actions import Action
 from ...clock import iso
 from ...model import Job, QueueStats, Schedule, Value, Worker
 from ...store.packing import pack
+from ...units import count_of
 from ..formatting import format_moment, one_line, queue_title
 from .flash import DANGER, VERBS
 
@@ -61,7 +62,7 @@ def worker_facts(worker: Worker, title: str) -> Facts:
     host = one_line(worker.hostname or "", 120) + (f", process {worker.pid}" if worker.pid is not None else "")
     running = [work.job_name or work.job_id for work in worker.work]
     if not running and worker.busy:
-        running = ["1 job" if worker.busy == 1 else f"{worker.busy:,} jobs"]
+        running = [count_of(worker.busy, "job")]
     return _known(
         ("Library", title),
         ("Redis", worker.source),
@@ -105,7 +106,7 @@ def job_facts(job: Job, queue: QueueStats, title: str) -> Facts:
 
 def jobs_heading(action: Action, count: int) -> str:
     """The question about selected jobs."""
-    jobs = "1 job" if count == 1 else f"{count:,} jobs"
+    jobs = count_of(count, "job")
     return f"Move {jobs} to the dead letters?" if action is Action.KILL else f"{VERBS[action]} {jobs}?"
 
 

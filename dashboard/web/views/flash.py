@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...actions.audit_filter import NOT_DONE
 from ...actions.trash import is_undo_batch
 from ...backends.actions import Action, ActionResult, Outcome
+from ...units import count_of
 
 PAST = {
     "retry": "retried",
@@ -68,12 +70,20 @@ VERBS = {
 DANGER = frozenset({"delete", "kill", "stop", "cancel", "purge", "obliterate", "remove_schedule", "stop_worker"})
 MAX_UNDO_BATCHES = 50
 _BETWEEN = "."
+_SECONDS = re.compile(r"[0-9]{1,11}\.[0-9]{3}")
 MISSED = {
     Outcome.GONE: "no longer exists",
     Outcome.CHANGED: "skipped: state changed",
     Outcome.REFUSED: "refused",
     Outcome.INVALID: "invalid request",
     Outcome.UNSUPPORTED: "not supported",
+}
+# The choices of the audit log's filter: value -> label.
+OUTCOME_CHOICES = {
+    NOT_DONE: "Not or only partly done",
+    Outcome.DONE.value: "Done",
+    **{kind.value: words.capitalize() for kind, words in MISSED.items()},
+    "unknown": "Unknown: connection lost",
 }
 # What is said instead of MISSED after a restore.
 _NOT_RESTORED = {
@@ -146,16 +156,15 @@ class ActionFlash:
         thing = THINGS.get(self.verb, "job")
         parts = []
         if self.done:
-            parts.append(f"{self.done:,} {thing}{'' if self.done == 1 else 's'} {PAST[self.verb]}")
+            parts.append(f"{count_of(self.done, thing)} {PAST[self.verb]}")
         for kind, count in self.counts:
             if kind is not Outcome.DONE:
-                known = _NOT_RESTORED.get(kind) if self.verb.startswith("undo") else None
-                parts.append(f"{count:,} {known or _missed(kind, count)}")
+                parts.append(outcome_text(kind.value, count, restored=self.verb.startswith("undo")))
         return "; ".join(parts) or "No changes made"
 
 
 def _read_seconds(text: str) -> float | None:
-    return float(text) if re.fullmatch(r"[0-9]{1,11}\.[0-9]{3}", text) else None
+    return float(text) if _SECONDS.fullmatch(text) else None
 
 
 def audit_label(action: str) -> str:
@@ -163,10 +172,12 @@ def audit_label(action: str) -> str:
     return _AUDIT_LABELS.get(action, action.replace("_", " "))
 
 
-def outcome_text(outcome: str, count: int) -> str:
-    """An outcome and its count as text: "3 done", "1 no longer exists"."""
+def outcome_text(outcome: str, count: int, *, restored: bool = False) -> str:
+    """An outcome and its count as text: "3 done", "1 no longer exists"; `restored` = of a restore from the trash."""
     known = next((kind for kind in Outcome if kind.value == outcome), None)
-    return f"{count:,} {outcome if known in (None, Outcome.DONE) else _missed(known, count)}"
+    if known in (None, Outcome.DONE):
+        return f"{count:,} {outcome}"
+    return f"{count:,} {(_NOT_RESTORED.get(known) if restored else None) or _missed(known, count)}"
 
 
 def _missed(kind: Outcome, count: int) -> str:

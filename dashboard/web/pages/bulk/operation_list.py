@@ -1,4 +1,4 @@
-"""The list of bulk operations: those that run first, by state and person, a page at a time."""
+"""The list of bulk operations: those that run first, by state and user, a page at a time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Response, render_template, request
 
-from ....actions.bulk.operation import ENDED, BulkPhase
+from ....actions.bulk.operation import BulkPhase
 from ....actions.bulk_listing import FINISHED, UNFINISHED, BulkFilter, BulkPage, list_page
 from ....errors import Unsupported
 from ....sources.metering import measure_cost
@@ -77,7 +77,6 @@ def _context() -> dict[str, Any]:
         "per_page": asked_number("per_page", PER_PAGE, MAX_PER_PAGE),
         "states": STATES,
         "left": left,
-        "ended": ENDED,
         "titles": app_services().sources.titles,
         "past": PAST,
         "interval_s": INTERVAL_S,

@@ -34,7 +34,7 @@ from ...access.security import current_actor
 from ...context import app_context, app_services
 from ...forms.request_input import form_fields, form_flag
 from ...urls import read_segment
-from ...views.flash import PAST, VERBS, ActionFlash
+from ...views.flash import PAST, VERBS, ActionFlash, outcome_text
 from ...views.offered_actions import read_only
 from .. import layout
 from ..job_actions import ACTION, check_confirmed, given_reason, parse_options, parse_reason
@@ -112,6 +112,7 @@ def _operation_context(bulk_id: str) -> dict[str, Any]:
         "failures": failures,
         "is_undo": operation.request.action is Action.UNDO,
         "past": PAST,
+        "outcome_text": outcome_text,
         "ended": operation.phase in ENDED,
         "in_trash": left,
         "expired": operation.ended_at is not None and operation.ended_at < now_s() - KEEP_S,

@@ -10,7 +10,7 @@ from typing import Any
 
 from ....model import QueueStats, RedisHealth, SourceStats
 from ....sampling.recent_history import History
-from ....units import format_number, format_percent
+from ....units import count_of, format_number, format_percent
 from ...formatting import duration
 from . import thresholds
 from .problem import Problem, ProblemKind, ProblemLevel, rank_of
@@ -131,7 +131,7 @@ def error_ratio_level(ratio: float | None, throughput_per_min: float | None, sca
 
 
 def _waiting_text(waiting: int) -> str:
-    return "1 job waiting" if waiting == 1 else f"{format_number(waiting)} jobs waiting"
+    return f"{count_of(waiting, 'job')} waiting"
 
 
 def _latency_text(latency_s: float) -> str:
@@ -151,7 +151,7 @@ def _growing_text(dead_more: int) -> str:
 
 
 def _dead_text(dead: int) -> str:
-    return "1 dead letter" if dead == 1 else f"{format_number(dead)} dead letters"
+    return count_of(dead, "dead letter")
 
 
 def dead_growth(queue: QueueStats, history: History) -> int:
