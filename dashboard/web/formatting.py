@@ -25,6 +25,7 @@ from ..units import (
     format_size,
     shorten_at_least,
     shorten_number,
+    write_amount,
 )
 from .urls import quote_segment
 
@@ -32,12 +33,25 @@ from .urls import quote_segment
 URL_LIMIT = 3500
 _CONTROL = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}
 _LAYOUT = {"\n", "\t"}
+_EVERY = re.compile(r"every ([0-9]{1,15}(?:\.[0-9]{1,15})?) s")
 _BEFORE_UNIT = re.compile(r"(?<=\d) (?=[A-Za-z])")
 
 
 def install(app: Flask) -> None:
     """Register the template filters, and the links to queues and jobs as globals."""
-    filters = (duration, size, count_of, printable, format_moment, one_line, iso, instant, glob_of, queue_title)
+    filters = (
+        duration,
+        size,
+        count_of,
+        printable,
+        format_moment,
+        one_line,
+        iso,
+        instant,
+        interval,
+        glob_of,
+        queue_title,
+    )
     app.jinja_env.filters.update({function.__name__: function for function in filters})
     app.jinja_env.filters.update(
         short=shorten_number,
@@ -80,6 +94,12 @@ def size(count: float | None) -> str:
 def format_moment(moment: datetime | None) -> str:
     """The time in UTC to the second, without the zone; a dash for None."""
     return UNKNOWN if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def interval(pattern: str) -> str:
+    """When a schedule runs: an interval in seconds in its largest unit, "every 1 h"; any other pattern as it is."""
+    found = _EVERY.fullmatch(pattern)
+    return f"every {_narrow(write_amount(float(found[1]), 's'))}" if found else pattern
 
 
 def queue_title(queue: QueueStats | QueueRef, library: str, limit: int = 80) -> str:

@@ -206,7 +206,7 @@ def test_a_count_that_is_not_final_never_looks_final(visit: Visit) -> None:
             cell = page.locator("table.groups td[data-label=jobs]")
             expect(cell).to_have_text(re.compile(r"^[\d,]+\+$"))
             expect(cell).to_have_text(f"{ROWS_PER_LIST:,}+")
-            expect(page.locator(".window")).to_contain_text(f"The newest {ROWS_PER_LIST:,} of {jobs:,} dead letters")
+            expect(page.locator(".window")).to_contain_text(f"the newest {ROWS_PER_LIST:,} of {jobs:,} dead letters")
             page.locator("table.groups tbody th a").click()
             error = page.locator(".crumbs li").last.inner_text()
             button = page.get_by_role("link", name="Retry all of this error")

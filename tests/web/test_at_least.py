@@ -99,7 +99,7 @@ def test_totals_without_queues_that_cannot_be_read_are_lower_bounds(
     assert 'queue_jobs_at_least{backend="bullmq",queue="alpha"' not in told
     dead = client.get("/api/v1/dead?group_by=error").get_json()
     assert (dead["at_least"], dead["truncated"]) == (True, True)
-    assert "All 12 dead letters were read" not in client.get("/dead").text
+    assert "Based on all 12 dead letters" not in client.get("/dead").text
 
 
 def test_totals_of_queues_with_unknown_figures_are_unknown() -> None:

@@ -103,14 +103,14 @@ def on_job(source: str, backend: str, name: str, job_id: str) -> ResponseReturnV
         text = request.form.get("payload", "")
         job = app_services().job_reader.read_job(queue, job_id)
         return _edit_page(current, queue, job, text, wrong=result.detail), 422
-    flash = dataclasses.replace(ActionFlash.of(action, [result], undo_batch), acted_at=acted_at)
+    flash = ActionFlash.of(action, [result], undo_batch)
     shown = result.new_id or job_id
     # A deleted job no longer has a page, and a job from a list for all queues is found under another id.
     if result.outcome is Outcome.DONE and (action in (Action.DELETE, Action.MOVE) or queue.shared):
         return redirect_to(queue_url(queue, state=state.value if state else None, **flash.query))
     url = job_url(queue, shown)
     if url:
-        return redirect_to(_with_query(url, flash.query))
+        return redirect_to(_with_query(url, dataclasses.replace(flash, acted_at=acted_at).query))
     return redirect_to(queue_url(queue, state=state.value if state else None, **flash.query))
 
 

@@ -13,7 +13,7 @@ from ...clock import iso
 from ...model import Job, QueueStats, Schedule, Value, Worker
 from ...store.packing import pack
 from ...units import count_of
-from ..formatting import format_moment, one_line, queue_title
+from ..formatting import format_moment, interval, one_line, queue_title
 from .flash import DANGER, VERBS
 
 # Actions that pages offer only with this question. A quiet worker needs a restart to fetch jobs again.
@@ -84,7 +84,7 @@ def schedule_facts(schedule: Schedule, title: str) -> Facts:
         ("Redis", schedule.source),
         ("ID", one_line(schedule.id, 120) if schedule.name and schedule.name != schedule.id else ""),
         ("Queue", one_line(schedule.queue or "", 120)),
-        ("When", one_line(schedule.pattern or "", 120)),
+        ("When", one_line(interval(schedule.pattern or ""), 120)),
         ("Next run", f"{format_moment(schedule.next_run_at)} UTC" if schedule.next_run_at else ""),
     )
 

@@ -43,6 +43,8 @@ _AUDIT_LABELS = {
     "kill": "move to dead letters",
     "obliterate": "delete queue",
     "edit": "edit and re-run",
+    "notice error group": "stop ignoring error group",
+    "note error group": "edit notes of error group",
 }
 # Button labels. Buttons of DANGER are set apart, in red.
 VERBS = {

@@ -13,6 +13,7 @@ from dashboard.web.views.flash import MISSED, PAST, VERBS, audit_label, outcome_
     [
         ("kill", "move to dead letters"),
         ("obliterate", "delete queue"),
+        ("notice error group", "stop ignoring error group"),
         ("pause_schedule", "pause schedule"),
         ("start bulk operation", "start bulk operation"),
     ],

@@ -7,13 +7,29 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from dashboard.units import UNKNOWN
-from dashboard.web.formatting import anchor, duration, format_moment, one_line, printable, size
+from dashboard.web.formatting import anchor, duration, format_moment, interval, one_line, printable, size
 
 
 def test_a_unit_stays_on_the_line_of_its_number() -> None:
     assert duration(4320) == "1\u202fh 12\u202fm"
     assert size(1_260_000) == "1.2\u202fMiB"
     assert duration(None) == size(None) == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        ("every 60 s", "every 1\u202fm"),
+        ("every 90 s", "every 90\u202fs"),
+        ("every 0.25 s", "every 0.25\u202fs"),
+        ("every 86400 s", "every 1\u202fd"),
+        ("0 3 * * *", "0 3 * * *"),
+        ("every 1e9 s", "every 1e9 s"),
+        ("every hour", "every hour"),
+    ],
+)
+def test_an_interval_has_its_largest_unit(pattern: str, text: str) -> None:
+    assert interval(pattern) == text
 
 
 def test_an_instant_is_shown_in_utc() -> None:
