@@ -93,6 +93,7 @@ class Backend(abc.ABC):
     unsupported_reasons: ClassVar[Mapping[Action, str]] = {}
     # What the numbers and times in a job's `options` are: path -> "s", "ms", "epoch_ms" or "iso".
     option_units: ClassVar[Mapping[str, str]] = {}
+    option_names: ClassVar[Mapping[str, str]] = {}  # short names in the stored options -> those of the documentation
 
     def __init__(self, source: Source, settings: SourceSettings) -> None:
         self.source = source

@@ -80,10 +80,12 @@ def test_options_of_bullmq_jobs_say_what_their_numbers_mean(client: FlaskClient,
         "attempts": 3,
         "backoff": {"type": "exponential", "delay": 2000},
         "removeOnComplete": {"age": 86_400, "count": 1000},
+        "keepLogs": 20,
     }
     job_id = BullMQLibrary().drive("add", server.url, "mail", opts=opts)["id"]
     url = f"/queues/main/bullmq/mail/jobs/{job_id}"
     shown = details(client, url)
+    assert shown["keepLogs"] == "20"  # `kl` in Redis
     assert (shown["attempts"], shown["count"], shown["age"]) == ("3", "1000", "86400 1 d")
     assert "3600000 1 h" in words(client.get(url).text)
     assert "2000 2 s" in words(client.get(url).text)

@@ -61,6 +61,7 @@ class BullMQ(Backend):
     action_help = descriptions.EXPLAINED
     unsupported_reasons = descriptions.WITHHELD
     option_units = job_detail.OPTION_UNITS
+    option_names = job_detail.OPTION_NAMES
 
     def __init__(self, source: Source, settings: SourceSettings) -> None:
         super().__init__(source, settings)

@@ -28,7 +28,17 @@ SMALL_LIMIT_BYTES = 64 * 1024
 BIG = ("data", "returnvalue", "stacktrace")
 # Redis has no GETRANGE for fields: values up to this length are read and cut, of longer ones only the length is known.
 TOUCH_LIMIT_BYTES = 4 * 1024 * 1024
-# `de` is BullMQ's short name for `deduplication` in Redis.
+# Source: bullmq `src/utils/index.ts` (optsDecodeMap), `src/classes/job.ts` (optsFromJSON).
+OPTION_NAMES = {
+    "kl": "keepLogs",
+    "de": "deduplication",
+    "fpof": "failParentOnFailure",
+    "cpof": "continueParentOnFailure",
+    "idof": "ignoreDependencyOnFailure",
+    "rdof": "removeDependencyOnFailure",
+    "tm": "telemetry.metadata",
+    "omc": "telemetry.omitContext",
+}
 OPTION_UNITS = {
     **dict.fromkeys(("delay", "timeout", "backoff", "backoff.delay", "de.ttl", "repeat.every", "repeat.offset"), "ms"),
     **dict.fromkeys(("timestamp", "prevMillis", "repeat.startDate", "repeat.endDate"), "epoch_ms"),

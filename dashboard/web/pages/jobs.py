@@ -10,7 +10,7 @@ from ...auth import Role
 from ...backends.actions import Action
 from ...backends.base import Backend
 from ...dead_letters.fingerprint import normalize_job_error
-from ...model import Capability, Job, QueueStats, State
+from ...model import Capability, Job, Payload, QueueStats, State
 from ...sources.metering import measure_cost
 from ...units import format_number
 from ..access.security import has_role
@@ -18,7 +18,7 @@ from ..context import app_context, app_services, read_context
 from ..views.flash import ActionFlash
 from ..views.jobs.after_action import describe_since
 from ..views.jobs.job_facts import describe_facts, describe_progress, former_error_title
-from ..views.jobs.payload_tree import NO_UNITS, build_tree
+from ..views.jobs.payload_tree import NONE, PayloadNode, build_tree
 from ..views.jobs.stack_trace import frames
 from ..views.jobs.timeline import story
 from ..views.jobs.waiting_reasons import WaitingReason, explain_not_running, explain_pause
@@ -67,22 +67,28 @@ def job_context(source: str, backend: str, name: str, job_id: str) -> dict[str, 
         "progress": describe_progress(job.progress),
         "former_error": former_error_title(job),
         "frames": frames(job.error.stack) if job.error and job.error.stack else (),
-        "sections": tuple(
-            (key, title, value, build_tree(value.value, units) if value.kind == "json" else None)
-            for key, title, value, units in (
-                ("payload", "Payload", job.payload, NO_UNITS),
-                ("result", "Result", job.result, NO_UNITS),
-                ("options", "Options", job.options, library.option_units),
-                ("meta", "Meta", job.meta, NO_UNITS),
-            )
-            if value is not None and (value.kind != "missing" or key == "payload")
-        ),
+        "sections": _payload_sections(job, library),
         "flash": flash,
         "since_action": describe_since(flash, job),
         "offered": job_verbs(library, queue, job) if has_role(Role.OPERATOR) else (),
         "keeps_logs": Capability.LOGS in library.capabilities,
         "cost": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
     }
+
+
+def _payload_sections(job: Job, library: Backend) -> tuple[tuple[str, str, Payload, PayloadNode | None], ...]:
+    """The payload, result, options and meta of a job: key, title, value, and a tree of those that are JSON."""
+    values = (
+        ("payload", "Payload", job.payload, NONE, NONE),
+        ("result", "Result", job.result, NONE, NONE),
+        ("options", "Options", job.options, library.option_units, library.option_names),
+        ("meta", "Meta", job.meta, NONE, NONE),
+    )
+    return tuple(
+        (key, title, value, build_tree(value.value, units, names) if value.kind == "json" else None)
+        for key, title, value, units, names in values
+        if value is not None and (value.kind != "missing" or key == "payload")
+    )
 
 
 def _link_error_group(job: Job, queue: QueueStats, about: QueueContext) -> dict[str, str | None]:

@@ -17,7 +17,7 @@ MAX_TEXT = 2000
 # Initially open: the outer levels, if small enough to read at a glance.
 OPEN_DEPTH = 2
 OPEN_CHILDREN = 30
-NO_UNITS: Mapping[str, str] = MappingProxyType({})
+NONE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +38,21 @@ class PayloadNode:
     at: datetime | None = None
 
 
-def build_tree(value: Any, units: Mapping[str, str] = NO_UNITS) -> PayloadNode:
+def build_tree(value: Any, units: Mapping[str, str] = NONE, names: Mapping[str, str] = NONE) -> PayloadNode:
     """The root node of a value decoded from JSON; at most MAX_NODES nodes.
 
     `units`: the path of a value, as in `backoff.delay`, -> "s", "ms", "epoch_ms" (a text is read as ISO) or "iso".
+    `names`: the path of a value -> the name to show instead of its own.
     """
-    return _Tree(units).build("", value, 0, "")
+    return _Tree(units, names).build("", value, 0, "")
 
 
 class _Tree:
     """What one tree may still have."""
 
-    def __init__(self, units: Mapping[str, str]) -> None:
+    def __init__(self, units: Mapping[str, str], names: Mapping[str, str]) -> None:
         self._units = units
+        self._names = names
         self._nodes_left = MAX_NODES
 
     def build(self, key: str, value: Any, depth: int, path: str) -> PayloadNode:
@@ -80,7 +82,8 @@ class _Tree:
                 children.append(PayloadNode("", "cut", f"{size - len(children)} more: see the raw text"))
                 break
             below = f"{path}.{name}" if path else str(name)
-            children.append(self.build(printable(str(name), 200), child, depth + 1, below if depth < 3 else ""))
+            shown = printable(self._names.get(below, str(name)), 200)
+            children.append(self.build(shown, child, depth + 1, below if depth < 3 else ""))
         return PayloadNode(key, kind, "", size, depth < OPEN_DEPTH and size <= OPEN_CHILDREN, tuple(children))
 
 
