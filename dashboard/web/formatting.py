@@ -99,7 +99,7 @@ def format_moment(moment: datetime | None) -> str:
 def interval(pattern: str) -> str:
     """When a schedule runs: an interval in seconds in its largest unit, "every 1 h"; any other pattern as it is."""
     found = _EVERY.fullmatch(pattern)
-    return f"every {_narrow(write_amount(float(found[1]), 's'))}" if found else pattern
+    return f"every {write_amount(float(found[1]), 's')}" if found else pattern
 
 
 def queue_title(queue: QueueStats | QueueRef, library: str, limit: int = 80) -> str:

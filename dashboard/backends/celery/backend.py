@@ -83,8 +83,8 @@ class Celery(Backend):
     job_actions = descriptions.JOB_ACTIONS
     action_help = descriptions.EXPLAINED
     unsupported_reasons = descriptions.WITHHELD
-    # The hard and the soft limit.
     option_units = {"timelimit.0": "s", "timelimit.1": "s", "eta": "iso", "expires": "iso"}  # noqa: RUF012
+    option_names = {"timelimit.0": "time_limit", "timelimit.1": "soft_time_limit"}  # noqa: RUF012
     queue_actions = descriptions.QUEUE_ACTIONS
     schedule_actions = descriptions.SCHEDULE_ACTIONS
     worker_actions = descriptions.WORKER_ACTIONS
