@@ -57,12 +57,12 @@ def _examine_actions(backend: Backend, refs: Sequence[QueueRef]) -> DoctorFindin
         missing = acl.missing_grants(backend, refs)
     except Unsupported as exc:
         return note_finding(
-            f"{backend.title}: actions allowed: unknown. {exc.message}",
+            f"{backend.title}: unknown whether this user can act on jobs. {exc.message}",
             "Run `queuedeck doctor --acl` for the ACL command.",
         )
     if not missing:
-        return ok_finding(f"{backend.title}: actions allowed: yes")
-    return note_finding(f"{backend.title}: actions allowed: no.", f"To allow them, grant {' '.join(missing)}.")
+        return ok_finding(f"{backend.title}: this user can act on jobs.")
+    return note_finding(f"{backend.title}: this user cannot act on jobs.", f"To allow it, grant {' '.join(missing)}.")
 
 
 def find_queues(backend: Backend) -> tuple[list[QueueRef], DoctorFinding | None]:
