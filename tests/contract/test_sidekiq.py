@@ -243,7 +243,7 @@ def test_the_progress_of_an_iterable_job_is_shown(backend: Sidekiq, any_redis: r
     assert (facts()["Cursor"], facts()["Asked to stop"]) == ("none yet", "2023-11-14T22:13:20.000Z")
     any_redis.hset(f"it-{jid}", mapping={"c": '"' + "x" * 100_000 + '"', "ex": "many", "rt": "", "cancelled": "no"})
     shown_facts = facts()
-    assert shown_facts["Cursor"] == "100002 bytes: not read"
+    assert shown_facts["Cursor"] == "97.7 KiB: not read"
     assert (shown_facts["Runs started"], shown_facts["Total run time"], "Asked to stop" in shown_facts) == (
         "unknown",
         "unknown",

@@ -12,7 +12,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from ...clock import instant
 from ...model import Job, JobLink, Payload, QueueRef, State, TimelineEvent
 from ...sources.source import Command, Reply, Source, text
-from ...units import format_duration
+from ...units import count_of, format_duration
 from ..bounded_reads import read_plainly
 from ..job_facts import position_fact
 from ..lua_reads import Scripts
@@ -254,7 +254,7 @@ def _long_payload(value: Reply) -> Payload | None:
     part, size = value
     if isinstance(part, bytes):
         return json_payload(part, size)
-    return Payload(kind="text", text="", size_bytes=size, truncated=True, note=f"{size} bytes: too long to show")
+    return Payload(kind="text", text="", size_bytes=size, truncated=True, note="too long to show")
 
 
 def _find_problems(found: JobData, state: State | None) -> Iterable[str]:
@@ -359,7 +359,7 @@ def _list_facts(fields: JobFields, found: JobData, tries_kept: int) -> Iterable[
     if (ahead := _count_jobs_ahead(found)) is not None:
         yield position_fact(ahead)
     if (stalled := fields.integer("stc")) is not None and stalled:
-        yield "Stalled", f"{stalled} times"
+        yield "Stalled", count_of(stalled, "time")
     if scheduler := fields.text("rjk", 300):
         yield "Scheduler", scheduler
     if dedup := fields.text("deid", 300):

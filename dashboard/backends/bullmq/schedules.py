@@ -263,7 +263,7 @@ def _pattern_of(details: Mapping[str, str | None]) -> str | None:
 def _payload_of(fields: JobFields) -> Payload | None:
     raw = fields.raw.get("data")
     if isinstance(raw, list):
-        return Payload(kind="text", text="", size_bytes=raw[0], truncated=True, note=f"{raw[0]} bytes: not read")
+        return Payload(kind="text", text="", size_bytes=raw[0], truncated=True, note="too long to show")
     return json_payload(raw) if isinstance(raw, bytes) else None
 
 

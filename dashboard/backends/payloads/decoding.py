@@ -16,6 +16,7 @@ from typing import Any
 from ...model import Payload
 from ...redact import mask_text
 from ...sources.source import raw_bytes, text
+from ...units import format_size
 from .json_values import JSONNumber, plain_value
 from .masking import CUT, mask_payload
 
@@ -123,7 +124,7 @@ def json_payload(raw: bytes | None, size_bytes: int | None = None) -> Payload:
             text=printable(raw, DECODE_LIMIT_BYTES),
             size_bytes=size,
             truncated=True,
-            note=f"the first {len(raw)} of {size} bytes",
+            note=f"the first {format_size(len(raw))} of {format_size(size)}",
         )
     try:
         value = loads(raw, exact=True)

@@ -7,6 +7,7 @@ from datetime import datetime
 import msgspec
 
 from ...model import Job, JobError, QueueRef, State
+from ...units import format_size
 from .actions.descriptions import ENDED
 from .job_hashes import FieldSelection, JobHash, RunResult
 from .keys import STATUSES
@@ -117,7 +118,7 @@ def problem_of(record: JobHash) -> str | None:
         return f"Its key holds a {record.kind}, not job data."
     for field, size in record.oversized.items():
         if field in SMALL:
-            return f"Its field {field} holds {size} bytes, too many for a value of RQ's."
+            return f"Its field {field} holds {format_size(size)}, too much for a value of RQ's."
     status = record.text("status")
     if status is None:
         return "Its data has no status."

@@ -13,6 +13,7 @@ from typing import Any
 
 from ...model import JobError, Payload
 from ...sources.source import text
+from ...units import format_size
 from ..payloads.decoding import DECODE_LIMIT_BYTES, json_payload, loads, printable
 from ..payloads.masking import mask_payload
 from ..payloads.pickle_display import described
@@ -107,13 +108,13 @@ def parse_failure(raw: bytes) -> JobError | None:
 def serialized_payload(raw: bytes | None, too_large: int | None = None) -> Payload:
     """Return the Payload of a serialized value, compressed or not; `too_large` = its bytes if it was not read."""
     if too_large is not None:
-        note = f"not read: {too_large} bytes; the limit is {DECODE_LIMIT_BYTES}"
+        note = f"too long to show; the limit is {format_size(DECODE_LIMIT_BYTES)}"
         return Payload(kind="opaque", text="", size_bytes=too_large, truncated=True, note=note)
     if raw is None:
         return Payload(kind="missing", text="")
     found, cut = inflate_bytes(raw)
     if cut:
-        note = f"not shown: more than {DECODE_LIMIT_BYTES} bytes when decompressed"
+        note = f"too long to show: more than {format_size(DECODE_LIMIT_BYTES)} when decompressed"
         return Payload(kind="opaque", text="", size_bytes=len(raw), truncated=True, note=note)
     if not may_be_pickle(found):
         return json_payload(found, None)

@@ -16,7 +16,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from ...clock import iso
 from ...sources.source import Command, Reply, Source, text
-from ...units import format_duration
+from ...units import format_duration, format_size
 from ..payloads.decoding import finite, loads, printable, text_or_none
 from ..payloads.masking import mask_payload
 from .job_decoding import parse_time
@@ -68,7 +68,7 @@ def _iteration_facts(source: Source, key: str, sizes: list[Reply]) -> Iterable[t
     yield "Runs started", f"{runs:.0f}" if runs is not None else "unknown"
     yield "Total run time", format_duration(seconds) if seconds is not None else "unknown"
     if lengths["c"] > LONGEST_CURSOR:
-        yield "Cursor", f"{lengths['c']} bytes: not read"
+        yield "Cursor", f"{format_size(lengths['c'])}: not read"
     elif "c" in values:
         yield "Cursor", _shown_value(values["c"], found["c"])
     if stopped is not None and (at := iso(parse_time(stopped))):

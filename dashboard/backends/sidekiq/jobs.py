@@ -13,6 +13,7 @@ from ...clock import monotonic_s
 from ...errors import NotFound, Unsupported, WrongType
 from ...model import Job, JobPage, JobQuery, QueueRef, State
 from ...sources.source import Reply, Source, text
+from ...units import format_size
 from ..actions import JobRef
 from ..base import SCAN_BYTES, SCAN_ROWS
 from ..bounded_reads import CALL_BYTES, PAGE_READ_BYTES, read_stretch, stamp_of, unread_rows
@@ -192,7 +193,7 @@ def _row_of(
         lambda why: without_data(ref, state, native, entry, score, version, why),
     )
     if isinstance(raw, bytes) and len(raw) < length and job.problem is None:
-        return msgspec.structs.replace(job, summary=f"{length} bytes; see the job's page for the arguments")
+        return msgspec.structs.replace(job, summary=f"{format_size(length)}; see the job's page for the arguments")
     return job
 
 

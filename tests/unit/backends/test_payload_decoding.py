@@ -72,7 +72,7 @@ def test_a_value_that_was_not_read_whole_says_so() -> None:
     payload = json_payload(b'{"a": 1', size_bytes=100_000_000)
     assert payload.truncated
     assert payload.size_bytes == 100_000_000
-    assert payload.note == "the first 7 of 100000000 bytes"
+    assert payload.note == "the first 7 B of 95.4 MiB"
 
 
 def test_more_than_the_limit_is_not_decoded() -> None:
