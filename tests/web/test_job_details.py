@@ -15,6 +15,7 @@ from tests.contract.bullmq_library import BullMQLibrary
 from tests.contract.celery_live import Shop
 from tests.contract.rq_library import open_client, run_waiting_jobs
 from tests.contract.sidekiq_worker import payload
+from tests.waiting import wait_until
 from tests.web.test_dead_letters import SAME
 from tests.workloads import rq_jobs
 
@@ -130,6 +131,21 @@ def test_the_result_of_a_retry_says_that_the_job_failed_again(client: FlaskClien
     for shown in (page, fragment):
         assert re.fullmatch(r"1 job retried\. It failed again [0-9.]+ m?s later\.", result_of(client, shown))
         assert 'class="flash warning"' in client.get(shown).text
+
+
+def test_the_result_of_a_retry_says_so_for_bullmq_too(client: FlaskClient, server: EmbeddedRedis) -> None:
+    library = BullMQLibrary()
+    library.run_jobs(server.url, "mail", good=0, bad=1)
+    dead = "/queues/main/bullmq/mail/jobs"
+    wait_until(lambda: client.get("/queues/main/bullmq/mail").status_code == 200, what="the queue")
+    (job,) = client.get(f"/api/v1{dead}?state=dead").get_json()["jobs"]
+    url = f"{dead}/{job['id']}"
+    form = {"action": "retry", "state": "dead", "stamp": client.get(f"/api/v1{url}").get_json()["stamp"]}
+    page = client.post(f"{url}/act", headers=SAME, data=form).headers["Location"]
+    assert result_of(client, page) == "1 job retried."
+    library.run_jobs(server.url, "mail", good=1, bad=0)
+    wait_until(lambda: client.get(f"/api/v1{url}").get_json()["state"] == "dead", what="the second failure")
+    assert re.fullmatch(r"1 job retried\. It failed again [0-9.]+ m?s later\.", result_of(client, page))
 
 
 def result_of(client: FlaskClient, url: str) -> str:
