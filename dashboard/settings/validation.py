@@ -74,7 +74,7 @@ def _faults(settings: Settings, origin: Mapping[str, str]) -> Iterator[tuple[str
     if not 0 <= settings.bin_max_bytes <= MAX_BIN_BYTES:
         yield "bin_max_bytes", f"expected 0 to {MAX_BIN_BYTES} bytes"
     if not 1 <= settings.bulk_max_jobs <= 1_000_000:
-        yield "bulk_max_jobs", "expected a number from 1 to 1000000"
+        yield "bulk_max_jobs", "expected a number from 1 to 1,000,000"
 
 
 def _faults_of_secret_key(settings: Settings) -> Iterator[tuple[str, str]]:

@@ -53,7 +53,7 @@ def asked_number(name: str, default: int, highest: int) -> int:
         return default
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
     if not 1 <= number <= highest:
-        raise Unsupported(f"{name}={text[:20]!r}: expected a number from 1 to {highest}.")
+        raise Unsupported(f"{name}={text[:20]!r}: expected a number from 1 to {highest:,}.")
     return number
 
 

@@ -29,6 +29,7 @@ from ....clock import now_s
 from ....errors import Conflict, NotFound, Unsupported
 from ....model import QueueStats, State
 from ....sources.metering import measure_cost
+from ....units import format_number
 from ... import fragments
 from ...access.security import current_actor
 from ...context import app_context, app_services
@@ -377,5 +378,5 @@ def _parse_number(form: Any, name: str, default: float, least: float, most: floa
     except ValueError:
         value = least - 1
     if not least <= value <= most:
-        raise Unsupported(f"{name}: expected a number from {least:g} to {most:g}.")
+        raise Unsupported(f"{name}: expected a number from {format_number(least)} to {format_number(most)}.")
     return value

@@ -119,7 +119,7 @@ def find_batch(batch: str) -> TrashedBatch:
     if found is None:
         raise NotFound(
             "This is no longer in the trash.",
-            hint="Its jobs were restored, or 24 hours have passed. The audit log says which.",
+            hint="Its jobs were restored, or 24 hours have passed. The audit log shows which.",
         )
     return found
 
