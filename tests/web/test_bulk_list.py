@@ -71,6 +71,14 @@ def test_a_row_says_who_why_from_where_and_with_what_result(client: FlaskClient,
     assert "<small>after 1 m 30 s</small>" in text
 
 
+def test_a_canary_that_runs_is_waited_for(client: FlaskClient, redis_client: redis.Redis) -> None:
+    bulk_id = store(client, redis_client, "anna", BulkPhase.WATCHING)
+    for page in (client.get("/bulk?state=watching").text, client.get(f"/bulk/{bulk_id}").text):
+        assert '<span class="tag ">waiting for canary</span>' in page
+    assert ">Waiting for canary</option>" in client.get("/bulk").text
+    assert client.get(f"/api/v1/bulk/{bulk_id}").get_json()["state"] == "watching"
+
+
 @pytest.mark.parametrize(
     ("query", "places"),
     [
