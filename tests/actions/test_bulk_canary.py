@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from dashboard.actions.bulk.canary import list_canary_failures
-from dashboard.actions.bulk.operation import BulkPhase, JobOrder
+from dashboard.actions.bulk import runner as bulk_runner
+from dashboard.actions.bulk.canary import CanaryCounts, count_canary, list_canary_failures
+from dashboard.actions.bulk.operation import BulkOperation, BulkPhase, JobOrder
+from dashboard.actions.bulk.runner import BulkRunner
 from dashboard.actions.bulk.selection import MemberJob
 from dashboard.backends.actions import Action, ActionOptions, ActionResult, JobRef, Outcome
 from dashboard.backends.base import NO_OPTIONS
+from dashboard.errors import BackendUnavailable
 from dashboard.model import QueueRef, State
 from tests.actions.conftest import Bench, expire_lease, run_turns_until
 from tests.actions.fake_backend import bury
@@ -62,6 +66,64 @@ def test_copies_that_failed_again_are_the_failed_jobs_of_the_canary(
     backend_of = lambda _source, _name: bench.backend  # noqa: E731
     failed = list_canary_failures(operation, bench.bulk_store.jobs, backend_of, lambda _s, _n: (), 10)
     assert [job.id for job in failed] == ["copy-of-job-3", "copy-of-job-5"]
+
+
+def fail_again(bench: Bench, *ids: str) -> None:
+    """These jobs failed again after their retry; all others succeeded."""
+    bench.client.delete("shelf:mail:list")
+    bench.client.zadd("shelf:mail:dead", dict.fromkeys(ids, 5_000))
+
+
+def run_until_paused(bench: Bench, runner: BulkRunner, bulk_id: str) -> BulkOperation:
+    run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).phase is not BulkPhase.WATCHING, what="the verdict")
+    operation = bench.bulk_store.get(bulk_id)
+    assert operation.phase is BulkPhase.PAUSED
+    return operation
+
+
+def test_a_process_that_takes_over_judges_the_whole_canary(bench: Bench) -> None:
+    bury(bench.client, "mail", 50)
+    bulk_id = bench.bulk_store.create(bench.request(canary=10, pace_per_s=20))  # batches of 5
+    runner = bench.make_runner("here")
+    run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).processed == 5, what="half of the canary")
+    expire_lease(bench.client, bulk_id)
+    runner = bench.make_runner("there")
+    run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).phase is BulkPhase.WATCHING, what="the watch")
+    fail_again(bench, "job-1", "job-3")
+    operation = run_until_paused(bench, runner, bulk_id)
+    assert operation.note == "Stopped: 2 of the first 10 failed again. The other jobs were not changed."
+    assert count_canary(operation) == CanaryCounts(failed=2, succeeded=8, open=0, skipped=0)
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_jobs_of_a_canary_whose_record_was_lost_are_judged_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, dies: bool
+) -> None:
+    """Its batch runs again, and then finds them gone: it has retried them itself."""
+    monkeypatch.setattr(bulk_runner, "WAIT_FOR_REDIS_S", 0.0)
+    bury(bench.client, "mail", 50)
+    bulk_id = bench.bulk_store.create(bench.request(canary=10, canary_max_ratio=0.1))
+    write, lost = bench.bulk_store.write_progress, []
+
+    def write_or_fail(*arguments: Any, **fields: Any) -> BulkPhase | None:
+        if "processed" in fields and not lost:
+            lost.append(fields["processed"])
+            raise BackendUnavailable("The store does not respond.", source="store", reason="timeout")
+        return write(*arguments, **fields)
+
+    monkeypatch.setattr(bench.bulk_store, "write_progress", write_or_fail)
+    runner = bench.make_runner("here")
+    run_turns_until(runner, lambda: lost, what="the lost record")
+    assert (lost, len(bench.waiting())) == ([10], 10)
+    if dies:
+        expire_lease(bench.client, bulk_id)
+        runner = bench.make_runner("there")
+    run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).phase is BulkPhase.WATCHING, what="the watch")
+    fail_again(bench, "job-1", "job-3")
+    operation = run_until_paused(bench, runner, bulk_id)
+    assert operation.note == "Stopped: 2 of the first 10 failed again. The other jobs were not changed."
+    assert operation.outcomes == {"gone": 10}
+    assert count_canary(operation) == CanaryCounts(failed=2, succeeded=0, open=0, skipped=8)
 
 
 def test_the_canary_of_an_error_group_has_the_first_jobs_of_all_lists(bench: Bench) -> None:

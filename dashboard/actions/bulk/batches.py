@@ -59,7 +59,7 @@ class BatchRunner:
         """Run one batch: (the phase after it, the results of its jobs)."""
         size = batch_size(operation, running.batch_limit)
         if size <= 0:
-            return self._finish_phase(operation, running), []
+            return self._finish_phase(operation), []
         started = monotonic_s()
         number, job_refs = self._next_batch(operation, running, size)
         if not job_refs:
@@ -69,11 +69,9 @@ class BatchRunner:
         with measure_cost() as meter:
             results = self._run_action(operation, job_list, job_refs, repeated=operation.processed < running.repeats_to)
         running.batch_limit = adapt_batch_limit(running.batch_limit, len(job_refs), meter)
-        if operation.phase is BulkPhase.CANARY:  # also stored, in case this process dies
-            running.canary += [(job_list, job_ref, each) for job_ref, each in zip(job_refs, results, strict=True)]
         pace = operation.request.pace_per_s
         running.due = started + (len(job_refs) / pace if pace > 0 else 0.0)
-        return self._record_batch(operation, operation.processed + len(job_refs), results), results
+        return self._record_batch(operation, results, running.repeats_to), results
 
     def _next_batch(self, operation: BulkOperation, running: RunningOperation, size: int) -> tuple[int, list[JobRef]]:
         """(number of a job list, the next jobs of it), at most `size`; no jobs if the list of the operation is lost."""
@@ -109,9 +107,10 @@ class BatchRunner:
             for_good=request.for_good,
         )
 
-    def _record_batch(self, operation: BulkOperation, processed: int, results: list[ActionResult]) -> BulkPhase | None:
-        """Record the results of a batch that ended before job number `at`."""
+    def _record_batch(self, operation: BulkOperation, results: list[ActionResult], repeats_to: int) -> BulkPhase | None:
+        """Record the results of the next jobs; those before number `repeats_to` may have been processed before."""
         request, outcomes = operation.request, audit_log.count_outcomes(results)
+        processed = operation.processed + len(results)
         to = _next_phase(operation, processed)
         fields: dict[str, Any] = {"ended_at": now_s()} if to is BulkPhase.DONE else {}
         if to is BulkPhase.WATCHING:
@@ -121,7 +120,7 @@ class BatchRunner:
         if request.action is Action.DELETE and not request.for_good:
             fields["batch_start"] = operation.processed
         if operation.phase is BulkPhase.CANARY:
-            fields["canary_results"] = encode_canary_results(operation.processed, results)
+            fields["canary_results"] = encode_canary_results(operation.processed, results, repeats_to)
         if request.undoes is not None:
             fields["restored"] = (request.undoes, sum(each.outcome is Outcome.DONE for each in results))
         if to is BulkPhase.DONE:
@@ -131,11 +130,10 @@ class BatchRunner:
             fields["event"] = self._progress.event_at_end(ended)
         return self._progress.write(operation, to=to, processed=processed, outcomes=outcomes, **fields)
 
-    def _finish_phase(self, operation: BulkOperation, running: RunningOperation) -> BulkPhase | None:
+    def _finish_phase(self, operation: BulkOperation) -> BulkPhase | None:
         """End a phase that has no jobs left: there were none, or a process that died had finished it."""
         if operation.processed >= operation.matched:
             return self._progress.end_operation(operation, BulkPhase.DONE, None)
-        running.canary = []
         until = now_s() + operation.request.canary_wait_s
         return self._progress.write(operation, to=BulkPhase.WATCHING, watch_until=until, canary_open=operation.done)
 

@@ -47,9 +47,11 @@ def count_canary(operation: BulkOperation) -> CanaryCounts | None:
     skipped = max(0, operation.processed - operation.done)
     if operation.processed < size:
         return CanaryCounts(failed=0, succeeded=0, open=size - skipped, skipped=skipped)
-    failed = min(operation.canary_failed, size - skipped)
-    unfinished = min(operation.canary_open, size - skipped - failed)
-    return CanaryCounts(failed, size - skipped - failed - unfinished, unfinished, skipped)
+    # Jobs of a repeated batch can have both a result and the outcome gone or changed: their result counts.
+    failed = min(operation.canary_failed, size)
+    unfinished = min(operation.canary_open, size - failed)
+    skipped = min(skipped, size - failed - unfinished)
+    return CanaryCounts(failed, size - failed - unfinished - skipped, unfinished, skipped)
 
 
 class CanaryWatch:
@@ -70,10 +72,9 @@ class CanaryWatch:
     def watch_canary(self, operation: BulkOperation, running: RunningOperation) -> BulkPhase | None:
         """Check the first jobs and continue, keep waiting or pause. Returns the phase after, None without lease."""
         running.due = monotonic_s() + WATCH_EVERY_S
-        if not running.canary:
-            running.canary = self._read_canary(operation)
-        verdict = judge_canary(running.canary, self._backend_of, self._queues_of)
-        size = len(running.canary)
+        size = operation.request.canary
+        # As recorded: another process may have acted on some of them.
+        verdict = judge_canary(_list_canary(operation, self._jobs, size), self._backend_of, self._queues_of)
         counts: dict[str, Any] = {"canary_failed": verdict.failed, "canary_open": verdict.open}
         if verdict.failed > operation.request.canary_max_ratio * size:
             note = f"Stopped: {verdict.failed} of the first {size} failed again. The other jobs were not changed."
@@ -84,10 +85,6 @@ class CanaryWatch:
         else:
             return self._progress.write(operation, to=BulkPhase.RUNNING, **counts)
         return self._progress.write(operation, to=BulkPhase.PAUSED, note=note, before=BulkPhase.RUNNING.value, **counts)
-
-    def _read_canary(self, operation: BulkOperation) -> list[tuple[JobListRef, JobRef, ActionResult]]:
-        """The first jobs as recorded: the process that acted on them has died."""
-        return _list_canary(operation, self._jobs, operation.request.canary)
 
 
 def judge_canary(

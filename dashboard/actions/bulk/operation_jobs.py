@@ -65,12 +65,17 @@ class OperationJobs:
         return found
 
 
-def encode_canary_results(position: int, results: Sequence[ActionResult]) -> dict[int, bytes]:
-    """What `list_canary` needs of the results of the jobs from number `position` on, for `BulkStore.write_progress`."""
+def encode_canary_results(position: int, results: Sequence[ActionResult], repeats_to: int) -> dict[int, bytes]:
+    """What `list_canary` needs of the results of the jobs from number `position` on, for `BulkStore.write_progress`.
+
+    A job before number `repeats_to` that is gone or changed counts as done: its batch may have run without a record,
+    and then it is this operation that moved the job.
+    """
     return {
-        position + number: pack([result.outcome.value, result.new_id])
-        for number, result in enumerate(results)
-        if result.outcome is not Outcome.DONE or result.new_id is not None
+        number: pack([result.outcome.value, result.new_id])
+        for number, result in enumerate(results, position)
+        if (result.outcome is not Outcome.DONE or result.new_id is not None)
+        and not (number < repeats_to and result.outcome in (Outcome.GONE, Outcome.CHANGED))
     }
 
 

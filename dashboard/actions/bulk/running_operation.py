@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ...backends.actions import MAX_BATCH, ActionResult, JobRef
-from .operation import BulkOperation, BulkPhase, JobListRef
+from ...backends.actions import MAX_BATCH, JobRef
+from .operation import BulkOperation, BulkPhase
 from .operation_jobs import OperationJobs
 from .pacing import FIRST_BATCH
 
@@ -18,7 +18,6 @@ class RunningOperation:
     due: float = 0.0  # monotonic: not before
     unsure: bool = True  # whether its last batch may have run without a record
     repeats_to: int = 0  # jobs before this number may have been in that batch
-    canary: list[tuple[JobListRef, JobRef, ActionResult]] = field(default_factory=list)
     coming: list[tuple[int, JobRef]] = field(default_factory=list)  # read ahead, from number `coming_at` on
     coming_at: int = 0
 
