@@ -23,6 +23,7 @@ from ...sources.source import Source, text
 from ..payloads.decoding import count_of, finite, loads, loads_dict
 from .keys import RECORD
 from .results.decoding import TAIL_BYTES, RawRecord
+from .stored_heartbeats import is_same_process
 
 log = masked_logger(__name__)
 
@@ -114,7 +115,9 @@ class EventListener:
         self._gap = True
         self._connected = False
         self.started: dict[str, float] = {}  # by task id, when its start was reported; finished tasks are removed
-        self.heartbeats: dict[str, dict[str, Any]] = {}  # by worker, with `at` in the source's time
+        self.heartbeats: dict[
+            str, dict[str, Any]
+        ] = {}  # by worker, `at` and `since` (the first one of this process) in the source's time
         self._thread = threading.Thread(target=self._run, name=f"queuedeck-celery-{source.name}", daemon=True)
         self._thread.start()
 
@@ -210,7 +213,10 @@ class EventListener:
         name = event.get("hostname") if isinstance(event, dict) else None
         if isinstance(name, str) and (name in self.heartbeats or len(self.heartbeats) < MAX_WORKERS):
             prefix = text(channel.rpartition(b"/")[0].rpartition(b"/")[0])
-            self.heartbeats[name] = {**_heartbeat_fields(event), "prefix": prefix, "at": self._source.now_s()}
+            beat = {**_heartbeat_fields(event), "prefix": prefix, "at": self._source.now_s()}
+            before = self.heartbeats.get(name)
+            same = before is not None and is_same_process(before, beat)
+            self.heartbeats[name] = {**beat, "since": before["since"] if before and same else beat["at"]}
 
 
 def _heartbeat_fields(event: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,7 +224,7 @@ def _heartbeat_fields(event: Mapping[str, Any]) -> dict[str, Any]:
     version, load = event.get("sw_ver"), event.get("loadavg")
     figures = [finite(part) for part in load[:3]] if isinstance(load, list) else []
     return {
-        **{name: count_of(event.get(name)) for name in ("pid", "active", "processed")},
+        **{name: count_of(event.get(name)) for name in ("pid", "active", "processed", "clock")},
         "sw_ver": version[:40] if isinstance(version, str) else None,
         "loadavg": figures if None not in figures else [],
     }

@@ -10,39 +10,36 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from ...sources.source import Reply, text
-from ..payloads.decoding import count_of, loads
+from ..payloads.decoding import finite, loads_dict
 
 
 class PausedQueue(NamedTuple):
-    """`asked`: the workers that were asked to stop. `pids`: the process of each worker that lived then."""
+    """`asked`: the workers that were asked to stop. `answered`: those that said which queues they consume.
 
-    asked: tuple[str, ...]
-    pids: Mapping[str, int]
+    `at`: when they were asked, in the broker's time; None until all of `asked` have confirmed that they stopped.
+    """
+
+    asked: tuple[str, ...] = ()
+    answered: tuple[str, ...] = ()
+    at: float | None = None
 
 
-NOT_PAUSED = PausedQueue((), {})
+NOT_PAUSED = PausedQueue()
 
 
-def encode_paused(asked: Collection[str], pids: Mapping[str, int]) -> str:
+def encode_paused(asked: Collection[str], answered: Collection[str] = (), at: float | None = None) -> str:
     """A paused queue as `decode_paused` reads it."""
-    return json.dumps({"asked": sorted(asked), "pids": dict(pids)})
+    return json.dumps({"asked": sorted(asked), "answered": sorted(answered), "at": at})
 
 
 def decode_paused(raw: object) -> PausedQueue:
     """A stored pause; NOT_PAUSED for anything else."""
-    try:
-        value = loads(raw) if isinstance(raw, bytes) else None
-    except ValueError:
-        return NOT_PAUSED
-    if isinstance(value, list):  # of a version that did not store the processes
-        value = {"asked": value}
-    if not isinstance(value, dict):
-        return NOT_PAUSED
-    asked, pids = value.get("asked"), value.get("pids")
-    return PausedQueue(
-        tuple(name for name in asked if isinstance(name, str)) if isinstance(asked, list) else (),
-        {name: pid for name, pid in pids.items() if isinstance(pid, int)} if isinstance(pids, dict) else {},
-    )
+    value = loads_dict(raw) if isinstance(raw, bytes) else {}
+    return PausedQueue(_names_in(value.get("asked")), _names_in(value.get("answered")), finite(value.get("at")))
+
+
+def _names_in(value: object) -> tuple[str, ...]:
+    return tuple(name for name in value if isinstance(name, str)) if isinstance(value, list) else ()
 
 
 def paused_of_reply(reply: Reply) -> dict[str, PausedQueue]:
@@ -52,18 +49,14 @@ def paused_of_reply(reply: Reply) -> dict[str, PausedQueue]:
     return {text(key): decode_paused(raw) for key, raw in zip(reply[::2], reply[1::2], strict=True)}
 
 
-def pids_of(beats: Mapping[str, Mapping[str, object]], names: Collection[str]) -> dict[str, int]:
-    """The process of each of these workers, as far as its heartbeats say."""
-    return {
-        name: pid for name, beat in beats.items() if name in names and (pid := count_of(beat.get("pid"))) is not None
-    }
-
-
 def is_paused(paused: PausedQueue | None, alive: Mapping[str, Mapping[str, object]], *, unheard: bool) -> bool | None:
     """True if none of the workers that are `alive` can consume the queue; None if one may, or if it is unknown.
 
-    `unheard`: there may be workers that send no heartbeat.
+    `alive`: their last heartbeats, by name. `unheard`: there may be workers that send no heartbeat.
     """
-    if paused is None or not paused.asked or unheard:
+    if paused is None or paused.at is None or unheard:
         return None
-    return True if all(paused.pids.get(name) == count_of(beat.get("pid")) for name, beat in alive.items()) else None
+    since = {name: finite(beat.get("since")) for name, beat in alive.items()}
+    # Its process answered then, so it was asked to stop or never consumed the queue, and no other has taken its name.
+    stopped = [name in paused.answered and at is not None and at <= paused.at for name, at in since.items()]
+    return True if all(stopped) else None

@@ -46,7 +46,7 @@ class KnownFacts(NamedTuple):
     running: int | None
     workers: int | None
     results: ResultsMetadata = NOTHING
-    unheard: bool = False  # there are mailboxes of workers that never sent a heartbeat
+    unheard: bool | None = False  # there are mailboxes of workers that may live and send no heartbeats
     ran: bool = False  # workers report that they ran tasks
     alive: Mapping[str, Mapping[str, object]] = {}  # the last heartbeats of the workers, by name
     paused: Mapping[str, PausedQueue] = {}  # queues of any prefix that were paused in Queuedeck, by location key
@@ -67,8 +67,8 @@ def read_stats(
     `seen` = what earlier calls cached there, by key; this call updates it. `name` = the name of this source in
     Queuedeck's own keys.
 
-    Cost: 1 round trip, 2 without scripts; 1 more if Queuedeck's own keys are on another server, and 1 more while all
-    known workers are silent.
+    Cost: 1 round trip, 2 without scripts; 1 more if Queuedeck's own keys are on another server, and 1 more while known
+    workers are silent and left their mailboxes.
     """
     groups = list(_queue_groups(refs))
     # Unacknowledged messages are read once for all queues of a prefix, together with the first group.
@@ -148,53 +148,50 @@ def _gather_facts(
     whole = len(index) == kept and index[2] == 1
     paused = paused_of_reply(index[-1]) if len(index) == kept else {}
     now = broker.now_s()
+    counted = {prefix: box for prefix, box in zip(prefixes, boxes, strict=False) if isinstance(box, int)}
+    known = {
+        prefix: {name: beat for name, beat in beats.items() if beat.get("prefix", "") == prefix} for prefix in prefixes
+    }
+    living = {
+        prefix: {name: beat for name, beat in known[prefix].items() if is_alive(beat, now)} for prefix in prefixes
+    }
     heard_all = keeper is not None and keeper.runs.heard_all_workers
-    counted = {prefix: box for prefix, box in zip(prefixes, boxes, strict=False) if heard_all and isinstance(box, int)}
-    silent = _silent_alone(broker, counted, separators, beats, now)
+    killed = _only_killed(broker, counted, separators, known, living) if heard_all else set[str]()
     found = {}
     for n, prefix in enumerate(prefixes):
         ended = index[3 + n * len(keys.ENDED) :][: len(keys.ENDED)] if len(index) == kept else [None] * len(keys.ENDED)
-        of_prefix = {name: beat for name, beat in beats.items() if beat.get("prefix", "") == prefix}
-        known = list(of_prefix.values())
-        alive = {name: beat for name, beat in of_prefix.items() if is_alive(beat, now)}
+        alive = living[prefix]
         running = [active for beat in alive.values() if (active := count_of(beat.get("active"))) is not None]
-        none_alive = not alive and (counted.get(prefix) == 0 or prefix in silent)
+        none_alive = not alive and heard_all and (counted.get(prefix) == 0 or prefix in killed)
         found[prefix] = KnownFacts(
             ended=tuple(size if isinstance(size, int) else None for size in ended),
             whole=whole,
             running=sum(running) if alive else None,
             workers=len(alive) if alive else 0 if none_alive else None,
             results=results.get(prefix, NOTHING),
-            unheard=isinstance(box := boxes[n] if n < len(boxes) else None, int) and box > len(known),
-            ran=any(count_of(beat.get("processed")) for beat in known),
+            unheard=prefix not in killed and counted[prefix] > len(alive) if prefix in counted else None,
+            ran=any(count_of(beat.get("processed")) for beat in known[prefix].values()),
             alive=alive,
             paused=paused,
         )
     return found
 
 
-def _silent_alone(
+def _only_killed(
     broker: Source,
     counted: Mapping[str, int],
     separators: Collection[str],
-    beats: Mapping[str, Mapping[str, object]],
-    now: float,
+    known: Mapping[str, Mapping[str, object]],
+    living: Mapping[str, Mapping[str, object]],
 ) -> set[str]:
-    """Return the prefixes whose mailboxes all belong to workers that once sent heartbeats and are now dead.
+    """Return the prefixes with more mailboxes than live workers, where all others belong to workers that fell silent.
 
     A killed worker leaves its mailbox, so a mailbox alone proves nothing. The mailbox of a worker that never sent a
     heartbeat may belong to a live worker without heartbeats. Cost: none, or 1 round trip.
     """
-    dead: dict[str, set[str]] = {prefix: set() for prefix in counted}
-    for name, beat in beats.items():
-        prefix = str(beat.get("prefix", ""))
-        if is_alive(beat, now):
-            dead.pop(prefix, None)
-        elif prefix in dead:
-            dead[prefix].add(name)
-    asked = [prefix for prefix, names in dead.items() if 0 < counted[prefix] <= len(names)]
+    asked = [prefix for prefix, box in counted.items() if len(living[prefix]) < box <= len(known[prefix])]
     found = read_mailboxes(broker, asked, separators) if asked else {}
-    return {prefix for prefix, names in found.items() if names is not None and names <= dead[prefix]}
+    return {prefix for prefix, names in found.items() if names is not None and names <= known[prefix].keys()}
 
 
 def _queue_groups(refs: Sequence[QueueRef]) -> Iterable[QueueGroup]:
@@ -231,7 +228,7 @@ def _read_without_lua(broker: Source, groups: Sequence[QueueGroup], names: keys.
 def _is_paused(ref: QueueRef, facts: KnownFacts) -> bool | None:
     if not facts.paused:
         return None
-    return is_paused(facts.paused.get(keys.location_of(ref).key), facts.alive, unheard=facts.unheard)
+    return is_paused(facts.paused.get(keys.location_of(ref).key), facts.alive, unheard=facts.unheard is not False)
 
 
 def _stats_of_queue(

@@ -9,7 +9,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from ...sources.source import Command, Reply, Source, text
-from ..payloads.decoding import loads_dict
+from ..payloads.decoding import count_of, finite, loads_dict
 from .keys import workers_key
 
 # A worker sends a heartbeat every 2 s.
@@ -17,7 +17,7 @@ SUSPECT_AFTER_S, DEAD_AFTER_S = 10.0, 60.0
 # A killed worker leaves its mailbox permanently; its last heartbeat is remembered for this long.
 WORKERS_TTL_S = 7 * 86_400
 MAX_SILENT_WORKERS = 200
-STORED_FIELDS = ("pid", "active", "processed", "loadavg", "sw_ver", "at", "prefix")
+STORED_FIELDS = ("pid", "active", "processed", "loadavg", "sw_ver", "at", "since", "prefix")
 
 
 def read_heartbeats(own: Source | None, source: str) -> Mapping[str, Mapping[str, object]]:
@@ -40,6 +40,20 @@ def drop_silent(beats: dict[str, dict[str, Any]], now: float) -> None:
     for number, (at, name) in enumerate(silent):
         if now - at > WORKERS_TTL_S or number < len(silent) - MAX_SILENT_WORKERS:
             del beats[name]
+
+
+def is_same_process(before: Mapping[str, object], beat: Mapping[str, object]) -> bool:
+    """Whether two heartbeats in a row with one name surely come from one process; its number alone does not tell.
+
+    In a container, each process has the number 1. A new one counts its tasks, and its messages (`clock`), from 0.
+    """
+    grows = [(count_of(before.get(part)), count_of(beat.get(part))) for part in ("processed", "clock")]
+    earlier, later = finite(before.get("at")), finite(beat.get("at"))
+    return (
+        all(before.get(part) is not None and before.get(part) == beat.get(part) for part in ("pid", "prefix"))
+        and all(first is not None and then is not None and first <= then for first, then in grows)
+        and (earlier is not None and later is not None and later - earlier <= SUSPECT_AFTER_S)
+    )
 
 
 def beats_to_write(source: str, beats: Mapping[str, Mapping[str, Any]]) -> Iterable[Command]:

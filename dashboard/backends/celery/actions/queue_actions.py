@@ -1,12 +1,13 @@
 """Actions on queues and workers: pause, resume, obliterate; shut down.
 
 Celery has no paused queues. A pause asks the workers to stop consuming the queue. Queuedeck stores which workers did,
-because a worker that is asked to consume a queue does so even if it never did before.
+because a worker that is asked to consume a queue does so even if it never did before. The queue counts as paused once
+they have confirmed it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from redis.exceptions import ResponseError
 
@@ -14,8 +15,7 @@ from ....model import QueueRef, Worker
 from ....sources.source import Source
 from ...actions import Action, ActionResult, Outcome, refused_result
 from .. import keys
-from ..paused_queues import decode_paused, encode_paused, pids_of
-from ..stored_heartbeats import read_heartbeats
+from ..paused_queues import decode_paused, encode_paused
 from .scripts import WRITES
 from .worker_control import WorkerControl, result_of_command
 
@@ -47,6 +47,7 @@ class QueueActions:
     def _pause_queue(self, ref: QueueRef, own: Source) -> ActionResult:
         place = keys.location_of(ref)
         control = WorkerControl(self._broker, place)
+        began = self._broker.now_s()
         answers = control.ask_workers("active_queues")
         if isinstance(answers, ResponseError):
             return WRITES.result_from_reply(ref.name, answers)
@@ -56,13 +57,14 @@ class QueueActions:
         # Stored first: Queuedeck must know later which workers were asked to stop, whatever happens in between.
         key = keys.paused_key(self._name)
         before = own.run_batch([("HGET", key, place.key)])[0]
-        known = decode_paused(before).asked
-        pids = pids_of(read_heartbeats(own, self._name), answers.keys())
-        names = encode_paused({*known, *takers}, pids)
-        written = own.run_batch([("HSET", key, place.key, names), ("EXPIRE", key, PAUSED_KEPT_S)])[0]
+        asked = {*decode_paused(before).asked, *takers}
+        written = own.run_batch([("HSET", key, place.key, encode_paused(asked)), ("EXPIRE", key, PAUSED_KEPT_S)])[0]
         if isinstance(written, ResponseError):
             return WRITES.result_from_reply(ref.name, written)
-        return result_of_command(ref.name, control.send_command("cancel_consumer", {"queue": place.queue}, takers))
+        result = result_of_command(ref.name, control.send_command("cancel_consumer", {"queue": place.queue}, takers))
+        if result.outcome is Outcome.DONE and _have_stopped(control, takers, place.queue):
+            own.run_batch([("HSET", key, place.key, encode_paused(asked, answers, began))])
+        return result
 
     def _resume_queue(self, ref: QueueRef, own: Source) -> ActionResult:
         place = keys.location_of(ref)
@@ -116,6 +118,15 @@ class QueueActions:
         return [
             keys.QueueLocation(prefix, None, separator) for prefix, separator in [("", keys.SEPARATOR), *sorted(known)]
         ]
+
+
+def _have_stopped(control: WorkerControl, workers: Collection[str], queue: str | None) -> bool:
+    """Whether all of these workers answer that they do not consume the queue. Cost: that of `ask_until`."""
+
+    def stopped(answers: Mapping[str, object]) -> bool:
+        return all(name in answers and not _consumes_queue(answers[name], queue) for name in workers)
+
+    return control.ask_until(stopped, "active_queues", list(workers))
 
 
 def _consumes_queue(queues: object, queue: str | None) -> bool:

@@ -7,8 +7,9 @@ after it.
 from __future__ import annotations
 
 import base64
+import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -22,6 +23,7 @@ from .scripts import WRITES
 
 # How long to wait for workers; those that received the query answer within milliseconds.
 ANSWER_S, ANSWER_STEP_S = 1.0, 0.2
+ASK_AGAIN_S = 0.05
 REPLIES = "reply.celery.pidbox"
 UNHEARD = "no worker is listening; no changes made"
 
@@ -65,6 +67,25 @@ class WorkerControl:
             return self._collect_answers(answers, min(heard, len(destination or ()) or heard))
         finally:
             self._broker.run_batch([("SREM", binding, member), ("DEL", answers)])
+
+    def ask_until(
+        self, satisfied: Callable[[Mapping[str, Any]], bool], method: str, destination: Sequence[str]
+    ) -> bool:
+        """Ask workers again until `satisfied` with their answers; False if not within ANSWER_S.
+
+        A worker may answer before it has carried out the command that it received just before. Cost: that of
+        `ask_workers`, usually once or twice, otherwise every ASK_AGAIN_S.
+        """
+        deadline = monotonic_s() + ANSWER_S
+        while True:
+            answers = self.ask_workers(method, destination)
+            if isinstance(answers, ResponseError):
+                return False
+            if satisfied(answers):
+                return True
+            if monotonic_s() >= deadline:
+                return False
+            time.sleep(ASK_AGAIN_S)
 
     def _collect_answers(self, answers: bytes, expected: int) -> dict[str, Any]:
         found: dict[str, Any] = {}

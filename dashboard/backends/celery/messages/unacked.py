@@ -153,14 +153,14 @@ class UnackedReader:
 
 
 def _tells_all(beats: Sequence[Mapping[str, object]], boxes: Reply, started: int, now: float) -> bool:
-    """Whether the tasks known to have started are all that run: every worker is known, and the live workers report as
-    many active tasks, or none.
+    """Whether the tasks known to have started are all that run: every worker that may live sends heartbeats, and they
+    report as many active tasks, or none.
 
-    `beats` = heartbeats of the known workers, `boxes` = number of workers with a mailbox. Compare
-    `stats.divide_unacked`.
+    `beats` = heartbeats of the known workers, `boxes` = number of workers with a mailbox, which a killed one leaves.
+    Compare `stats.divide_unacked`.
     """
     alive = [beat for beat in beats if is_alive(beat, now)]
     counts = [count_of(beat.get("active")) for beat in alive]
-    if not beats or None in counts or not isinstance(boxes, int) or boxes > len(beats):
+    if not beats or None in counts or not isinstance(boxes, int) or boxes > len(alive):
         return False
     return sum(count or 0 for count in counts) in (0, started)
