@@ -508,6 +508,19 @@ def test_only_an_admin_reads_the_audit_log(app: Flask) -> None:
         assert ("/audit" in client.get("/workers").text) == (status == 200)
 
 
+def test_a_method_that_an_address_lacks_is_named_to_users_only(app: Flask) -> None:
+    client = app.test_client()
+    assert client.put("/workers").status_code == 303
+    assert client.put("/api/v1/workers").status_code == 401
+    assert client.put("/workers", headers={"Authorization": "Bearer wrong"}).status_code == 401
+    sign_in(client, "vera")
+    answer = client.put("/workers")
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD, OPTIONS")
+    assert "vera" in answer.text  # its page is that of a user who is signed in
+    assert "Sign out" in answer.text
+    assert client.put("/api/v1/workers").status_code == 405
+
+
 def test_write_routes_do_not_exist_in_read_only_mode(make_app: MakeApp, jobs: list[str]) -> None:
     client = make_app(read_only=True).test_client()
     for path in WRITES:

@@ -81,6 +81,9 @@ def test_read_only_mode_is_named(make_app: MakeApp, admin: FlaskClient, dead_ids
     answer = client.post(f"/api/v1/queues/main/rq/mail/jobs/{dead_ids[0]}/retry", json={}, headers=SAME)
     assert answer.status_code == 404
     assert "read-only mode" in answer.get_json()["error"]["hint"]
+    answer = client.post("/api/v1/bulk", json={}, headers=SAME)
+    assert answer.status_code == 405  # only its list is left
+    assert "read-only mode" in answer.get_json()["error"]["hint"]
     assert client.get("/api/v1/nothing").get_json()["error"]["hint"] is None
 
 

@@ -112,7 +112,7 @@ class Authenticator:
             if identity is None:
                 raise UnknownToken("Unknown API token.", hint="Check api_tokens.")
             return identity
-        if request.method not in SAFE_METHODS and not _same_origin():
+        if _may_change() and not _same_origin():
             raise Forbidden(FOREIGN, hint=FOREIGN_HINT)
         if self.identify is not None:
             return self._host_identity(self.identify)
@@ -146,11 +146,9 @@ class Authenticator:
         """Refuse the request unless its user has the role that the route requires."""
         if self.hosts and host_name(request.environ) not in self.hosts:
             raise Forbidden("Unknown host name.", hint="Add it to trusted_hosts.")
-        if isinstance(request.routing_exception, MethodNotAllowed):
-            return  # no view runs; the answer names the methods of the address
         role = _required_role()
         if role is None:
-            if request.method not in SAFE_METHODS and not _same_origin():
+            if _may_change() and not _same_origin():
                 raise Forbidden(FOREIGN, hint=FOREIGN_HINT)
             return
         identity = self.identify_request()
@@ -293,6 +291,11 @@ def _required_role() -> Role | None:
 def _rule_key(rule: Rule) -> str:
     endpoint: str = rule.endpoint
     return endpoint.partition(".")[0]
+
+
+def _may_change() -> bool:
+    """Whether the request can change anything: if its address does not have its method, no view runs."""
+    return request.method not in SAFE_METHODS and not isinstance(request.routing_exception, MethodNotAllowed)
 
 
 def _same_origin() -> bool:
