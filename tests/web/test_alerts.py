@@ -240,9 +240,15 @@ def test_the_api_acknowledges_an_alert_and_an_incident(app: Flask, redis_client:
     assert client.post(path, json={"seen_at": "soon"}, headers=SAME).status_code == 422
     assert client.post("/api/v1/alerts/groups/none/acknowledge", json={}, headers=SAME).status_code == 404
     acts = [
-        (event["action"], event["count"], event["reason"]) for event in client.get("/api/v1/audit").get_json()["events"]
+        (event["action"], event["count"], event["reason"], event["detail"])
+        for event in client.get("/api/v1/audit").get_json()["events"]
     ]
-    assert acts == [("acknowledge", 1, None), ("acknowledge", 2, "deploy"), ("acknowledge", 1, "on it")]
+    title = f"Mail is <deep>: {one['labels']['queue']} (rq, main)"
+    assert acts == [
+        ("acknowledge", 1, None, "Mail is <deep>"),
+        ("acknowledge", 2, "deploy", "Mail is <deep>"),
+        ("acknowledge", 1, "on it", title),
+    ]
 
 
 def test_the_api_says_who_paused_the_queue_of_an_alert(app: Flask, jobs: list[str]) -> None:

@@ -19,10 +19,9 @@ from ...alerts.rules.rule import Severity
 from ...alerts.silences import MAX_COMMENT, Silence, WeeklyWindow
 from ...clock import instant, iso
 from ...errors import QueuedeckError, join_hint
-from ..access.security import current_actor
 from ..context import app_services
 from ..forms.request_input import Body, json_body
-from ..pages.alerts.alerts import find_pause, record_action
+from ..pages.alerts import alerts as alerts_page
 from .action_bodies import Text
 from .responses import JsonObject, Time, json_response
 
@@ -185,12 +184,8 @@ def alerts() -> AlertsJson:
 @json_response
 def acknowledge(body: AcknowledgeBody, fingerprint: str) -> AcknowledgedJson:
     """Acknowledge a firing alert, which stops its reminders."""
-    alert_service = app_services().alert_service
-    episode = body.episode or alert_service.alerts.find_alert(fingerprint).state.episode
-    alert = alert_service.acknowledgements.acknowledge_alert(
-        fingerprint, episode=episode, by=current_actor().name, comment=body.comment
-    )
-    record_action("acknowledge", [fingerprint], body.comment)
+    episode = body.episode or app_services().alert_service.alerts.find_alert(fingerprint).state.episode
+    alert = alerts_page.acknowledge_alert(fingerprint, episode, body.comment)
     return AcknowledgedJson(outcome="done", episode=alert.state.episode)
 
 
@@ -203,10 +198,7 @@ def acknowledge_group(body: AcknowledgeGroupBody, group: str) -> AcknowledgedGro
     `group` is that of its alerts.
     """
     seen_at = math.inf if body.seen_at is None else body.seen_at.timestamp() + SHOWN_STEP_S
-    done = app_services().alert_service.acknowledgements.acknowledge_group(
-        group, seen_at=seen_at, by=current_actor().name, comment=body.comment
-    )
-    record_action("acknowledge", list(done.done), body.comment)
+    done = alerts_page.acknowledge_group(group, seen_at, body.comment)
     return AcknowledgedGroupJson(acknowledged=len(done.done), already=done.already, newer=done.newer)
 
 
@@ -249,7 +241,7 @@ def json_firing(alert_list: AlertList) -> list[FiringAlertJson]:
 def json_alert(alert: Alert, owners: AlertOwners) -> AlertJson:
     """A firing or pending alert as the API returns it."""
     state, about = alert.state, owners.find(alert.state)
-    pause = find_pause(state.labels)
+    pause = alerts_page.find_pause(state.labels)
     return AlertJson(
         fingerprint=state.fingerprint,
         rule=state.rule_id,

@@ -48,7 +48,7 @@ _ALERT_LINES = {
 }
 _GROUP_LINES = {
     "acknowledge error group": ("acknowledged the error", "acknowledge the error"),
-    "unacknowledge error group": ("took back the acknowledgement of the error", "unacknowledge the error"),
+    "unacknowledge error group": ("unacknowledged the error", "unacknowledge the error"),
     "ignore error group": ("ignored the error", "ignore the error"),
     "notice error group": ("stopped ignoring the error", "stop ignoring the error"),
     "resolve error group": ("resolved the error", "resolve the error"),

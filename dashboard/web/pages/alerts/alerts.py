@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from flask import Blueprint, Response, redirect, render_template, request, url_for
@@ -11,8 +13,10 @@ from ....actions import audit_log
 from ....actions.pauses import PauseRecord, describe_pause
 from ....alerts.delivery.message import alert_title
 from ....alerts.evaluation.state_machine import AlertLabels
+from ....alerts.management.acknowledgements import GroupAcknowledgement
 from ....alerts.management.alert_groups import group_alerts
 from ....alerts.management.alert_owners import AlertOwners
+from ....alerts.management.alert_reader import Alert
 from ....alerts.notification_builder import waiting_text
 from ....auth import Role
 from ....errors import Forbidden, Unsupported
@@ -137,14 +141,7 @@ def acknowledge(fp: str) -> ResponseReturnValue:
     comment = request.form.get("comment", "")[:300]
     with_others = form_word("do", "all") == "all"
     beside = dict(_beside(text) for text in request.form.getlist("beside")) if with_others else {}
-    alert_service = app_services().alert_service
-    alert = alert_service.acknowledgements.acknowledge_alert(
-        fp, episode=request.form.get("episode", ""), by=current_actor().name, comment=comment
-    )
-    noted = [fp]
-    if beside:
-        noted += alert_service.acknowledgements.acknowledge_all(beside, by=current_actor().name, comment=comment)
-    record_action("acknowledge", noted, comment, alert_title(alert.state.rule_name, alert.state.labels))
+    acknowledge_alert(fp, request.form.get("episode", ""), comment, beside)
     return redirect(url_for("alerting.index"), code=303)
 
 
@@ -177,6 +174,30 @@ def test_fire(channel: str) -> ResponseReturnValue:
     app_services().alert_service.notifications.send_test(channel, by=current_actor().name)
     record_action("send test notification", [channel], None)
     return redirect(url_for("alerting.index") + "#deliveries", code=303)
+
+
+def acknowledge_alert(
+    fingerprint: str, episode: str, comment: str, beside: Mapping[str, str] = MappingProxyType({})
+) -> Alert:
+    """Acknowledge an alert for the user, and with it those `beside` (episode by fingerprint); they are recorded as one.
+
+    Raises NotFound, Conflict.
+    """
+    acknowledgements, by = app_services().alert_service.acknowledgements, current_actor().name
+    alert = acknowledgements.acknowledge_alert(fingerprint, episode=episode, by=by, comment=comment)
+    others = acknowledgements.acknowledge_all(beside, by=by, comment=comment) if beside else ()
+    title = alert_title(alert.state.rule_name, alert.state.labels)
+    record_action("acknowledge", [fingerprint, *others], comment, title)
+    return alert
+
+
+def acknowledge_group(key: str, seen_at: float, comment: str) -> GroupAcknowledgement:
+    """Acknowledge all alerts of a group that began until `seen_at`, for the user. Raises NotFound, Conflict."""
+    done = app_services().alert_service.acknowledgements.acknowledge_group(
+        key, seen_at=seen_at, by=current_actor().name, comment=comment
+    )
+    record_action("acknowledge", list(done.done), comment, done.rule_name)
+    return done
 
 
 def record_action(action: str, ids: list[str], reason: str | None, detail: str | None = None) -> None:

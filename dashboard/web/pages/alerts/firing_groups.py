@@ -24,7 +24,7 @@ from ...forms.silence_form import LONGEST_S, OPERATOR_S
 from ...urls import quote_segment, read_segment
 from .. import layout
 from . import alerts
-from .alerts import record_action
+from .alerts import acknowledge_group, record_action
 from .group_result import MAX_DIGITS
 
 bp, edit_bp = alerts.bp, alerts.edit_bp
@@ -103,10 +103,7 @@ def act_on_group(key: str) -> ResponseReturnValue:
         scopes = [_decode_scope(text) for text in request.form.getlist("scope")]
         result = _silence_scopes(key, scopes, _read_number("hours", LONGEST_S / 3600) * 3600, comment)
     else:
-        done = app_services().alert_service.acknowledgements.acknowledge_group(
-            key, seen_at=_read_number("seen_at", 1e12), by=current_actor().name, comment=comment
-        )
-        record_action("acknowledge", list(done.done), comment, done.rule_name)
+        done = acknowledge_group(key, _read_number("seen_at", 1e12), comment)
         result = {"acknowledged": len(done.done), "already": done.already, "newer": done.newer}
     return redirect(url_for("alerting.index", **result), code=303)
 
