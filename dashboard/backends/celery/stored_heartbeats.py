@@ -43,7 +43,7 @@ def drop_silent(beats: dict[str, dict[str, Any]], now: float) -> None:
 
 
 def is_same_process(before: Mapping[str, object], beat: Mapping[str, object]) -> bool:
-    """Whether two heartbeats in a row with one name surely come from one process; its number alone does not tell.
+    """Whether two heartbeats in a row with one name surely come from one process: its number alone does not show it.
 
     In a container, each process has the number 1. A new one counts its tasks, and its messages (`clock`), from 0.
     """
