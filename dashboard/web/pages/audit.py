@@ -39,8 +39,10 @@ def index() -> str:
         page = read_page(wanted)
         # This also finds a delete whose response was lost.
         deletions = [event for event in page.events if event.action in RESTORABLE]
-        left = app_services().action_service.trash.count_left([event.batch for event in deletions if event.batch])
-        left_of_bulk = app_services().trash_listing.count_left_by_operation(
+        restorable_by_batch = app_services().action_service.trash.count_left(
+            [event.batch for event in deletions if event.batch]
+        )
+        restorable_by_operation = app_services().trash_listing.count_left_by_operation(
             {event.bulk_id for event in deletions if event.bulk_id and not event.batch}
         )
     cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
@@ -53,8 +55,8 @@ def index() -> str:
         wanted=wanted,
         asked=asked,
         only_bulk=wanted == AuditFilter(bulk_id=wanted.bulk_id) and wanted.bulk_id is not None,
-        left=left,
-        left_of_bulk=left_of_bulk,
+        restorable_by_batch=restorable_by_batch,
+        restorable_by_operation=restorable_by_operation,
         restorable=RESTORABLE,
         expired_before=now_s() - KEEP_S,
         before=request.args.get("before"),

@@ -67,7 +67,7 @@ def _context() -> dict[str, Any]:
     with measure_cost() as meter:
         found = read_operations(unfinished_first=True)
         deletes = {operation.id for operation in found.operations if operation.undoable}
-        left = app_services().trash_listing.count_left_by_operation(deletes)
+        restorable_by_operation = app_services().trash_listing.count_left_by_operation(deletes)
     asked = {name: text for name in ("state", "who", "per_page") if (text := request.args.get(name))}
     return {
         "found": found,
@@ -76,7 +76,7 @@ def _context() -> dict[str, Any]:
         "page": asked_number("page", 1, MAX_PAGE),
         "per_page": asked_number("per_page", PER_PAGE, MAX_PER_PAGE),
         "states": STATES,
-        "left": left,
+        "restorable_by_operation": restorable_by_operation,
         "titles": app_services().sources.titles,
         "past": PAST,
         "interval_s": INTERVAL_S,
