@@ -10,7 +10,7 @@ import redis
 
 from dashboard.backends.actions import Action, Outcome
 from dashboard.backends.celery import keys
-from dashboard.backends.celery.actions import worker_control
+from dashboard.backends.celery.actions import queue_actions, worker_control
 from dashboard.backends.celery.actions.worker_control import WorkerControl
 from dashboard.backends.celery.backend import Celery
 from dashboard.backends.celery.paused_queues import decode_paused, encode_paused
@@ -133,6 +133,24 @@ def test_a_queue_is_not_paused_before_its_workers_confirm_it(
         assert live.read_stats([alpha])[0].paused is None
         assert live.act_on_queue(alpha, Action.PAUSE).outcome is Outcome.DONE
         assert live.read_stats([alpha])[0].paused is True
+
+
+def test_a_resume_while_a_pause_is_confirmed_is_not_undone(
+    shop: Shop, live: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with shop.worker("alpha", name="one@shop"):
+        alpha = discover(live)["alpha"]
+        wait_until(lambda: live.maintain() or shop.marks.hlen(keys.workers_key("main")), what="a heartbeat")
+
+        def resume_meanwhile(*_: object) -> bool:
+            assert live.act_on_queue(alpha, Action.RESUME).outcome is Outcome.DONE
+            return True
+
+        with monkeypatch.context() as late:
+            late.setattr(queue_actions, "_have_stopped", resume_meanwhile)
+            assert live.act_on_queue(alpha, Action.PAUSE).outcome is Outcome.DONE
+        assert live.read_stats([alpha])[0].paused is None
+        assert not shop.marks.exists(keys.paused_key("main"))
 
 
 def test_stored_heartbeats_tell_since_when_a_process_was_heard(backend: Celery, any_redis: redis.Redis) -> None:

@@ -58,12 +58,14 @@ class QueueActions:
         key = keys.paused_key(self._name)
         before = own.run_batch([("HGET", key, place.key)])[0]
         asked = {*decode_paused(before).asked, *takers}
-        written = own.run_batch([("HSET", key, place.key, encode_paused(asked)), ("EXPIRE", key, PAUSED_KEPT_S)])[0]
+        sent = encode_paused(asked)
+        written = own.run_batch([("HSET", key, place.key, sent), ("EXPIRE", key, PAUSED_KEPT_S)])[0]
         if isinstance(written, ResponseError):
             return WRITES.result_from_reply(ref.name, written)
         result = result_of_command(ref.name, control.send_command("cancel_consumer", {"queue": place.queue}, takers))
         if result.outcome is Outcome.DONE and _have_stopped(control, takers, place.queue):
-            own.run_batch([("HSET", key, place.key, encode_paused(asked, answers, began))])
+            # Unless it was resumed since.
+            WRITES.run_script(own, "swap_field", [key], [place.key, sent, encode_paused(asked, answers, began)])
         return result
 
     def _resume_queue(self, ref: QueueRef, own: Source) -> ActionResult:
