@@ -35,3 +35,11 @@ def test_a_calm_week_differs_from_no_history_and_from_one_that_goes_on() -> None
     assert summarize_history([], NOW).text == recent_incidents.NO_HISTORY
     ongoing = summarize_history([incident(NOW - DAY, ended=False)], NOW)
     assert ongoing == RecentIncidents(text="No resolved incidents in the last 7 days.")
+
+
+def test_the_week_is_not_called_free_of_resolved_incidents_when_only_its_newest_ones_were_read() -> None:
+    newest = [incident(NOW - DAY - second, ended=False) for second in range(recent_incidents.READ)]
+    assert summarize_history(newest, NOW).text == "No resolved incidents among the last 20."
+    whole_week = [*newest[:-1], incident(NOW - 8 * DAY)]
+    assert summarize_history(whole_week, NOW).text == "No resolved incidents in the last 7 days."
+    assert summarize_history(newest[:-1], NOW).text == "No resolved incidents in the last 7 days."

@@ -27,11 +27,14 @@ class RecentIncidents:
 
 
 def summarize_history(history: Sequence[FoldedIncidents], now: float) -> RecentIncidents:
-    """What to show of `history`, newest first; `now` in seconds since 1970."""
+    """What to show of `history`, the newest READ entries, newest first; `now` in seconds since 1970."""
+    # Otherwise older incidents of the week are unread.
+    is_whole_week = len(history) < READ or now - history[-1].newest.known.at > DAYS * 86_400
     lately = [entry for entry in history if now - entry.newest.known.at <= DAYS * 86_400]
     resolved = tuple(entry for entry in lately if entry.newest.ended is not None)[:SHOWN]
     if resolved:
         return RecentIncidents(resolved)
     if lately:  # one that has begun and whose end is not recorded
-        return RecentIncidents(text=f"No resolved incidents in the last {DAYS} days.")
+        where = f"in the last {DAYS} days" if is_whole_week else f"among the last {len(history)}"
+        return RecentIncidents(text=f"No resolved incidents {where}.")
     return RecentIncidents(text=NONE_LATELY if history else NO_HISTORY)
