@@ -8,7 +8,7 @@ from enum import IntEnum
 
 import msgspec
 
-from .alerts.delivery.message import OPERATOR_WORDS, alert_title
+from .alerts.delivery.message import alert_title
 from .alerts.delivery.store_outage import REFUSED, UNREACHABLE, find_rule
 from .alerts.evaluation.durations import DurationTracker, PersistedDurations
 from .alerts.evaluation.evaluator import Evaluator
@@ -16,7 +16,7 @@ from .alerts.evaluation.state_machine import AlertLabels
 from .alerts.management.checker_health import health_from_beat
 from .alerts.management.ownership import build_ownership_conflict
 from .alerts.rules.metrics import describe_value, format_threshold
-from .alerts.rules.rule import Rule, Severity
+from .alerts.rules.rule import OPERATOR_WORDS, Rule, Severity
 from .alerts.rules.ruleset import Ruleset
 from .alerts.runtime import build_ruleset, check_alert_settings, store_source_name
 from .alerts.store import AlertStore

@@ -229,8 +229,8 @@ class AlertEngine:
             return ()
         rule = next((rule for rule in self.rules if rule.id == state.rule_id), None)
         due = DueNotification("firing", state.announced, 1, state.announced_to, state.announced_started_at)
-        about = self._builder.describe_queue(state)
-        return queue_notifications(build_notification(state, due, rule, now, about=about), due, rule)
+        info = self._builder.describe_queue(state)
+        return queue_notifications(build_notification(state, due, rule, now, info=info), due, rule)
 
     def _build_checker_context(self, inputs: EvaluationInputs) -> CheckerContext:
         return CheckerContext(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..model import Value
-from ..settings.queue_directory import NOTHING_SAID, QueueInfo
+from ..settings.queue_directory import NO_INFO, QueueInfo
 from .evaluation.due_notifications import DueNotification
 from .evaluation.state_machine import AlertLabels, AlertState, StateChange
 from .rules.rule import Reducer, Rule, Severity
@@ -119,9 +119,9 @@ def build_notification(
     detail: str | None = None,
     spark: Sequence[float | None] = (),
     top_errors: Sequence[str] = (),
-    about: QueueInfo = NOTHING_SAID,
+    info: QueueInfo = NO_INFO,
 ) -> Notification:
-    """The notification that is `due` about a state; `about`: what the settings say about its queue."""
+    """The notification that is `due` about a state; `info`: what the settings say about its queue."""
     return Notification(
         kind=due.kind,
         number=due.number,
@@ -144,9 +144,9 @@ def build_notification(
         ended_at=now if due.kind == "resolved" else None,
         reason=reason,
         detail=detail,
-        runbook_url=(rule.runbook_url if rule else None) or about.runbook_url,
-        owner=about.owner,
-        note=about.note,
+        runbook_url=(rule.runbook_url if rule else None) or info.runbook_url,
+        owner=info.owner,
+        note=info.note,
         fallback=rule.fallback_channel if rule else None,
         spark=tuple(spark),
         top_errors=tuple(top_errors),

@@ -77,7 +77,7 @@ class NotificationBuilder:
                     self._recorder.hour_points(transition.after.rule_id, transition.after.labels),
                 ),
                 top_errors=errors,
-                about=self.describe_queue(transition.after),
+                info=self.describe_queue(transition.after),
             )
             made += queue_notifications(notification, due, transition.rule)
         return made

@@ -31,10 +31,10 @@ class QueueInfo:
 
     def __bool__(self) -> bool:
         """Whether they say anything."""
-        return self != NOTHING_SAID
+        return self != NO_INFO
 
 
-NOTHING_SAID = QueueInfo()
+NO_INFO = QueueInfo()
 
 
 class QueueDirectory:
@@ -45,12 +45,12 @@ class QueueDirectory:
         self._known: dict[tuple[str, str, str], QueueInfo] = {}
 
     def find(self, source: str | None, backend: str | None, queue: str | None) -> QueueInfo:
-        """What is said about that queue; NOTHING_SAID if any part of its address is None, or no entry matches.
+        """What is said about that queue; NO_INFO if any part of its address is None, or no entry matches.
 
         Cost: one look-up, the first time one comparison per glob.
         """
         if not self._entries or source is None or backend is None or queue is None:
-            return NOTHING_SAID
+            return NO_INFO
         key = source, backend, queue
         found = self._known.get(key)
         if found is None:

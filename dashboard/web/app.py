@@ -55,6 +55,7 @@ from .pages.trash import batches as trash
 from .rendered_fragment import GZIP_FROM_BYTES, GZIP_LEVEL
 from .urls import EncodedPath, SegmentConverter
 from .views import confirmation, flash
+from .views.problems.alert_problems import status_text
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -153,6 +154,7 @@ def create_app(
         verbs=flash.VERBS,
         danger=flash.DANGER,
         confirmed=confirmation.CONFIRMED,
+        status_text=status_text,
     )
     formatting.install(app)
     app.after_request(_compress_response)  # runs after the headers below are set: Flask calls these in reverse order

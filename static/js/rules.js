@@ -25,7 +25,7 @@
     timer = setTimeout(() => htmx.trigger(redraft, "redraft"), waitMs);
   };
 
-  const setWrong = (name, text) => {
+  const setError = (name, text) => {
     const control = field(name);
     const first = control instanceof RadioNodeList ? control[0] : control;
     const row = first?.closest(".row");
@@ -52,21 +52,21 @@
 
   // The texts that came with the preview, at their fields.
   const place = () => {
-    const said = document.getElementById("said");
-    if (!said) return;
-    const wrong = new Map();
-    const means = new Map();
-    for (const { dataset } of said.children) {
-      if (dataset.wrong !== undefined) wrong.set(dataset.field, dataset.wrong);
-      else means.set(dataset.field, dataset.means);
+    const notes = document.getElementById("field-notes");
+    if (!notes) return;
+    const errors = new Map();
+    const meanings = new Map();
+    for (const { dataset } of notes.children) {
+      if (dataset.error !== undefined) errors.set(dataset.field, dataset.error);
+      else meanings.set(dataset.field, dataset.meaning);
     }
     for (const name of new Set([...form.elements].map((control) => control.name).filter(Boolean))) {
-      setWrong(name, wrong.get(name));
+      setError(name, errors.get(name));
     }
-    for (const output of form.querySelectorAll("output[data-means]")) {
-      output.textContent = means.get(output.dataset.means) ?? "";
+    for (const output of form.querySelectorAll("output[data-meaning]")) {
+      output.textContent = meanings.get(output.dataset.meaning) ?? "";
     }
-    if (field("id") && said.dataset.suggested) field("id").placeholder = said.dataset.suggested;
+    if (field("id") && notes.dataset.suggested) field("id").placeholder = notes.dataset.suggested;
   };
 
   redraft.addEventListener("htmx:finally:request", ({ detail: { ctx } }) => {

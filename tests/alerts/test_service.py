@@ -58,7 +58,7 @@ def test_the_history_has_start_and_end_of_an_incident(make_process: Make) -> Non
     process.evaluate(deep(70))
     process.evaluate(deep(0))
     process.evaluate(deep(50))
-    newest, oldest = alert_service_of(process).alerts.list_past_incidents()
+    newest, oldest = (entry.newest for entry in alert_service_of(process).alerts.list_history((), 10))
     assert newest.ended is None
     assert oldest.began is not None
     assert oldest.ended is not None

@@ -86,7 +86,7 @@ def test_errors_and_units_are_shown_at_once_at_their_fields(visit: Visit, url: s
     expect(page.locator("[name=critical]")).not_to_have_attribute("aria-invalid", "true")
     expect(page.locator("#wrong-for_s")).to_contain_text("expected a duration")
     fill(page, for_s="5 min")
-    expect(page.locator("output[data-means=for_s]")).to_have_text("= 300 s")
+    expect(page.locator("output[data-meaning=for_s]")).to_have_text("= 300 s")
     expect(page.locator("#wrong-for_s")).to_have_count(0)
     # A field of the folded part is shown when it is wrong.
     page.locator("[name=min_samples]").evaluate(

@@ -37,7 +37,7 @@ def draft(client: FlaskClient, path: str = "/alerts/rules", **form: str) -> str:
     return answer.text
 
 
-def said(fragment: str, kind: str) -> dict[str, str]:
+def field_notes(fragment: str, kind: str) -> dict[str, str]:
     """The texts of one kind in a preview, by field."""
     return {name: unescape(told) for name, told in re.findall(rf'data-field="(\w+)" data-{kind}="([^"]*)"', fragment)}
 
@@ -151,19 +151,19 @@ def test_a_form_without_thresholds_has_a_graph_to_set_them_on(client: FlaskClien
         assert len(re.findall(r'role="slider"', page)) == 2
         assert "What it would say" not in page
         assert 'id="wrong-' not in page
-    assert said(draft(client, warning=""), "wrong") == {}  # it is being filled in
+    assert field_notes(draft(client, warning=""), "error") == {}  # it is being filled in
 
 
 def test_errors_come_with_the_preview(client: FlaskClient) -> None:
     crossed = draft(client, warning="10", critical="5")
-    assert said(crossed, "wrong") == {"critical": "expected a value above warning"}
+    assert field_notes(crossed, "error") == {"critical": "expected a value above warning"}
     assert "Thresholds not valid yet. Worst of 1 now: 3" in text(crossed)
     assert set(re.findall(r'id="handle-(\w+)"', crossed)) == {"warning", "critical"}  # both where they were entered
-    assert "expected a number" in said(draft(client, warning="soon"), "wrong")["warning"]
-    assert "globs" in said(draft(client, queues="[b]"), "wrong")["queues"]
+    assert "expected a number" in field_notes(draft(client, warning="soon"), "error")["warning"]
+    assert "globs" in field_notes(draft(client, queues="[b]"), "error")["queues"]
     assert "Fix the highlighted fields" in draft(client, queues="[b]")
     late = draft(client, id="", name="<b>", metric="<b>")
-    assert said(late, "wrong") == {"metric": "choose a metric"}
+    assert field_notes(late, "error") == {"metric": "choose a metric"}
     assert "<b>" not in late
 
 

@@ -17,13 +17,13 @@ from ...units import format_duration
 from ..evaluation.state_machine import AlertLabels
 from ..notification import LOCAL, Notification
 from ..rules.metrics import METRICS, describe_value, format_threshold
+from ..rules.rule import OPERATOR_WORDS
 from .channels.base import Message, MessageLine
 
 ALL_QUEUES = "*"  # the queue of the entry for figures over all queues of a library
 MAX_LABEL = 200
 MAX_DETAIL = 300
 MAX_URL = 2000  # characters; channels do not link to longer ones
-OPERATOR_WORDS = {"gt": "above", "ge": "at or above", "lt": "below", "le": "at or below"}
 
 # The tab of the queue's page that has the jobs which a rule is about.
 TABS = {

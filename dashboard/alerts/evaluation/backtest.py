@@ -22,7 +22,7 @@ MAX_FIRINGS = 5  # listed
 
 
 @dataclass(frozen=True, slots=True)
-class SubjectHours:
+class SubjectHistories:
     """The last hour of what a rule covers: per subject, or `of_worst` in one series for all of them.
 
     Oldest first, `step_s` apart; the newest point is of `last_at`, in seconds since 1970. `note`: how the figures
@@ -68,20 +68,20 @@ class Backtest:
         return self.criticals + self.warnings
 
 
-def subject_hours(
+def subject_histories(
     rule: Rule, snapshot: Snapshot, history: History, histories: RuleHistories | None
-) -> SubjectHours | None:
+) -> SubjectHistories | None:
     """The last hour of everything that the rule covers; None where nothing stores it.
 
     The sampler has every subject, the checker only the worst and what is worst of all.
     """
-    sampled = _sampled_hours(rule, snapshot, history)
+    sampled = _sampled_histories(rule, snapshot, history)
     if sampled is not None and sampled.note is None:
         return sampled
-    return _judged_hours(rule, snapshot, histories) or sampled
+    return _judged_histories(rule, snapshot, histories) or sampled
 
 
-def replay_rule(rule: Rule, hours: SubjectHours) -> Backtest:
+def replay_rule(rule: Rule, hours: SubjectHistories) -> Backtest:
     """The alerts that the rule would have fired, judged as the checker judges them, with one sample per step.
 
     `min_samples` does not count, since a step covers several samples, and unknown figures never count as a breach.
@@ -107,7 +107,7 @@ def replay_rule(rule: Rule, hours: SubjectHours) -> Backtest:
     )
 
 
-def worst_series(rule: Rule, hours: SubjectHours, most: int) -> list[tuple[AlertLabels, Series]]:
+def worst_series(rule: Rule, hours: SubjectHistories, most: int) -> list[tuple[AlertLabels, Series]]:
     """The series with the worst points, worst first; those without any known point are left out."""
     known = [each for each in hours.series if any(point is not None for point in each[1])]
     return sorted(known, key=lambda each: _extreme(rule, each[1]), reverse=rule.worsens_upwards)[:most]
@@ -129,7 +129,7 @@ def covered_labels(rule: Rule, snapshot: Snapshot) -> list[AlertLabels]:
     ]
 
 
-def _sampled_hours(rule: Rule, snapshot: Snapshot, history: History) -> SubjectHours | None:
+def _sampled_histories(rule: Rule, snapshot: Snapshot, history: History) -> SubjectHistories | None:
     if rule.reducer != "last" or not has_history(rule.metric) or not history.last_at:
         return None
     found: list[tuple[AlertLabels, Series]] = []
@@ -139,10 +139,10 @@ def _sampled_hours(rule: Rule, snapshot: Snapshot, history: History) -> SubjectH
         if trend is not None:
             note = trend.note
             found.append((labels, trend.points))
-    return SubjectHours(tuple(found), history.step_s, history.last_at, note=note) if found else None
+    return SubjectHistories(tuple(found), history.step_s, history.last_at, note=note) if found else None
 
 
-def _judged_hours(rule: Rule, snapshot: Snapshot, histories: RuleHistories | None) -> SubjectHours | None:
+def _judged_histories(rule: Rule, snapshot: Snapshot, histories: RuleHistories | None) -> SubjectHistories | None:
     if histories is None:
         return None
     mark = figures_mark(rule)
@@ -153,8 +153,8 @@ def _judged_hours(rule: Rule, snapshot: Snapshot, histories: RuleHistories | Non
     covered = covered_labels(rule, snapshot)
     lines = tuple((line.labels, line.points) for line in found.lines)
     if lines and covered and len(lines) >= len(covered):
-        return SubjectHours(lines, histories.step_s, histories.at)
-    return SubjectHours(((AlertLabels(), found.worst),), histories.step_s, histories.at, of_worst=True)
+        return SubjectHistories(lines, histories.step_s, histories.at)
+    return SubjectHistories(((AlertLabels(), found.worst),), histories.step_s, histories.at, of_worst=True)
 
 
 def _is_breached(rule: Rule, points: Series) -> bool:
@@ -173,7 +173,7 @@ def _known_length(points: Series) -> int:
 
 
 def _replay_series(
-    rule: Rule, labels: AlertLabels, points: Sequence[float | None], hours: SubjectHours
+    rule: Rule, labels: AlertLabels, points: Sequence[float | None], hours: SubjectHistories
 ) -> Iterator[PastFiring]:
     """The alerts of one subject, of both severities."""
     began = hours.last_at - (len(points) - 1) * hours.step_s

@@ -190,10 +190,6 @@ class AlertReader:
         )
         return tuple(islice(found, MAX_TOGETHER))
 
-    def list_past_incidents(self, most: int = 100) -> tuple[PastIncident, ...]:
-        """Incidents, newest first. Cost: 1 round trip."""
-        return self._read_incidents(2 * min(most, MAX_INCIDENTS))[0][:most]
-
     def list_history(self, firing: Iterable[Alert], most: int) -> tuple[FoldedIncidents, ...]:
         """Incidents, newest first, without those in `firing`, and with the ends and beginnings of many queues at about
         the same time as one entry. Cost: 1 round trip, 1 more while most of the newest ones are left out."""

@@ -24,6 +24,9 @@ Reducer = Literal["last", "min", "max", "mean", "p95", "rate"]
 Scope = Literal["each", "sum", "max"]
 NoData = Literal["keep", "ok", "breach"]
 
+# Which side of a threshold is a breach.
+OPERATOR_WORDS: Mapping[str, str] = {"gt": "above", "ge": "at or above", "lt": "below", "le": "at or below"}
+
 _CHOICES = {"op": get_args(Op), "reducer": get_args(Reducer), "scope": get_args(Scope), "no_data": get_args(NoData)}
 
 # Long patterns have crashed Redis and can waste time here, so they must be short and simple.
@@ -32,7 +35,6 @@ MAX_WINDOW_S = 3600.0
 DAY_S = 86_400.0
 # The longest group wait of a critical notification, whatever the rule says.
 CRITICAL_WAIT_S = 5.0
-RATIO_MIN_EVENTS = 20
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _RUNBOOK = re.compile(r"https?://[\x21-\x7e]{1,500}\Z")
 

@@ -240,7 +240,7 @@ def json_firing(alert_list: AlertList) -> list[FiringAlertJson]:
 
 def json_alert(alert: Alert, owners: AlertOwners) -> AlertJson:
     """A firing or pending alert as the API returns it."""
-    state, about = alert.state, owners.find(alert.state)
+    state, info = alert.state, owners.find(alert.state)
     pause = alerts_page.find_pause(state.labels)
     return AlertJson(
         fingerprint=state.fingerprint,
@@ -258,9 +258,9 @@ def json_alert(alert: Alert, owners: AlertOwners) -> AlertJson:
         episode=state.episode or None,
         acknowledged_by=alert.ack.by if alert.ack else None,
         silenced_until=iso(instant(alert.silenced_until)) if alert.silenced_until else None,
-        owner=about.owner,
-        runbook_url=about.runbook_url,
-        note=about.note,
+        owner=info.owner,
+        runbook_url=info.runbook_url,
+        note=info.note,
         paused_by=pause.who if pause else None,
         paused_at=iso(instant(pause.at)) if pause else None,
     )

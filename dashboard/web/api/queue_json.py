@@ -229,21 +229,21 @@ def json_queue(queue: QueueStats, backend: Backend, pause: PauseRecord | None, i
     )
 
 
-def json_context(about: QueueContext, owners: AlertOwners) -> QueueContextJson:
+def json_context(context: QueueContext, owners: AlertOwners) -> QueueContextJson:
     """The context of a queue as the API returns it."""
-    groups = about.error_groups
+    groups = context.error_groups
     return QueueContextJson(
-        owner=about.info.owner,
-        runbook_url=about.info.runbook_url,
-        note=about.info.note,
-        evaluated=about.evaluated,
-        rules=[_json_rule(watching) for watching in about.rules],
-        alerts=[json_alert(alert, owners) for alert in about.alerts],
+        owner=context.info.owner,
+        runbook_url=context.info.runbook_url,
+        note=context.info.note,
+        evaluated=context.evaluated,
+        rules=[_json_rule(watching) for watching in context.rules],
+        alerts=[json_alert(alert, owners) for alert in context.alerts],
         silences=[
             CoveringSilenceJson(
                 **asdict(json_silence(covering.silence)), active=covering.active, ends_at=iso(instant(covering.ends_at))
             )
-            for covering in about.silences
+            for covering in context.silences
         ],
         error_groups=None if groups is None else [_json_group(group) for group in groups.groups],
         error_groups_total=None if groups is None else groups.total,

@@ -128,8 +128,8 @@ def context(source: str, backend: str, name: str) -> QueueContextJson:
     """
     found = app_context().find_queue_stats(source, backend, name)
     facts = app_context().caches.alert_facts(with_pauses=False)
-    about = read_context(app_services().snapshots.current(), found, facts)
-    return json_context(about, AlertOwners(app_services().queue_directory, facts.rules))
+    context = read_context(app_services().snapshots.current(), found, facts)
+    return json_context(context, AlertOwners(app_services().queue_directory, facts.rules))
 
 
 @bp.get(f"{_QUEUE}/classes")

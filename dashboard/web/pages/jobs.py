@@ -52,9 +52,9 @@ def job_context(source: str, backend: str, name: str, job_id: str) -> dict[str, 
     with measure_cost() as meter:
         job = app_services().job_reader.read_job(queue, job_id)
     flash = ActionFlash.read(request.args)
-    about = read_context(current, queue, app_context().caches.alert_facts(with_pauses=False))
-    return _link_error_group(job, queue, about) | {
-        "about": about,
+    context = read_context(current, queue, app_context().caches.alert_facts(with_pauses=False))
+    return _link_error_group(job, queue, context) | {
+        "context": context,
         "reading": current,
         "queue": queue,
         "backend": library,
@@ -91,13 +91,13 @@ def _payload_sections(job: Job, library: Backend) -> tuple[tuple[str, str, Paylo
     )
 
 
-def _link_error_group(job: Job, queue: QueueStats, about: QueueContext) -> dict[str, str | None]:
+def _link_error_group(job: Job, queue: QueueStats, context: QueueContext) -> dict[str, str | None]:
     """The error group of a dead job, from the groups that this process has read; the groups of its queue before."""
     group_list = app_services().dead_letter_service.cached_groups()
     if job.state is not State.DEAD or job.error is None:
         return {"group_url": None, "group_text": None}
     if group_list is None:
-        return {"group_url": list_groups_url(queue, about), "group_text": "Error groups of this queue"}
+        return {"group_url": list_groups_url(queue, context), "group_text": "Error groups of this queue"}
     group = group_list.grouped.find(normalize_job_error(job, job.error.stack).fingerprint)
     if group is None:
         return {"group_url": None, "group_text": None}

@@ -27,6 +27,7 @@ from ..views.problems.checks import dead_growth
 from ..views.problems.problem import ProblemKind, level_of
 from ..views.problems.problem_list import list_queue_problems
 from ..views.queues.context import QueueContext
+from ..views.queues.error_groups import list_shared_entries
 from ..views.queues.suggested_rule import suggest_rule
 from ..views.sparkline import line
 from . import layout
@@ -135,7 +136,7 @@ def queue_context(current: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]
     facts = app_context().caches.alert_facts(with_pauses=bool(queue.paused))
     problems = list_queue_problems(queue, facts, dead_growth(queue, current.history))
     past = current.history.history_of(queue)
-    about = read_context(current, queue, facts)
+    context = read_context(current, queue, facts)
     slots = len(current.history.totals.depth)
 
     def chart(points: tuple[Point, ...]) -> str:
@@ -153,9 +154,9 @@ def queue_context(current: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]
         "backend": backend,
         "problems": problems,
         "recorded_pauses": facts.pauses,
-        "about": about,
-        "groups_url": list_groups_url(queue, about),
-        "shared_queue": find_shared_queue(current, queue) if listing.error else None,
+        "context": context,
+        "groups_url": list_groups_url(queue, context),
+        "shared_queue": _find_shared_queue(current, queue) if listing.error else None,
         "suggested": suggest_rule(queue, backend.title, past, {problem.kind for problem in problems}),
         "history": past,
         "chart": chart,
@@ -178,16 +179,13 @@ def queue_context(current: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]
     }
 
 
-def find_shared_queue(current: CurrentSnapshot, queue: QueueStats) -> QueueStats | None:
-    """The entry with the lists that the library keeps for all its queues; None for that entry, or without one."""
-    where = queue.source, queue.backend, queue.prefix
-    others = current.snapshot.queues if current.snapshot and not queue.shared else ()
-    return next((each for each in others if each.shared and (each.source, each.backend, each.prefix) == where), None)
+def _find_shared_queue(current: CurrentSnapshot, queue: QueueStats) -> QueueStats | None:
+    return next(list_shared_entries(queue, current.snapshot.queues if current.snapshot else ()), None)
 
 
-def list_groups_url(queue: QueueStats, about: QueueContext) -> str:
+def list_groups_url(queue: QueueStats, context: QueueContext) -> str:
     """The list of error groups, narrowed to the queue; to its library if its name cannot be part of a filter."""
-    name = about.error_groups.name if about.error_groups else None if queue.shared else queue.name
+    name = context.error_groups.name if context.error_groups else None if queue.shared else queue.name
     filtered = name if name and name.isprintable() else None
     return url_for("dead.index", source=queue.source, library=queue.backend, queue=filtered)
 

@@ -67,7 +67,7 @@ class ChartSeries:
     others: tuple[tuple[Series, int], ...] = ()  # with the slots of each
 
 
-def build_chart(
+def build_small_chart(
     rule: Rule,
     points: Sequence[Point],
     slots: int,
@@ -76,7 +76,7 @@ def build_chart(
     behind: Sequence[Point] = (),
 ) -> RuleChart:
     """The chart of `points` in a small picture without an axis: its upper edge is just above all that it shows."""
-    return draw_series(rule, ChartSeries(points, slots, behind), width, height, thresholds_of(rule), axis=False)
+    return build_chart(rule, ChartSeries(points, slots, behind), width, height, thresholds_of(rule), axis=False)
 
 
 def thresholds_of(rule: Rule) -> dict[str, float]:
@@ -84,7 +84,7 @@ def thresholds_of(rule: Rule) -> dict[str, float]:
     return {severity.value: rule.threshold(severity) for severity in rule.severities}
 
 
-def draw_series(
+def build_chart(
     rule: Rule, series: ChartSeries, width: int, height: int, thresholds: Mapping[str, float], *, axis: bool = True
 ) -> RuleChart:
     """The chart of `series` with `thresholds` by severity. With an `axis`, its upper edge is a readable number.

@@ -7,10 +7,10 @@ import pytest
 from dashboard.alerts.evaluation.backtest import (
     MAX_FIRINGS,
     MAX_SUBJECTS,
-    SubjectHours,
+    SubjectHistories,
     covered_labels,
     replay_rule,
-    subject_hours,
+    subject_histories,
 )
 from dashboard.alerts.evaluation.rule_history import RuleHistories, RuleHistory, TrackedSeries, figures_mark
 from dashboard.alerts.evaluation.state_machine import AlertLabels
@@ -21,8 +21,8 @@ AT = 36_000.0
 MAIL = AlertLabels(source="main", backend="lists", queue="mail")
 
 
-def hours(*points: float | None, labels: AlertLabels = MAIL, step_s: float = 60.0) -> SubjectHours:
-    return SubjectHours(((labels, points),), step_s, AT)
+def hours(*points: float | None, labels: AlertLabels = MAIL, step_s: float = 60.0) -> SubjectHistories:
+    return SubjectHistories(((labels, points),), step_s, AT)
 
 
 def test_a_breach_counts_once_it_lasts_and_ends_once_it_recovers() -> None:
@@ -66,11 +66,11 @@ def test_low_is_bad_for_a_rule_that_says_so() -> None:
 
 def test_only_the_worst_subjects_are_replayed() -> None:
     series = tuple((AlertLabels(queue=str(number)), (0, 20 + number)) for number in range(MAX_SUBJECTS + 1))
-    found = replay_rule(rule(critical=10, for_s=0), SubjectHours(series, 60.0, AT))
+    found = replay_rule(rule(critical=10, for_s=0), SubjectHistories(series, 60.0, AT))
     assert found.is_least
     assert found.count == MAX_SUBJECTS
     calm = tuple((AlertLabels(queue=str(number)), (0, 1)) for number in range(MAX_SUBJECTS + 1))
-    assert not replay_rule(rule(critical=10), SubjectHours(calm, 60.0, AT)).is_least
+    assert not replay_rule(rule(critical=10), SubjectHistories(calm, 60.0, AT)).is_least
 
 
 def stored(metric: str, *lines: Series, worst: Series) -> RuleHistories:
@@ -85,7 +85,7 @@ def test_the_sampler_knows_every_queue_and_the_checker_the_worst() -> None:
     depths = {f"main\0lists\0{name}": QueueHistory(depth=(1, 2)) for name in ("mail", "video")}
     history = History(step_s=15, last_at=AT, queues=depths)
     deep = rule(source="main")
-    found = subject_hours(deep, snapshot, history, None)
+    found = subject_histories(deep, snapshot, history, None)
     assert found is not None
     assert [labels.queue for labels, _ in found.series] == ["mail", "video"]
     assert (found.step_s, found.last_at, found.of_worst) == (15, AT, False)
@@ -93,13 +93,13 @@ def test_the_sampler_knows_every_queue_and_the_checker_the_worst() -> None:
     late = rule(metric="queue.latency_s")
     all_known = stored("queue.latency_s", (1, 2), (3, 4), worst=(3, 4))
     two = sample([queue("mail"), queue("video")])
-    found = subject_hours(late, two, history, all_known)
+    found = subject_histories(late, two, history, all_known)
     assert found is not None
     assert ([points for _, points in found.series], found.of_worst) == ([(1, 2), (3, 4)], False)
-    found = subject_hours(late, two, history, stored("queue.latency_s", (1, 2), worst=(3, 4)))
+    found = subject_histories(late, two, history, stored("queue.latency_s", (1, 2), worst=(3, 4)))
     assert found is not None
     assert (found.series, found.of_worst) == (((AlertLabels(), (3, 4)),), True)
-    assert subject_hours(late, two, history, None) is None
+    assert subject_histories(late, two, history, None) is None
 
 
 @pytest.mark.parametrize(

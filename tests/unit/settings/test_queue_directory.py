@@ -9,7 +9,7 @@ import pytest
 
 from dashboard.errors import ConfigurationError
 from dashboard.settings import QueueSettings, load
-from dashboard.settings.queue_directory import NOTHING_SAID, QueueDirectory, QueueInfo
+from dashboard.settings.queue_directory import NO_INFO, QueueDirectory, QueueInfo
 
 
 def directory(*entries: dict[str, Any]) -> QueueDirectory:
@@ -35,13 +35,13 @@ def test_an_entry_can_be_for_one_source_or_library_only() -> None:
     )
     assert found.find("eu-1", "bullmq", "mail").owner == "europe"
     assert found.find("us-1", "rq", "mail").owner == "python"
-    assert found.find("us-1", "bullmq", "mail") == NOTHING_SAID
+    assert found.find("us-1", "bullmq", "mail") == NO_INFO
 
 
 def test_what_is_not_about_one_queue_has_no_owner() -> None:
     found = directory({"match": "*", "owner": "platform"})
-    assert found.find("main", "rq", None) == found.find("main", None, None) == NOTHING_SAID
-    assert not NOTHING_SAID
+    assert found.find("main", "rq", None) == found.find("main", None, None) == NO_INFO
+    assert not NO_INFO
     assert found.find("main", "sidekiq", "*").owner == "platform"
 
 

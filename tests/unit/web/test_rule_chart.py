@@ -15,7 +15,7 @@ from dashboard.web.views.rule_chart import (
     ChartSeries,
     RuleChart,
     build_chart,
-    draw_series,
+    build_small_chart,
     readable_step,
 )
 from tests.unit.alerts.factories import rule
@@ -32,23 +32,24 @@ def heights(path: str) -> list[int]:
 
 
 def test_a_gap_stays_a_gap_and_two_series_have_one_measure() -> None:
-    drawn = build_chart(rule(critical=10), (5, None, 5), 3, 640, 160, (5, 20, 5))
+    drawn = build_small_chart(rule(critical=10), (5, None, 5), 3, 640, 160, (5, 20, 5))
     assert drawn.path.count("M") == 2
     assert heights(drawn.path)[0] == heights(drawn.behind)[0] > drawn.levels[0].y > heights(drawn.behind)[1]
     assert drawn.peak == 5
-    assert build_chart(rule(critical=10), (5, 6), 2, 640, 160).behind == ""
+    assert build_small_chart(rule(critical=10), (5, 6), 2, 640, 160).behind == ""
 
 
 def test_a_dip_is_not_lost_where_low_is_bad() -> None:
     points = (*[5] * 60, 0, *[5] * 60)
-    drawn = build_chart(LOW, points, 121, 96, 24)
+    drawn = build_small_chart(LOW, points, 121, 96, 24)
     assert max(heights(drawn.path)) == 23
     assert drawn.peak == 0
-    assert max(heights(build_chart(rule(critical=10), points, 121, 96, 24).path)) < 23  # there the highest are kept
+    high_is_bad = build_small_chart(rule(critical=10), points, 121, 96, 24)
+    assert max(heights(high_is_bad.path)) < 23  # there the highest are kept
 
 
 def test_what_is_far_above_does_not_press_low_thresholds_together() -> None:
-    drawn = build_chart(LOW, (100_000, 1), 2, 640, 160)
+    drawn = build_small_chart(LOW, (100_000, 1), 2, 640, 160)
     critical, warning = (level.y for level in drawn.levels)
     assert critical - warning >= 7
     assert heights(drawn.path)[0] == 1  # at the upper edge, within the picture
@@ -73,7 +74,7 @@ def test_steps_are_easy_to_read(unit: str, least: float, readable: float) -> Non
 
 
 def axis(rule: Rule, points: Series, **thresholds: float) -> RuleChart:
-    return draw_series(rule, ChartSeries(points, 60), 640, 200, thresholds)
+    return build_chart(rule, ChartSeries(points, 60), 640, 200, thresholds)
 
 
 def test_an_axis_starts_at_zero_and_ends_above_all_that_is_shown() -> None:
@@ -118,6 +119,6 @@ def test_no_figure_is_too_large_to_draw() -> None:
 
 def test_further_series_have_the_same_measure() -> None:
     series = ChartSeries((10, 10), 2, others=(((20, 20), 2), ((None, None), 2)))
-    drawn = draw_series(rule(critical=1), series, 640, 200, {"critical": 1.0})
+    drawn = build_chart(rule(critical=1), series, 640, 200, {"critical": 1.0})
     (other,) = drawn.others
     assert heights(other)[0] < heights(drawn.path)[0]

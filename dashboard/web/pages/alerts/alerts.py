@@ -127,7 +127,7 @@ def ack_form(fp: str) -> str:
         "alerts/ack.html",
         **layout.page_context(app_services().snapshots.current(), ""),
         alert=alert,
-        about=owners.find(alert.state),
+        queue_info=owners.find(alert.state),
         siblings=app_services().alert_service.alerts.sibling_alerts(alert),
         titles=app_services().sources.titles,
         episode=request.args.get("episode") or alert.state.episode,

@@ -9,10 +9,10 @@ from msgspec.structs import replace
 
 from ....alerts.evaluation.backtest import (
     Backtest,
-    SubjectHours,
+    SubjectHistories,
     covered_labels,
     replay_rule,
-    subject_hours,
+    subject_histories,
     worst_series,
 )
 from ....alerts.evaluation.preview import HOUR_S, RulePreview, Trend, has_history, rule_trend
@@ -24,12 +24,11 @@ from ....errors import BackendUnavailable, ConfigurationError, Forbidden
 from ....sampling.snapshot_reader import CurrentSnapshot
 from ...context import app_services
 from ...forms.rule_form import RuleForm
-from ...views.rule_chart import ChartSeries, RuleChart, build_chart, draw_series, thresholds_of
+from ...views.rule_chart import ChartSeries, RuleChart, build_chart, build_small_chart, thresholds_of
 
 SMALL, LARGE = (96, 24), (640, 200)
 MAX_NAMED = 8  # of what a draft matches
 MAX_OTHERS = 4  # further lines in the graph
-OPS = {"gt": "above", "ge": "at or above", "lt": "below", "le": "at or below"}
 REDUCERS = {
     "min": "minimum over the last",
     "max": "maximum over the last",
@@ -62,7 +61,8 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class SampleText:
-    """The notification that a draft would send. `basis`: for what it finds `now`, or an `example`."""
+    """The notification that a draft would send. `basis`: where its value is from: `now`, an alert in the `past` hour,
+    or, for an `example`, the threshold."""
 
     text: str
     basis: str
@@ -117,7 +117,7 @@ def _outlook(
     if current.snapshot is None:
         return {"covered": (), "covered_count": 0, "backtest": None, "notification": None}
     covered = covered_labels(replace(rule, scope="each"), current.snapshot)
-    hours = subject_hours(rule, current.snapshot, current.history, histories)
+    hours = subject_histories(rule, current.snapshot, current.history, histories)
     backtest = replay_rule(rule, hours) if hours and rule.severities else None
     return {
         "covered": covered[:MAX_NAMED],
@@ -131,7 +131,7 @@ def _sample_text(
     rule: Rule,
     preview: RulePreview | None,
     current: CurrentSnapshot,
-    hours: SubjectHours | None,
+    hours: SubjectHistories | None,
     backtest: Backtest | None,
 ) -> SampleText | None:
     """The text for the worst breach now; without one, an example with a past value, or the threshold as value."""
@@ -169,7 +169,7 @@ def preview_context(
     levels = thresholds_of(rule) if thresholds is None else thresholds
     graph = None
     if is_known or thresholds is not None:
-        graph = draw_series(rule, _chart_series(rule, preview, past, current, histories), *LARGE, levels)
+        graph = build_chart(rule, _chart_series(rule, preview, past, current, histories), *LARGE, levels)
     return {
         "rule": rule,
         "metric": METRICS[rule.metric],
@@ -182,7 +182,6 @@ def preview_context(
         "reducers": REDUCERS,
         "amount": lambda value: format_amount(value, METRICS[rule.metric].unit, rule.reducer),
         "current_amount": lambda value: format_amount(value, METRICS[rule.metric].unit),
-        "ops": OPS,
         "titles": app_services().sources.titles,
     }
 
@@ -200,7 +199,7 @@ def small_graph(rule: Rule, past: Trend | None) -> RuleChart | None:
     """The graph of one row in a list; None while no point is known."""
     if past is None or all(point is None for point in past.points):
         return None
-    return build_chart(rule, past.points, past.slots, *SMALL)
+    return build_small_chart(rule, past.points, past.slots, *SMALL)
 
 
 def _chart_series(
@@ -216,7 +215,7 @@ def _chart_series(
     several = not past.of_all and preview is not None and preview.looked_at > 1
     if several and past.envelope:
         return ChartSeries(past.points, past.slots, past.envelope)
-    hours = subject_hours(rule, current.snapshot, current.history, histories) if several else None
+    hours = subject_histories(rule, current.snapshot, current.history, histories) if several else None
     if hours is None or preview is None or preview.worst is None:
         return ChartSeries(past.points, past.slots)
     shown = preview.worst.labels

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, redirect, render_template, request, url_f
 from flask.typing import ResponseReturnValue
 
 from ....alerts.rules.metrics import METRICS, Metric, format_amount
-from ....alerts.rules.rule import Origin, Rule
+from ....alerts.rules.rule import OPERATOR_WORDS, Origin, Rule
 from ....alerts.rules.ruleset import RuleInForce
 from ....errors import BackendUnavailable, Conflict, Forbidden, Unsupported
 from ....sources.metering import measure_cost
@@ -19,7 +19,7 @@ from ...forms.rule_form import FIELDS, RuleForm, describe_changes, example_texts
 from .. import layout
 from .alerts import refuse_elsewhere
 from .rule_changes import delete_rule, fill_in_rule, save_rule, set_rule_enabled
-from .rule_preview import OPS, Draft, draft_context, parse_draft, past_hour, preview_context, small_graph
+from .rule_preview import Draft, draft_context, parse_draft, past_hour, preview_context, small_graph
 
 bp = Blueprint("rules", __name__, url_prefix="/alerts")
 edit_bp = Blueprint("rules_edit", __name__, url_prefix="/alerts")
@@ -136,7 +136,7 @@ def _common(meter: Any) -> dict[str, Any]:
         "cost": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
         "titles": app_services().sources.titles,
         "metrics": METRICS,
-        "ops": OPS,
+        "operator_words": OPERATOR_WORDS,
         "text_of": _short,
         "signs": SIGNS,
     }
@@ -154,9 +154,7 @@ def new() -> str:
     entry = app_services().alert_service.rules.find_rule(original)
     form = RuleForm.of(entry.rule)
     form.enabled = True
-    taken = {each.rule.id for each in app_services().alert_service.rules.rules_in_force()}
-    names = (f"{original[:54]}-copy{number or ''}" for number in range(len(taken) + 1))
-    form.texts["id"] = next(name for name in names if name not in taken)
+    form.texts["id"] = suggest_id(f"{original} copy", _taken_ids())
     return _form(form, None, entry)
 
 
@@ -252,8 +250,11 @@ def _store(form: RuleForm, entry: RuleInForce | None, original: RuleInForce | No
 def _suggest_id(form: RuleForm) -> None:
     """Make an id from the name where none was entered. Cost: 1 round trip, none with an id."""
     if not form.texts["id"]:
-        taken = {each.rule.id for each in app_services().alert_service.rules.rules_in_force()}
-        form.suggested_id = suggest_id(form.texts["name"], taken)
+        form.suggested_id = suggest_id(form.texts["name"], _taken_ids())
+
+
+def _taken_ids() -> set[str]:
+    return {entry.rule.id for entry in app_services().alert_service.rules.rules_in_force()}
 
 
 def _save(form: RuleForm, values: dict[str, Any], version: int | None) -> Rule:
@@ -312,6 +313,7 @@ def _form_context() -> dict[str, Any]:
         "examples": {name: example_texts(name) for name in METRICS},
         "channels": [str(channel.get("id")) for channel in app_services().alert_service.channels],
         "titles": app_services().sources.titles,
+        "operator_words": OPERATOR_WORDS,
     }
 
 

@@ -18,8 +18,8 @@ from .queue_table import QueueTableQuery, filter_queues
 MAX_CELLS = 2000
 # From so many waiting jobs on, the mark of a cell has the next size.
 STEPS = (1, 10, 100, 1_000, 10_000)
-# Up to so many cells there is room for this class of them, largest first.
-ROOM = ((60, "roomy"), (300, "named"))
+# Up to so many cells have this class, largest ones first; more are "dense".
+DENSITIES = ((60, "roomy"), (300, "named"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +46,11 @@ class HeatGroup:
 
 @dataclass(frozen=True, slots=True)
 class HeatMap:
-    """`room`: how much of a queue fits in a cell; `rest` says what has no cell, "" when nothing is left out."""
+    """`density`: how much of a queue fits in a cell; `rest` says what has no cell, "" when nothing is left out."""
 
     groups: tuple[HeatGroup, ...]
-    room: str
-    shown: int
+    density: str
     total: int  # queues that match
-    of: int  # all queues
     rest: str
 
 
@@ -77,9 +75,9 @@ def build_heat_map(overview: OverviewData, query: QueueTableQuery, titles: Mappi
         )
         groups.append(HeatGroup(source, backend, cells, len(numbers)))
     shown = sum(len(group.cells) for group in groups)
-    room = next((css for most, css in ROOM if shown <= most), "dense")
+    density = next((css for most, css in DENSITIES if shown <= most), "dense")
     hidden = [] if chosen is None else [n for n in found if n not in chosen]
-    return HeatMap(tuple(groups), room, shown, len(found), len(queues), _describe_rest(overview, hidden))
+    return HeatMap(tuple(groups), density, len(found), _describe_rest(overview, hidden))
 
 
 def _choose(overview: OverviewData, found: list[int]) -> set[int] | None:

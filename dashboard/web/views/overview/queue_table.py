@@ -142,7 +142,6 @@ class QueueTable:
     first: int  # number of the first row shown, from 1
     last: int
     total: int  # rows that match
-    of: int  # all queues, matching or not
     most_waiting: int  # scale of the bars: the largest depth of all queues
 
 
@@ -167,7 +166,6 @@ def build_table(overview: OverviewData, query: QueueTableQuery) -> QueueTable:
         first=start + 1 if shown else 0,
         last=start + len(shown),
         total=len(found),
-        of=len(queues),
         most_waiting=overview.most_waiting,
     )
 

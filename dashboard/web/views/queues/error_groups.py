@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ....dead_letters.fingerprint import error_title
@@ -33,18 +33,20 @@ class QueueErrorGroups:
     name: str | None
 
 
+def list_shared_entries(queue: QueueStats, queues: Iterable[QueueStats]) -> Iterator[QueueStats]:
+    """The entries of `queues` with the lists that its library keeps for all its queues; none for such an entry."""
+    if queue.shared:
+        return
+    where = queue.source, queue.backend, queue.prefix
+    yield from (each for each in queues if each.shared and (each.source, each.backend, each.prefix) == where)
+
+
 class QueueDeadLists:
     """The lists with the dead letters of one queue: its own, and those that its library keeps for all queues."""
 
     def __init__(self, queue: QueueStats, queues: Iterable[QueueStats]) -> None:
         self._own = queue.ref
-        self._shared = {
-            other.ref
-            for other in queues
-            if other.shared
-            and not queue.shared
-            and (other.source, other.backend, other.prefix) == (queue.source, queue.backend, queue.prefix)
-        }
+        self._shared = {other.ref for other in list_shared_entries(queue, queues)}
         # In a shared list, jobs are known by the name of their queue without its prefix.
         self.name = queue.name.removeprefix(f"{queue.prefix}:") if queue.prefix else queue.name
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ....alerts.delivery.message import OPERATOR_WORDS
 from ....alerts.evaluation.durations import QueueFacts
 from ....alerts.evaluation.queue_index import is_in_scope
 from ....alerts.management.alert_reader import Alert
 from ....alerts.rules.figures import AtLeast, Idle
 from ....alerts.rules.metrics import METRICS, format_amount
-from ....alerts.rules.rule import Rule, Severity
+from ....alerts.rules.rule import OPERATOR_WORDS, Rule, Severity
 from ....model import QueueStats
 from ..problems.alert_problems import status_text
 from ..problems.problem_list import AlertFacts
