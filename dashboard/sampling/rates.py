@@ -25,6 +25,7 @@ HEAD_MOVES_S = 0.05
 _LOG_RATIO = math.log(BUCKET_RATIO)
 # If a job finished less than this ago, there is a worker, whatever the library reports.
 WORKED_S = 15.0
+PART_OF_TIME = "For part of the time: "
 
 
 class QueueRates(Value, frozen=True, kw_only=True):
@@ -296,12 +297,20 @@ def _nearest_rank(ordered: list[tuple[int, int]], count: int, share: float) -> f
     return None
 
 
+def join_reasons(reasons: Iterable[str], most: int = 3) -> str:
+    """At most `most` reasons why rates are not exact, as one sentence: "A; B; for part of the time, C". "" for none."""
+    found = sorted(set(reasons), key=lambda reason: (reason.startswith(PART_OF_TIME), reason))[:most]
+    whole = [reason.rstrip(".") for reason in found if not reason.startswith(PART_OF_TIME)]
+    partly = [reason.removeprefix(PART_OF_TIME).rstrip(".") for reason in found if reason.startswith(PART_OF_TIME)]
+    return "; ".join([*whole, *([f"for part of the time, {'; '.join(partly)}"] if partly else [])])
+
+
 def _inexact_reason(newest: QueueFlow, worst: RatePeriod) -> str | None:
     """Why the rates are not exact."""
     if newest.hidden:
         return newest.reason
     if worst.quality is Quality.UNKNOWN and worst.reason:
-        return f"For part of the time: {worst.reason}"
+        return f"{PART_OF_TIME}{worst.reason}"
     return worst.reason
 
 

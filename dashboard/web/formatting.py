@@ -15,6 +15,7 @@ from ..alerts.delivery.message import glob_of
 from ..clock import instant, iso
 from ..errors import join_hint
 from ..model import QueueRef, QueueStats
+from ..sampling.rates import join_reasons
 from ..sources.source import raw_bytes
 from ..units import (
     UNKNOWN,
@@ -60,6 +61,7 @@ def install(app: Flask) -> None:
         percent=format_percent,
         segment=quote_segment,
         sentences=join_hint,
+        join_reasons=join_reasons,
     )
     app.jinja_env.globals.update(queue_url=queue_url, job_url=job_url, anchor=anchor, version=__version__)
 

@@ -17,9 +17,9 @@
   // Each state: what, for how long in seconds, and what it means.
   const say = {
     down: ({ down }) => [`${down.name} down`, (Date.now() - down.since) / 1000, down.text],
-    stale: ({ age }) => ["No data", age, "Queuedeck responds, but takes no samples. Check its log and its Redis."],
+    stale: ({ age }) => ["No data", age, "Queuedeck is responding but not sampling. Check its log and its Redis."],
     lost: ({ age, failure }) => ["No data", age, `${failure} Retrying…`],
-    out: ({ age }) => ["Signed out", age, "The figures are from before. Sign in to continue."],
+    out: ({ age }) => ["Signed out", age, "The figures are out of date. Sign in to continue."],
   };
 
   const show = ({ detail }) => {

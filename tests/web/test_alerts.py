@@ -134,7 +134,7 @@ def test_many_alerts_of_a_rule_are_one_incident_that_is_acknowledged_at_once(
     answer = client.post(path, data={"seen_at": seen_at, "do": "acknowledge", "comment": "deploy"}, headers=SAME)
     assert answer.status_code == 303
     text = client.get(answer.location).text
-    assert "59 alerts acknowledged; 1 already was; 1 began since and is not acknowledged." in text
+    assert "59 alerts acknowledged; 1 already was; 1 started since and is not acknowledged." in text
     assert [alert["labels"]["queue"] for alert in firing(client) if not alert["acknowledged_by"]] == ["late"]
     (event, *_) = client.get("/api/v1/audit").get_json()["events"]
     assert (event["action"], event["count"], event["reason"]) == ("acknowledge", 59, "deploy")
@@ -207,7 +207,7 @@ def test_a_group_is_silenced_as_far_as_its_form_showed_it(make_app: MakeApp, red
         data = {"do": "silence", "hours": "1", **wrong}
         assert client.post(path, data=data, headers=SAME).status_code == 422
     answer = client.post(path, data={"do": "silence", "hours": "1", "scope": scopes}, headers=SAME)
-    assert "1 alert silenced; 1 of rules that began to fire since is not." in client.get(answer.location).text
+    assert "1 alert silenced; 1 alert of rules that started firing since is not." in client.get(answer.location).text
     assert {alert["rule"]: bool(alert["silenced_until"]) for alert in all_firing(client)} == {
         "deep": True,
         "follows": False,

@@ -74,6 +74,13 @@ def test_what_was_resolved_last_is_told_where_nothing_is_wrong(client: FlaskClie
     assert "Too &lt;deep 1&gt;" in client.get("/_overview?wall=1").text
 
 
+def test_an_empty_queue_has_no_oldest_job(client: FlaskClient, calm: redis.Redis) -> None:
+    assert '<i class="hidden">oldest </i>' not in client.get("/?wall=1").text
+    assert "oldest" not in client.get("/queues/main/rq/mails").text.partition("Figures")[2].partition("</section>")[0]
+    row = client.get("/").text.partition('<td class="n wait">')[2].partition("</tr>")[0]
+    assert row.split('<td class="n">')[1].startswith("</td>")
+
+
 def test_the_history_is_unknown_while_the_store_is_down(make_app: MakeApp, calm: redis.Redis) -> None:
     client = make_app(store_url=CLOSED).test_client()
     for path in ("/", "/?wall=1"):

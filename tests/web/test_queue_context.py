@@ -67,9 +67,10 @@ def context(client: FlaskClient, queue: str = "mail") -> dict[str, Any]:
 def wait_for_alerts(client: FlaskClient) -> dict[str, Any]:
     def both_fire() -> dict[str, Any] | None:
         found = context(client)
-        return found if len([each for each in found["alerts"] if each["state"] == "firing"]) == 2 else None
+        firing = [each for each in found["alerts"] if each["state"] == "firing"]
+        return found if found["evaluated"] and len(firing) == 2 else None
 
-    return wait_until(both_fire, what="both alerts of mail")
+    return wait_until(both_fire, what="both alerts of mail, and the first heartbeat of the checker")
 
 
 def section(page: str, css: str = "queue-context") -> str:
@@ -147,11 +148,13 @@ def test_silences_that_cover_the_queue_are_listed_with_until_and_by(app: Flask) 
     ]
     assert found[0]["ends_at"] == found[0]["until"]
     page = client.get(PAGE).text
-    assert re.search(r"active Rule deep until 20\S+ \S+ UTC , by local: known", section(page))
+    assert re.search(r"active Mail is deep until 20\S+ \S+ UTC , by local: known", section(page))
     assert "1 silence" in section(page)
     anchor = re.search(r'href="/alerts/silences#(\w+)"', page)
     assert anchor is not None
-    assert f'id="{anchor[1]}"' in client.get("/alerts/silences").text
+    listed = client.get("/alerts/silences").text
+    assert f'id="{anchor[1]}"' in listed
+    assert 'rule <span title="deep">Mail is deep</span>' in listed
 
 
 def test_the_error_groups_of_a_queue_are_those_that_were_read_already(app: Flask, failed: list[str]) -> None:
@@ -232,7 +235,7 @@ def test_a_new_alert_for_the_queue_is_filled_in_with_its_figures(app: Flask) -> 
         "critical": "",
     }
     assert (given["warning"], given["critical"]) == ("10", "20")
-    assert "Suggests a warning above 10 dead letters: the lowest suggestion; the 95th percentile" in section(page)
+    assert "Suggested warning: above 10 dead letters, the minimum; the 95th percentile" in section(page)
     form = client.get(unescape(link[1])).text
     assert '<option value="queue.dead" selected' in form
     for name, value in (("id", ""), ("source", "main"), ("warning", "10")):

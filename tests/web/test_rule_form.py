@@ -130,10 +130,10 @@ def test_a_preview_says_what_matches_and_what_would_fire(client: FlaskClient, re
 
 def test_a_preview_shows_the_notification(client: FlaskClient) -> None:
     shown = text(draft(client, name="Mail is <deep>", critical="2.5"))
-    assert "What it would say now: [FIRING critical] Mail is <deep>: mail (rq, main)" in shown
+    assert "Text if sent now: [FIRING critical] Mail is <deep>: mail (rq, main)" in shown
     assert "mail (rq, main): 3 waiting jobs (fires above 2.5), since" in shown
     calm = text(draft(client, name="Mail", warning="2000"))
-    assert "Nothing breaches now. An example with the value at the threshold: [FIRING warning] Mail: mail" in calm
+    assert "No breach right now. Example at the threshold: [FIRING warning] Mail: mail" in calm
     assert "2,000 waiting jobs (fires above 2,000)" in calm
 
 
@@ -142,14 +142,15 @@ def test_a_preview_says_when_it_would_have_fired(make_app: MakeApp, server: Embe
     assert "In the last hour Would have fired 1 time . warning" in text(draft(client, for_s="0"))
     shown = text(draft(client, for_s="10 min"))
     assert "Would not have fired. Estimated from one value per minute or less, of the last 15 s" in shown
-    assert "Not known: no history of this metric" in text(draft(client, metric="queue.latency_s", warning="1 s"))
+    latency = text(draft(client, metric="queue.latency_s", warning="1 s"))
+    assert "No history is stored for this metric and these queues." in latency
 
 
 def test_a_form_without_thresholds_has_a_graph_to_set_them_on(client: FlaskClient) -> None:
     for page in (client.get("/alerts/rules/new").text, draft(client, warning="")):
         assert "No threshold yet. Worst of 1 now: 3 ( mail" in text(page)
         assert len(re.findall(r'role="slider"', page)) == 2
-        assert "What it would say" not in page
+        assert "<h3>Notification</h3>" not in page
         assert 'id="wrong-' not in page
     assert field_notes(draft(client, warning=""), "error") == {}  # it is being filled in
 

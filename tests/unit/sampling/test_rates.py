@@ -11,7 +11,7 @@ import pytest
 from dashboard.backends.base import FLOW_WINDOW_S
 from dashboard.model import Counts, Quality, QueueFlow, QueueStats, State
 from dashboard.sampling.rate_periods import RateSums
-from dashboard.sampling.rates import FlowWindow, with_rates
+from dashboard.sampling.rates import PART_OF_TIME, FlowWindow, join_reasons, with_rates
 from tests.counting import calls_of
 
 
@@ -333,4 +333,14 @@ def test_a_reason_of_a_part_of_the_time_says_so() -> None:
     window.add(1000.0, flow(0, span_s=0.0, quality=Quality.UNKNOWN, reason="Not yet."))
     window.add(1002.0, flow(2))
     rates = window.rates(1002.0)
-    assert (rates.throughput_per_min, rates.reason) == (60.0, "For part of the time: Not yet.")
+    assert (rates.throughput_per_min, rates.reason) == (60.0, f"{PART_OF_TIME}Not yet.")
+
+
+def test_reasons_are_joined_to_one_sentence() -> None:
+    partly = f"{PART_OF_TIME}Not yet."
+    assert join_reasons([partly, "RQ's lists.", f"{PART_OF_TIME}Redis restarted.", "RQ's lists."]) == (
+        "RQ's lists; for part of the time, Not yet; Redis restarted"
+    )
+    assert join_reasons([partly]) == "for part of the time, Not yet"
+    assert join_reasons([]) == ""
+    assert join_reasons("abcd") == "a; b; c"

@@ -41,11 +41,11 @@ def test_thresholds_are_twice_and_five_times_the_usual_figure_rounded_up(
 
 def test_the_reason_says_where_the_threshold_comes_from() -> None:
     found = suggest_rule(queue(), "RQ", QueueHistory(depth=(187,)), ())
-    text = "suggests a warning above 380 waiting jobs: twice the 95th percentile of the last hour (187), rounded up"
+    text = "Suggested warning: above 380 waiting jobs, twice the 95th percentile of the last hour (187), rounded up."
     assert found.reason == text
     unknown = suggest_rule(queue(), "RQ", None, ())
     assert not {"warning", "critical"} & set(unknown.arguments)
-    assert unknown.reason == "no thresholds suggested: its figures of the last hour are unknown"
+    assert unknown.reason == "No thresholds suggested: no data for the last hour."
 
 
 @pytest.mark.parametrize(

@@ -34,14 +34,19 @@ class GroupResult:
         if self.silenced or self.others:
             text = f"{_count_alerts(self.silenced)} silenced"
             if self.others:
-                text += f"; {self.others:,} of rules that began to fire since {'is' if self.others == 1 else 'are'} not"
+                others = f"{_count_alerts(self.others)} of rules that started firing since"
+                text += f"; {others} {_is_or_are(self.others)} not"
             return text
         parts = [f"{_count_alerts(self.acknowledged)} acknowledged"]
         if self.already:
             parts.append(f"{self.already:,} already {'was' if self.already == 1 else 'were'}")
         if self.newer:
-            parts.append(f"{self.newer:,} began since and {'is' if self.newer == 1 else 'are'} not acknowledged")
+            parts.append(f"{self.newer:,} started since and {_is_or_are(self.newer)} not acknowledged")
         return "; ".join(parts)
+
+
+def _is_or_are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _count_alerts(count: int) -> str:

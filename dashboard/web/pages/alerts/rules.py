@@ -121,6 +121,7 @@ def _rule_context(rule_id: str) -> dict[str, Any]:
         | {
             "entry": entry,
             "firing": [alert for alert in alerts.incidents if alert.state.rule_id == rule_id],
+            "rule_titles": {each.rule.id: each.rule.title for each in overview.entries},
             "pending": [alert for alert in alerts.pending if alert.state.rule_id == rule_id],
         }
     )

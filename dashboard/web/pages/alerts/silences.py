@@ -53,7 +53,13 @@ def _quiet() -> dict[str, Any]:
         }
         for each in listed
     ]
-    return {"rows": rows, "at": alert_list.at, "days": DAYS, "titles": app_services().sources.titles}
+    return {
+        "rows": rows,
+        "at": alert_list.at,
+        "days": DAYS,
+        "rule_titles": {entry.rule.id: entry.rule.title for entry in alert_list.rules},
+        "titles": app_services().sources.titles,
+    }
 
 
 @edit_bp.get("/silences/new")

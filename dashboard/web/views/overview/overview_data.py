@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import Any
 
 from ....model import Quality, QueueStats, Snapshot, SourceStats, State, states_at_least
+from ....sampling.rates import join_reasons
 from ....sampling.recent_history import History, known_sum
 from ....sampling.total_rates import total_rates
 from ..problems.checks import dead_growth
@@ -113,9 +114,9 @@ class OverviewData:
 
     @cached_property
     def estimated(self) -> str | None:
-        """Why some rates are estimated; None if all are exact."""
-        reasons = {queue.flow_reason or "estimated" for queue in self.queues if queue.flow_quality is Quality.ESTIMATED}
-        return "; ".join(sorted(reasons)[:3]) or None
+        """Why some rates are estimated, "" where no queue says why; None if all are exact."""
+        reasons = {queue.flow_reason or "" for queue in self.queues if queue.flow_quality is Quality.ESTIMATED}
+        return join_reasons(filter(None, reasons)) if reasons else None
 
     @cached_property
     def libraries(self) -> dict[str, int]:

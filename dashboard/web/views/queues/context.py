@@ -40,6 +40,7 @@ class QueueContext:
     evaluated: bool
     alerts: tuple[Alert, ...]  # about this queue alone, firing or pending
     silences: tuple[CoveringSilence, ...]
+    rule_titles: dict[str, str]  # of all rules, by id
     error_groups: QueueErrorGroups | None
 
     @property
@@ -67,6 +68,7 @@ def build_context(
         evaluated=is_evaluated(facts.health),
         alerts=tuple(list_own_alerts(queue, facts)),
         silences=list_silences(queue, facts),
+        rule_titles={entry.rule.id: entry.rule.title for entry in facts.rules},
         error_groups=list_error_groups(queue, queues, group_list, facts.at or 0.0),
     )
 

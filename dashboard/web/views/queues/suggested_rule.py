@@ -53,7 +53,7 @@ def suggest_rule(
     }
     usual = percentile_95(_series_of(metric, history))
     if usual is None:
-        return SuggestedRule(arguments, "no thresholds suggested: its figures of the last hour are unknown")
+        return SuggestedRule(arguments, "No thresholds suggested: no data for the last hour.")
     warning, critical = (_round_threshold(factor * usual, unit) for factor in (WARNING_FACTOR, CRITICAL_FACTOR))
     if critical <= warning:
         critical = min(2 * warning, 1.0) if unit == "ratio" else 5 * warning
@@ -67,10 +67,10 @@ def _describe_reason(metric: str, unit: str, usual: float, warning: float) -> st
     usually = format_amount(usual, unit)
     least = LEAST_RATIO if unit == "ratio" else LEAST_COUNT
     if WARNING_FACTOR * usual <= least:
-        how = f"the lowest suggestion; the 95th percentile of the last hour is {usually}"
+        how = f"the minimum; the 95th percentile of the last hour is {usually}"
     else:
         how = f"twice the 95th percentile of the last hour ({usually}), rounded up"
-    return f"suggests a warning above {describe_value(metric, warning)}: {how}"
+    return f"Suggested warning: above {describe_value(metric, warning)}, {how}."
 
 
 def _choose_metric(queue: QueueStats, kinds: Collection[ProblemKind]) -> str:

@@ -111,16 +111,16 @@ def _figure_of_sample(rule: Rule, queue: QueueStats) -> tuple[float | None, str,
     metric = METRICS[rule.metric]
     take = metric.take_queue
     if take is None or rule.scope != "each":
-        return None, "–", "evaluated over all its queues together; see the rule"
+        return None, "–", "evaluated over all its queues together: see the rule's page"
     if rule.reducer != "last":
-        return None, "–", "evaluated over a window of samples; see the rule"
+        return None, "–", "evaluated over a time window: see the rule's page"
     if rule.metric == "queue.paused_s" and queue.paused is False:
         return 0.0, "not paused", None
     figure = take(queue, QueueFacts(), rule.needed_events)
     if isinstance(figure, Idle):
         return None, figure.value, None
     if figure is None:
-        note = "known to the checker; see the rule" if rule.metric in _OF_THE_CHECKER else "unknown now"
+        note = "only available on the rule's page" if rule.metric in _OF_THE_CHECKER else "unknown now"
         return None, "–", queue.error or note
     text = format_amount(float(figure), metric.unit)
     return float(figure), f"{text}+" if isinstance(figure, AtLeast) else text, None
