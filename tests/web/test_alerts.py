@@ -197,7 +197,7 @@ def test_a_group_is_silenced_as_far_as_its_form_showed_it(make_app: MakeApp, red
     path = f"/alerts/groups/{alert['group']}"
     form = " ".join(client.get(path).text.split())
     silence = form.partition("<h2>Silence</h2>")[2]
-    assert "also of alerts that begin later" in silence
+    assert "also of alerts that start later" in silence
     assert 'name="scope" value="deep main rq">Mail is &lt;deep&gt;, RQ on main</li>' in silence
     assert "Silence 1 rule<" in silence
     scopes = re.findall(r'name="scope" value="([^"]*)"', silence)
@@ -421,6 +421,7 @@ def test_a_preview_shows_what_a_silence_would_match(app: Flask) -> None:
     answer = posted(client, rule="deep", queue="nothing", hours="1", do="preview")
     assert "0 of 1 queues, no alerts match now." in " ".join(answer.text.split())
     assert "No queue matches right now." in answer.text
+    assert re.search(r'<option value="deep" label="[^"]+">', answer.text)  # people know rules by their names
     assert client.get("/api/v1/silences").get_json()["silences"] == []
 
 
@@ -445,7 +446,7 @@ def test_a_maintenance_window_repeats_every_week(app: Flask) -> None:
     # Today's window and that of tomorrow behind it; the weeks to come are others.
     until = datetime.fromisoformat(firing(client)[0]["silenced_until"])
     assert now < until <= now + timedelta(days=3)
-    assert f'silenced until <time datetime="{until:%Y-%m-%dT%H:%M}' in client.get("/alerts").text
+    assert f'silenced, ends <time datetime="{until:%Y-%m-%dT%H:%M}' in client.get("/alerts").text
 
 
 def test_a_scheduled_window_silences_from_its_start(app: Flask) -> None:

@@ -148,7 +148,7 @@ def test_silences_that_cover_the_queue_are_listed_with_until_and_by(app: Flask) 
     ]
     assert found[0]["ends_at"] == found[0]["until"]
     page = client.get(PAGE).text
-    assert re.search(r"active Mail is deep until 20\S+ \S+ UTC , by local: known", section(page))
+    assert re.search(r"active Mail is deep , ends 20\S+ \S+ UTC , by local: known", section(page))
     assert "1 silence" in section(page)
     anchor = re.search(r'href="/alerts/silences#(\w+)"', page)
     assert anchor is not None

@@ -95,6 +95,7 @@ def silence() -> ResponseReturnValue:
 def _silence_form(form: SilenceForm, drafted: Silence | None = None) -> str:
     found = None
     current = app_services().snapshots.current()
+    rules = [entry.rule for entry in app_services().alert_service.rules.rules_in_force()]
     if drafted is not None:
         alert_list = app_services().alert_service.alerts.list_alerts()
         states = [alert.state for alert in (*alert_list.firing, *alert_list.pending)]
@@ -102,13 +103,14 @@ def _silence_form(form: SilenceForm, drafted: Silence | None = None) -> str:
             drafted,
             states,
             current.snapshot,
-            [entry.rule for entry in app_services().alert_service.rules.rules_in_force()],
+            rules,
         )
     return render_template(
         "alerts/silence.html",
         **layout.page_context(current, ""),
         form=form,
         found=found,
+        rules=rules,
         days=DAYS,
         titles=app_services().sources.titles,
         sources=list(app_services().sources.sources),
