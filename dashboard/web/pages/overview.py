@@ -19,7 +19,7 @@ from ..views.overview.heat_map import build_heat_map
 from ..views.overview.overview_data import OverviewData
 from ..views.overview.queue_table import HEAT, QueueTableQuery, build_table
 from ..views.overview.wall_board import MAX_PROBLEMS as WALL_PROBLEMS
-from ..views.overview.wall_board import MAX_QUEUES, build_headline
+from ..views.overview.wall_board import MAX_QUEUES, build_headline, round_age
 from ..views.problems import outage
 from ..views.problems.checks import error_ratio_level
 from ..views.problems.problem import Problem, ProblemKind, ProblemLevel, level_of
@@ -116,6 +116,7 @@ def wall_context(current: CurrentSnapshot, query: QueueTableQuery) -> dict[str, 
             current, overview.problems, found.label if found else None, answer["no_problems_text"]
         ),
         "down_names": overview.down,
+        "round_age": round_age,
         "table": table,
         "rows": [row for group in table.groups for row in group.rows][:MAX_QUEUES],
     }

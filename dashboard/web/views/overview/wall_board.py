@@ -16,10 +16,12 @@ MAX_QUEUES = 24
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """`level`: critical, warning, handled (all problems acknowledged or silenced), ok, or unknown."""
+    """`level`: critical, warning, handled (all problems acknowledged or silenced), ok, or unknown. `note`: in smaller
+    type, how many other problems are handled."""
 
     level: str
     text: str
+    note: str = ""
 
 
 def build_headline(
@@ -41,8 +43,17 @@ def build_headline(
     parts = [_count(critical, "critical problem")] if critical else []
     parts += [_count(warnings, "warning")] if warnings else []
     handled = len(problems) - len(unhandled)
-    parts += [f"{format_number(handled)} acknowledged or silenced"] if handled else []
-    return Headline("critical" if critical else "warning", ", ".join(parts))
+    note = f"{format_number(handled)} acknowledged or silenced" if handled else ""
+    return Headline("critical" if critical else "warning", ", ".join(parts), note)
+
+
+def round_age(seconds: float | None) -> float | None:
+    """An age for the narrow column of the wall board: from a minute on in whole minutes, from ten hours on in whole
+    hours."""
+    if seconds is None or seconds < 60:
+        return seconds
+    step_s = 60 if seconds < 36_000 else 3600
+    return seconds // step_s * step_s
 
 
 def _count(number: int, noun: str) -> str:
