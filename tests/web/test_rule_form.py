@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import redis
 from flask.testing import FlaskClient
+from msgspec.structs import replace
 from rq import Queue
 
 from dashboard.alerts.rules.metrics import METRICS
+from dashboard.alerts.rules.rule import Rule
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.web.forms.rule_form import MAX_ID, RuleForm, suggest_id
+from dashboard.web.forms.rule_form import LABELS, MAX_ID, RuleForm, describe_changes, suggest_id
 from dashboard.web.pages.alerts import rules
 from dashboard.web.pages.alerts.rule_preview import parse_draft
 from tests.web.conftest import MakeApp
@@ -65,7 +67,7 @@ def test_metrics_are_chosen_by_words_in_groups(client: FlaskClient) -> None:
     assert "oldest waiting job duration" in shown
     assert "Queue: waiting jobs" in text(client.get("/alerts/rules").text)
     assert rule(client, "queue-dead")["metric_label"] == "Queue: dead letters"
-    assert "Queue: oldest waiting job : age of the oldest" in text(client.get("/alerts/rule/queue-latency").text)
+    assert "Queue: oldest waiting job (age of the oldest" in text(client.get("/alerts/rule/queue-latency").text)
 
 
 @pytest.mark.parametrize(
@@ -235,3 +237,18 @@ def test_a_form_is_kept_while_the_store_refuses(make_app: MakeApp, jobs: list[st
     assert answer.status_code == 503
     assert 'value="Kept text"' in answer.text
     assert "Rules cannot be saved right now." in answer.text
+
+
+def test_a_change_is_told_in_the_words_of_the_form() -> None:
+    assert set(LABELS) == {*Rule.__struct_fields__} - {"version"}
+    old = Rule(id="a", metric="queue.latency_s", warning=300.0, queues=("a", "b"), for_s=60.0)
+    new = replace(old, metric="queue.depth", warning=None, op="le", queues=(), for_s=90.0, enabled=False, version=2)
+    assert set(describe_changes(old, new).split("; ")) == {
+        "Metric: Queue: oldest waiting job → Queue: waiting jobs",
+        "Warning: 5 m → none",
+        "Fires when: above → at or below",
+        "Queues: a, b → all",
+        "For: 1 m → 90 s",
+        "Enabled: yes → no",
+    }
+    assert describe_changes(old, old) == ""

@@ -118,7 +118,7 @@ def test_a_rule_is_created_edited_disabled_and_deleted(client: FlaskClient) -> N
     assert client.get("/alerts/rule/mine").status_code == 404
     acts = audit(client)
     assert [action for action, _ in acts] == ["delete rule", "disable rule", "edit rule", "create rule"]
-    assert "warning: 2.0 → 20.0" in (acts[2][1] or "")
+    assert "Warning: 2 → 20" in (acts[2][1] or "")
 
 
 def test_a_conflicting_edit_names_the_user_and_the_changes(client: FlaskClient) -> None:
@@ -127,7 +127,7 @@ def test_a_conflicting_edit_names_the_user_and_the_changes(client: FlaskClient) 
     late = post(client, "/alerts/rule/mine/edit", **FORM | {"warning": "30"}, version="1")
     assert late.status_code == 409
     assert "changed by local while you were editing it" in late.text
-    assert "warning: 20.0 → 30.0" in unescape(late.text)
+    assert "Warning: 20 → 30" in unescape(late.text)
     assert 'name="warning" value="30"' in late.text  # what was typed is not lost
     assert rule(client, "mine")["warning"] == 20
     version = re.search(r'name="version" value="(\d+)"', late.text)

@@ -11,7 +11,7 @@ import msgspec
 
 from ...alerts.rules.default_rules import example_rule
 from ...alerts.rules.metrics import METRICS
-from ...alerts.rules.rule import MAX_GLOBS, Rule
+from ...alerts.rules.rule import MAX_GLOBS, OPERATOR_WORDS, Rule
 from ...errors import ConfigurationError
 from ...units import format_duration, format_number, read_amount, write_amount
 
@@ -25,6 +25,40 @@ TEXTS = ("id", "name", "metric", "reducer", "source", "backend", "scope", "op", 
 OPTIONAL = ("fallback_channel", "runbook_url")
 # All fields with text input.
 FIELDS = (*TEXTS, *TIMES, *LEVELS, *COUNTS, *OPTIONAL, *GLOBS, *NAMES)
+# The names of the fields on the form.
+LABELS = {
+    "name": "Name",
+    "id": "ID",
+    "metric": "Metric",
+    "op": "Fires when",
+    "warning": "Warning",
+    "critical": "Critical",
+    "for_s": "For",
+    "queues": "Queues",
+    "queues_not": "Exclude",
+    "backend": "Library",
+    "source": "Redis",
+    "scope": "Evaluate",
+    "channels": "Channels",
+    "notify_resolved": "Notify when resolved",
+    "repeat_every_s": "Repeat every",
+    "runbook_url": "Runbook",
+    "warning_recover": "Warning recovers at",
+    "critical_recover": "Critical recovers at",
+    "recover_for_s": "Resolve after",
+    "min_samples": "Samples",
+    "reducer": "Value",
+    "window_s": "Over the last",
+    "no_data": "Unknown values",
+    "min_events": "Finished jobs",
+    "new_instance_grace_s": "Grace period",
+    "group_wait_s": "Group wait",
+    "channels_warning": "Warnings to",
+    "channels_critical": "Critical alerts to",
+    "fallback_channel": "Fallback",
+    "inhibited_by": "Inhibited by",
+    "enabled": "Enabled",
+}
 MAX_FIELD = 4000
 MAX_ID = 64
 # Represents an empty list where an empty field means "as above".
@@ -181,13 +215,22 @@ def _explain_amount(text: str, unit: str) -> str:
 
 
 def describe_changes(old: Rule, new: Rule) -> str:
-    """What an edit changed, as "warning: 300.0 → 60.0; …", for the audit log and for conflicting edits."""
-    before, after = msgspec.to_builtins(old), msgspec.to_builtins(new)
-    changed = [name for name in before if name != "version" and before[name] != after[name]]
-    return "; ".join(f"{name}: {_plain_text(before[name])} → {_plain_text(after[name])}" for name in changed)
+    """What an edit changed, in the words of the form: "Warning: 5 m → 1 m; …", for the audit log and for conflicting
+    edits."""
+    before, after = _plain_texts(old), _plain_texts(new)
+    changed = [name for name in before if before[name] != after[name]]
+    return "; ".join(f"{LABELS[name]}: {before[name]} → {after[name]}" for name in changed)
 
 
-def _plain_text(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    return "none" if value is None else str(value)
+def _plain_texts(rule: Rule) -> dict[str, str]:
+    """The fields of the form, with the values of a rule."""
+    metric = METRICS.get(rule.metric)
+    texts = {name: text.replace("\n", ", ") or "none" for name, text in RuleForm.of(rule).texts.items()}
+    return texts | {
+        "metric": metric.label if metric else rule.metric,
+        "op": OPERATOR_WORDS[rule.op],
+        "queues": ", ".join(rule.queues) or "all",
+        "channels": ", ".join(rule.channels) or "all",
+        "enabled": "yes" if rule.enabled else "no",
+        "notify_resolved": "yes" if rule.notify_resolved else "no",
+    }

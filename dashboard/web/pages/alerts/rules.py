@@ -15,7 +15,7 @@ from ....sources.metering import measure_cost
 from ... import fragments
 from ...context import app_context, app_services
 from ...forms.request_input import form_fields, form_flag, form_word
-from ...forms.rule_form import FIELDS, RuleForm, describe_changes, example_texts, suggest_id
+from ...forms.rule_form import FIELDS, LABELS, RuleForm, describe_changes, example_texts, suggest_id
 from .. import layout
 from .alerts import refuse_elsewhere
 from .rule_changes import delete_rule, fill_in_rule, save_rule, set_rule_enabled
@@ -315,6 +315,7 @@ def _form_context() -> dict[str, Any]:
         "channels": [str(channel.get("id")) for channel in app_services().alert_service.channels],
         "titles": app_services().sources.titles,
         "operator_words": OPERATOR_WORDS,
+        "labels": LABELS,
     }
 
 
