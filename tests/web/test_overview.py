@@ -70,6 +70,7 @@ def test_what_was_resolved_last_is_told_where_nothing_is_wrong(client: FlaskClie
     text = client.get("/").text
     assert [hours for hours in range(1, 7) if f"Too &lt;deep {hours}&gt;" in text] == [1, 2, 3, 4]
     assert "lasted 5\u202fm" in text
+    assert "Too &lt;deep 1&gt;</strong> (critical)" in text
     assert '<a href="/queues/main/rq/mails">mails</a>' in text
     assert "Too &lt;deep 1&gt;" in client.get("/_overview?wall=1").text
 
