@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -31,6 +32,7 @@ from ..views.confirmation import row_stamp
 from ..views.flash import MAX_UNDO_BATCHES, ActionFlash
 from ..views.offered_actions import job_verbs
 from . import layout
+from .action_steps import ActionSteps
 from .bulk.start import not_restored, start_large_undo
 from .queues import find_queue
 
@@ -52,42 +54,46 @@ def on_jobs(source: str, backend: str, name: str) -> ResponseReturnValue:
     job_refs = [read_job_token(token) for token in request.form.getlist("pick")]
     if not job_refs:
         raise Conflict("No jobs selected.", hint="Go back and select at least one job.")
-    results, undo_batch = run_action(queue.ref, state, action, job_refs, parse_options(), parse_reason())
-    flash = ActionFlash.of(action, results, undo_batch)
+    steps = ActionSteps()
+    run_action(steps, queue.ref, state, action, job_refs, parse_options(), parse_reason())
+    flash = steps.flash(action)
     native = request.form.get("native") or None
     return redirect_to(queue_url(queue, state=state.value, native=native, page=request.form.get("page"), **flash.query))
 
 
 def run_action(
+    steps: ActionSteps,
     ref: QueueRef,
     state: State | None,
     action: Action,
     job_refs: Sequence[JobRef],
     options: ActionOptions,
     reason: str | None,
-) -> tuple[list[ActionResult], str | None]:
-    """The result of each job, and the undo batch. Jobs moved without a target go to their origin queue."""
-    if action is not Action.MOVE or options.target is not None or state is None:
-        report = app_services().action_service.on_jobs(
-            current_actor(), ref, state, action, job_refs, options, reason=reason
+) -> None:
+    """Act on jobs of one list, and add the results to `steps`. Jobs moved without a target go to their origin queue.
+
+    Raises as ActionSteps.run.
+    """
+
+    def act(moved: Sequence[JobRef], chosen: ActionOptions) -> None:
+        on_jobs_of_list = partial(
+            app_services().action_service.on_jobs, current_actor(), ref, state, action, moved, chosen, reason=reason
         )
-        return list(report.results), report.undo_batch
+        steps.run(ref.source, moved, on_jobs_of_list)
+
+    if action is not Action.MOVE or options.target is not None or state is None:
+        act(job_refs, options)
+        return
     known = app_services().dead_letter_jobs.known_of(None, (JobListRef(ref=ref, state=state),)).jobs
     origin_queues = {(job.id, job.version): job_list.origin_queue for job_list, job in known}
-    results: list[ActionResult] = []
     by_origin: dict[str | None, list[JobRef]] = {}
     for job_ref in job_refs:
         by_origin.setdefault(origin_queues.get((job_ref.id, job_ref.version)), []).append(job_ref)
     for origin_queue, moved in by_origin.items():
         if origin_queue is None:
-            results += [ActionResult(id=each.id, outcome=Outcome.REFUSED, detail=ORIGIN_UNKNOWN) for each in moved]
+            steps.refuse(moved, Outcome.REFUSED, ORIGIN_UNKNOWN)
         else:
-            to_origin = replace(options, target=origin_queue)
-            report = app_services().action_service.on_jobs(
-                current_actor(), ref, state, action, moved, to_origin, reason=reason
-            )
-            results += report.results
-    return results, None
+            act(moved, replace(options, target=origin_queue))
 
 
 @bp.post(f"{_QUEUE}/jobs/<segment:job_id>/act")
@@ -98,12 +104,14 @@ def on_job(source: str, backend: str, name: str, job_id: str) -> ResponseReturnV
     action, state = wanted_action(), wanted_state() if request.form.get("state") else None
     job_ref = JobRef(id=job_id, version=read_segment(request.form.get("stamp", "")) or None)
     acted_at = app_services().sources.now_s(queue.source)
-    (result, *_), undo_batch = run_action(queue.ref, state, action, [job_ref], parse_options(), parse_reason())
+    steps = ActionSteps()
+    run_action(steps, queue.ref, state, action, [job_ref], parse_options(), parse_reason())
+    (result,) = steps.results
     if result.outcome is Outcome.INVALID:
         text = request.form.get("payload", "")
         job = app_services().job_reader.read_job(queue, job_id)
         return _edit_page(current, queue, job, text, wrong=result.detail), 422
-    flash = ActionFlash.of(action, [result], undo_batch)
+    flash = steps.flash(action)
     shown = result.new_id or job_id
     # A deleted job no longer has a page, and a job from a list for all queues is found under another id.
     if result.outcome is Outcome.DONE and (action in (Action.DELETE, Action.MOVE) or queue.shared):

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from flask import request
 
-from ...backends.actions import MAX_BATCH, Action, ActionResult, JobRef, Outcome
-from ...errors import Conflict
+from ...backends.actions import MAX_BATCH, Action, JobRef, Outcome
+from ...errors import Conflict, NotFound
 from ..context import app_context, app_services
 from ..formatting import one_line
 from ..forms.job_tokens import SelectedList, read_member_token
 from ..views import confirmation
 from ..views.flash import MAX_UNDO_BATCHES, ActionFlash
+from .action_steps import ActionSteps
 from .job_actions import parse_options, parse_reason, run_action, wanted_action
 
 
@@ -28,26 +29,25 @@ def wanted_selection() -> tuple[Action, list[str]]:
 def act_on_selected(action: Action, tokens: Sequence[str]) -> ActionFlash:
     """Apply `action` to the jobs, list by list, and return the result with one undo batch per list.
 
-    Jobs in a list that does not support the action are reported so. Raises Conflict for no jobs, or too many, and
-    NotFound before any job changes if a queue no longer exists.
+    Jobs in a list that does not support the action, or in a queue that no longer exists, are reported so. A list that
+    fails keeps the results of those before it. Raises Conflict for no jobs, or too many, and the error of a list while
+    no job has changed.
     """
     options, reason = parse_options(), parse_reason()
-    selected = group_by_list(tokens)
-    backend_of = app_services().sources.backend
-    # Of all lists, before any job changes.
-    refs = {each: app_context().find_queue_stats(each.source, each.backend, each.queue).ref for each in selected}
-    results: list[ActionResult] = []
-    batches: list[str | None] = []
-    for selected_list, job_refs in selected.items():
-        ref, state = refs[selected_list], selected_list.state
-        offered = backend_of(ref.source, ref.backend).offered_actions(state, shared=ref.shared, abandoned=True)
-        if action not in offered:
-            results += [ActionResult(id=job_ref.id, outcome=Outcome.UNSUPPORTED) for job_ref in job_refs]
+    steps = ActionSteps()
+    for selected_list, job_refs in group_by_list(tokens).items():
+        source, library, name, state = selected_list
+        try:
+            ref = app_context().find_queue_stats(source, library, name).ref
+        except NotFound:
+            steps.refuse(job_refs, Outcome.GONE)
             continue
-        done, batch = run_action(ref, state, action, job_refs, options, reason)
-        results += done
-        batches.append(batch)
-    return ActionFlash.of(action, results, *batches)
+        backend = app_services().sources.backend(source, library)
+        if action not in backend.offered_actions(state, shared=ref.shared, abandoned=True):
+            steps.refuse(job_refs, Outcome.UNSUPPORTED)
+        else:
+            run_action(steps, ref, state, action, job_refs, options, reason)
+    return steps.flash(action)
 
 
 def group_by_list(tokens: Sequence[str]) -> dict[SelectedList, list[JobRef]]:

@@ -105,19 +105,30 @@ class ActionFlash:
     """One action and its outcomes. `undo_batches` hold the deleted jobs: one per list, at most MAX_UNDO_BATCHES.
 
     `acted_at` = just before the action, in seconds since 1970; None where its page does not follow up.
+    `unknown`: targets whose outcome is unknown, because Redis stopped responding; `untried`: those that followed.
     """
 
     verb: str
     counts: tuple[tuple[Outcome, int], ...]
     undo_batches: tuple[str, ...] = ()
     acted_at: float | None = None
+    unknown: int = 0
+    untried: int = 0
 
     @classmethod
-    def of(cls, action: Action | str, results: Sequence[ActionResult], *undo_batches: str | None) -> ActionFlash:
+    def of(
+        cls,
+        action: Action | str,
+        results: Sequence[ActionResult],
+        *undo_batches: str | None,
+        unknown: int = 0,
+        untried: int = 0,
+    ) -> ActionFlash:
         """The result of `action`, with the outcome of each of its targets."""
         counts = tuple((kind, sum(each.outcome is kind for each in results)) for kind in Outcome)
         restorable = tuple(undo_batch for undo_batch in undo_batches if undo_batch is not None)
-        return cls(str(action), tuple((kind, count) for kind, count in counts if count), restorable[:MAX_UNDO_BATCHES])
+        known = tuple((kind, count) for kind, count in counts if count)
+        return cls(str(action), known, restorable[:MAX_UNDO_BATCHES], unknown, untried)
 
     @classmethod
     def read(cls, args: Mapping[str, str]) -> ActionFlash | None:
@@ -125,19 +136,23 @@ class ActionFlash:
         verb = args.get("did", "")
         if verb not in PAST:
             return None
-        counts = []
-        for kind in Outcome:
-            text = args.get(kind.value, "")
-            if text.isascii() and text.isdigit() and len(text) < 8 and int(text):
-                counts.append((kind, int(text)))
+        counts = tuple((kind, count) for kind in Outcome if (count := _read_count(args, kind.value)))
         undo_batches = args.get("batch", "").split(_BETWEEN)[:MAX_UNDO_BATCHES]
         restorable = tuple(undo_batch for undo_batch in undo_batches if is_undo_batch(undo_batch))
-        return cls(verb, tuple(counts), restorable, _read_seconds(args.get("acted_at", "")))
+        return cls(
+            verb,
+            counts,
+            restorable,
+            _read_seconds(args.get("acted_at", "")),
+            _read_count(args, "unknown"),
+            _read_count(args, "untried"),
+        )
 
     @property
     def query(self) -> dict[str, Any]:
         """The URL arguments that carry the result."""
         args: dict[str, Any] = {"did": self.verb, **{kind.value: count for kind, count in self.counts}}
+        args |= {name: count for name, count in (("unknown", self.unknown), ("untried", self.untried)) if count}
         if self.undo_batches:
             args["batch"] = _BETWEEN.join(self.undo_batches)
         return args if self.acted_at is None else args | {"acted_at": f"{self.acted_at:.3f}"}
@@ -150,7 +165,8 @@ class ActionFlash:
     @property
     def fine(self) -> bool:
         """Whether it succeeded on every target."""
-        return all(kind is Outcome.DONE for kind, _ in self.counts) and self.done > 0
+        known = all(kind is Outcome.DONE for kind, _ in self.counts) and self.done > 0
+        return known and not self.unknown and not self.untried
 
     @property
     def text(self) -> str:
@@ -162,11 +178,20 @@ class ActionFlash:
         for kind, count in self.counts:
             if kind is not Outcome.DONE:
                 parts.append(outcome_text(kind.value, count, restored=self.verb.startswith("undo")))
+        if self.unknown:
+            parts.append(f"{self.unknown:,} with an unknown outcome, because Redis stopped responding: check the list")
+        if self.untried:
+            parts.append(f"{self.untried:,} not tried, because Redis stopped responding")
         return "; ".join(parts) or "No changes made"
 
 
 def _read_seconds(text: str) -> float | None:
     return float(text) if _SECONDS.fullmatch(text) else None
+
+
+def _read_count(args: Mapping[str, str], name: str) -> int:
+    text = args.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 8 else 0
 
 
 def audit_label(action: str) -> str:
