@@ -36,14 +36,15 @@ def describe_match(query: SearchQuery, queue: QueueStats, row: Searched) -> Foun
     error = error_text(job)
     texts = {"id": job.id, "name": job.name or "", "error": error}
     matched = [field for field, text in texts.items() if _contains_any(text, query.words_of(field))]
-    words = query.words_of("payload")
-    # The searched text ends with the error; what is there only because of it is not in the payload.
-    words = tuple(word for word in words if word not in error.casefold())
-    spans = find_spans(row.text, words)
-    if not spans:
+    # The searched text ends with the error: what may be there only because of it is taken for the error, unless the
+    # search asks for the payload.
+    asked, folded = query.words_in("payload"), error.casefold()
+    words = tuple(word for word in query.words_of("payload") if word in asked or word not in folded)
+    span = first_span(row.text, words)
+    if span is None:
         return FoundJob(queue, job, tuple(matched))
     shown = job.summary is not None and _contains_any(job.summary[:120], words)
-    return FoundJob(queue, job, (*matched, "payload"), None if shown else _cut_around(row.text, *spans[0]))
+    return FoundJob(queue, job, (*matched, "payload"), None if shown else _cut_around(row.text, *span))
 
 
 def error_text(job: Job) -> str:
@@ -70,12 +71,28 @@ def find_spans(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
     return merged
 
 
+def first_span(text: str, words: Sequence[str]) -> tuple[int, int] | None:
+    """(start, end) of the first occurrence of any of the `words`, the longest one there; None if there is none.
+
+    The same `words` and cost as for find_spans, but nothing after the first occurrence is collected.
+    """
+    folded = text.casefold()
+    found = [(at, -len(word)) for word in words if word and (at := folded.find(word)) >= 0]
+    if not found:
+        return None
+    start, length = min(found)
+    if len(folded) == len(text):
+        return start, start - length
+    origins = _origins(text)
+    return origins[start], origins[start - length - 1] + 1
+
+
 def excerpt(text: str, words: Sequence[str], limit: int) -> str:
     """`text` from its start, or, if the first of the `words` is beyond `limit` characters, from shortly before it."""
-    spans = find_spans(text, words)
-    if not spans or spans[0][1] <= limit:
+    span = first_span(text, words)
+    if span is None or span[1] <= limit:
         return text
-    return f"…{text[max(0, spans[0][0] - limit // 4) :]}"
+    return f"…{text[max(0, span[0] - limit // 4) :]}"
 
 
 def _occurrences(text: str, word: str) -> list[tuple[int, int]]:

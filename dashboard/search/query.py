@@ -80,6 +80,10 @@ class SearchQuery:
         wanted = (term.text.casefold() for term in self.terms if not term.excluded and term.field in (None, *fields))
         return tuple(dict.fromkeys(wanted))
 
+    def words_in(self, field: str) -> frozenset[str]:
+        """The texts, in lower case, that must be in this very field."""
+        return frozenset(term.text.casefold() for term in self.terms if not term.excluded and term.field == field)
+
     def chooses_queue(self, queue: QueueStats) -> bool:
         """Whether the terms choose this queue, or it is a shared entry with jobs of several queues."""
         return all(_admits_list(term, queue, ()) for term in self.terms if term.field in CHOOSING)

@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 from ...backends.actions import Action
 from ...backends.base import Backend
 from ...model import QueueStats, State
-from ...search.matches import FoundJob, error_text, excerpt, find_spans
+from ...search.matches import FoundJob, error_text, excerpt, find_spans, first_span
 from ...search.query import SearchQuery
 from ...search.time_terms import TIMES
 from ..formatting import one_line
@@ -62,7 +62,7 @@ class WordMarker:
         return self.mark(message if message and self._is_in(message) else error_text(found.job), 160, "error")
 
     def _is_in(self, text: str) -> bool:
-        return bool(find_spans(text, self.query.words_of("error")))
+        return first_span(text, self.query.words_of("error")) is not None
 
 
 def result_rows(

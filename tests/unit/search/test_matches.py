@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from dashboard.model import Counts, Job, JobError, QueueStats, Searched
-from dashboard.search.matches import AFTER, BEFORE, FoundJob, describe_match, find_spans
+from dashboard.search.matches import AFTER, BEFORE, FoundJob, describe_match, find_spans, first_span
 from dashboard.search.query import parse_query
 
 QUEUE = QueueStats(source="main", backend="rq", key="mail", name="mail", counts=Counts())
@@ -52,6 +54,30 @@ def test_the_payload_is_shown_around_the_match() -> None:
     assert found.matched_in == ("payload",)
     assert found.snippet == "…" + "a" * (BEFORE - 1) + " needle " + "b" * (AFTER - 1) + "…"
     assert match("payload:x", '{"x":\n  1}').snippet == '{"x": 1}'
+
+
+def test_a_term_for_the_payload_shows_it_although_the_error_says_the_same() -> None:
+    error = JobError(class_name="Boom", message="timeout")
+    found = match("payload:TimeOut", '{"note": "timeout"}\ntimeout', error=error)
+    assert (found.matched_in, found.snippet) == (("payload",), '{"note": "timeout"} timeout')
+    both = match("payload:timeout error:timeout", '{"note": "timeout"}\ntimeout', error=error)
+    assert both.matched_in == ("error", "payload")
+
+
+def test_the_first_match_is_that_of_all_matches() -> None:
+    texts = ("abcdef abc", "Straße und STRASSE", "ßßx", "none", "")
+    for text in texts:
+        for words in (("def", "abc", "ab"), ("strasse", "und"), ("sx", "x"), ("", "e")):
+            spans = find_spans(text, words)
+            first = first_span(text, words)
+            assert (first is None) == (not spans)
+            assert first is None or (first[0] == spans[0][0] and first[1] <= spans[0][1])
+
+
+def test_a_letter_in_a_long_payload_costs_no_span_for_each_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A word of one letter is in 16 KiB of text thousands of times, in each of a thousand rows."""
+    monkeypatch.setattr("dashboard.search.matches._occurrences", lambda *_: pytest.fail("all places are collected"))
+    assert match("payload:a", "a" * 16_384).snippet == "a" * (1 + AFTER) + "…"
 
 
 def test_the_payload_is_not_repeated_where_the_summary_shows_the_match() -> None:
