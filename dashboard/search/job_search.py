@@ -106,7 +106,7 @@ def search_jobs(
             offset = max(offset, turn * ROWS_PER_LIST)
             following = run.search_list(lists[at], offset, turn)
             if following is not None:
-                return run.build_result(SearchCursor(turn, at, following, place=lists[at].key))
+                return run.build_result(SearchCursor(turn, at, following, list_key=lists[at].key))
             at, offset = at + 1, 0
         turn, at = turn + 1, 0
         if not any(
@@ -139,10 +139,10 @@ def _find_place(cursor: SearchCursor, lists: Sequence[_JobList]) -> tuple[int, i
     Queues can have come or gone meanwhile. If the list is gone, the one that now has its number is searched from its
     beginning.
     """
-    at = cursor.at
-    if not cursor.place or (at < len(lists) and lists[at].key == cursor.place):
+    at = cursor.list_number
+    if not cursor.list_key or (at < len(lists) and lists[at].key == cursor.list_key):
         return at, cursor.offset
-    moved = next((number for number, job_list in enumerate(lists) if job_list.key == cursor.place), None)
+    moved = next((number for number, job_list in enumerate(lists) if job_list.key == cursor.list_key), None)
     return (at, 0) if moved is None else (moved, cursor.offset)
 
 

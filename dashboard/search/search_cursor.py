@@ -20,26 +20,26 @@ _NUMBERS = 6
 
 @dataclass(frozen=True, slots=True)
 class SearchCursor:
-    """The number of the turn, of the list in it and of the row in that; `place` identifies the list.
+    """The number of the turn, of the list in it and of the row in that; `list_key` identifies that list.
 
     `found`, `searched`, `unread`: matching jobs, rows searched and parts that could not be read in all parts before.
     `known`: the keys of the last found jobs.
     """
 
     turn: int = 0
-    at: int = 0
+    list_number: int = 0
     offset: int = 0
     found: int = 0
     searched: int = 0
     unread: int = 0
-    place: str = ""
+    list_key: str = ""
     known: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
         """The cursor as text; parse_cursor reads it."""
-        numbers = (self.turn, self.at, self.offset, self.found, self.searched, self.unread)
-        return ".".join((*map(str, numbers), self.place, "".join(self.known[-MAX_KNOWN:])))
+        numbers = (self.turn, self.list_number, self.offset, self.found, self.searched, self.unread)
+        return ".".join((*map(str, numbers), self.list_key, "".join(self.known[-MAX_KNOWN:])))
 
 
 def parse_cursor(text: str | None) -> SearchCursor:
@@ -52,8 +52,8 @@ def parse_cursor(text: str | None) -> SearchCursor:
     if not fits or len(rest[0]) not in (0, KEY_LENGTH) or len(rest[1]) > MAX_KNOWN * KEY_LENGTH:
         raise Unsupported("Invalid search cursor.", hint="Start the search again.")
     keys = (rest[1][start : start + KEY_LENGTH] for start in range(0, len(rest[1]), KEY_LENGTH))
-    turn, at, offset, found, searched, unread = (int(part) for part in numbers)
-    return SearchCursor(turn, at, offset, found, searched, unread, place=rest[0], known=tuple(keys))
+    turn, number, offset, found, searched, unread = (int(part) for part in numbers)
+    return SearchCursor(turn, number, offset, found, searched, unread, list_key=rest[0], known=tuple(keys))
 
 
 def key_of(*parts: str | None) -> str:

@@ -338,7 +338,8 @@ def test_names_and_errors_have_the_room_that_there_is(browser: Browser, url: str
         assert is_whole(page, "table.queues tbody th", "import-of-warehouse-0")
         assert is_whole(page, "table.queues thead th", "Processed/min")
         page.goto(f"{url}/search?q=user1")
-        assert page.locator("table.search-results td").first.evaluate("(cell) => cell.clientWidth") > 350
+        job = page.locator("table.search-results td[data-label=job]").first
+        assert job.evaluate("(cell) => cell.clientWidth") > 350
         page.goto(f"{url}/workers")
         assert page.locator("td[data-label=queues]").first.evaluate("(cell) => cell.clientWidth") > 110
         page.goto(url + paths["queue dead"])

@@ -12,6 +12,7 @@ import redis
 from flask.testing import FlaskClient
 from rq import Queue
 
+from dashboard import Identity, Role
 from tests.contract.test_sidekiq import enqueue, payload
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
@@ -227,8 +228,14 @@ def test_a_viewer_sees_the_results_and_why_there_are_no_buttons(
     page = search(readers, "state:dead library:rq")
     assert len(ids_of(page)) == len(dead) + 2
     assert (picks_of(page), 'name="only"' in page, "/bulk/new?" in page) == ([], False, False)
-    assert "that needs the operator role" in text_of(page)
-    assert "that needs the operator role" not in text_of(search(client, "state:dead library:rq"))
+    assert "View only: this Queuedeck runs in read-only mode" in text_of(page)
+    vera = make_app(identify=lambda _: Identity(name="vera", role=Role.VIEWER)).test_client()
+    wait_for_dead(vera)
+    page = search(vera, "state:dead library:rq")
+    line = "View only: retrying and deleting need the operator role. Signed in as vera (viewer)."
+    assert line in text_of(page)
+    assert (picks_of(page), 'name="only"' in page, "/bulk/new?" in page) == ([], False, False)
+    assert "View only" not in text_of(search(client, "state:dead library:rq"))
 
 
 def test_times_choose_jobs_and_their_column(client: FlaskClient, dead: list[str]) -> None:

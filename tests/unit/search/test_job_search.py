@@ -109,7 +109,7 @@ def ids(found: Any) -> list[str]:
 
 def place(found: Any) -> tuple[int, int, int]:
     cursor = parse_cursor(found.cursor)
-    return cursor.turn, cursor.at, cursor.offset
+    return cursor.turn, cursor.list_number, cursor.offset
 
 
 def test_words_are_found_in_payload_and_error(look: Any) -> None:
