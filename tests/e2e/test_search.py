@@ -97,6 +97,14 @@ def test_a_search_goes_on_until_stopped_and_is_there_after_a_reload(visit: Any, 
     expect(page.locator("#results tbody tr")).to_have_count(1000)
 
 
+def test_on_a_phone_a_finger_selects_all_results(visit: Any, url: str) -> None:
+    options = {"viewport": {"width": 390, "height": 740}, "has_touch": True, "is_mobile": True}
+    page = visit(f"{url}/search?q=state:dead", **options).page
+    page.get_by_text("Select all results").tap()
+    expect(page.locator("[data-ticked]")).to_have_text("1 job selected")
+    expect(page.locator("[data-tick]:checked")).to_have_count(1)
+
+
 def test_an_outage_keeps_what_was_found(visit: Any, url: str) -> None:
     page = visit(f"{url}/search?q={FULL}", outage=True).page
     page.route("**/search?*cursor=*", lambda route: route.abort())
