@@ -54,7 +54,7 @@ from .pages.search import results as search_results
 from .pages.trash import batches as trash
 from .rendered_fragment import GZIP_FROM_BYTES, GZIP_LEVEL
 from .urls import EncodedPath, SegmentConverter
-from .views import confirmation, flash
+from .views import confirmation, flash, offered_actions
 from .views.problems.alert_problems import status_text
 
 if TYPE_CHECKING:
@@ -155,6 +155,7 @@ def create_app(
         danger=flash.DANGER,
         confirmed=confirmation.CONFIRMED,
         status_text=status_text,
+        why_unsupported=offered_actions.why_unsupported,
     )
     formatting.install(app)
     app.after_request(_compress_response)  # runs after the headers below are set: Flask calls these in reverse order

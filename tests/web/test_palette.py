@@ -194,7 +194,9 @@ def test_viewers_get_no_actions_but_the_reason(make_app: MakeApp, redis_client: 
     client = make_app(identify=lambda environ: VIEWER).test_client()
     found = client.get("/palette?q=pause mails").get_json()
     assert [group["title"] for group in found["groups"]] == ["Jobs"]
-    assert found["note"] == "Actions need the operator role; you have the viewer role."
+    assert (
+        found["note"] == "View only: pausing, resuming and retrying need the operator role. Signed in as vera (viewer)."
+    )
     assert "Audit log" not in [entry["label"] for entry in groups(client)["Pages"]]
     assert "Recent" not in groups(client, recent=["pause/main/rq/mails"])
     assert client.get("/queues/main/rq/mails/pause").status_code == 403

@@ -20,7 +20,7 @@ from ..forms.request_input import form_fields
 from ..views import confirmation
 from ..views.confirmation import Confirmation
 from ..views.flash import VERBS
-from ..views.offered_actions import queue_verbs
+from ..views.offered_actions import queue_verbs, why_unsupported
 from . import layout
 from .job_actions import ACTION, find_single_row, wanted_action
 from .queues import find_queue
@@ -129,8 +129,7 @@ def _pause_or_resume(queue: QueueStats, action: Action) -> str:
     if action not in queue_verbs(library, queue):
         if queue.paused is not None and queue.paused == (action is Action.PAUSE):
             raise Conflict(f"This queue is {'already' if queue.paused else 'not'} paused.")
-        why = queue.read_only or library.unsupported_reasons.get(action, f"{library.title} does not support this.")
-        raise Unsupported(why)
+        raise Unsupported(queue.read_only or why_unsupported(library, action))
     waiting, active = _count_text(queue, State.WAITING, queue.depth), _count_text(queue, State.ACTIVE)
     return _page(
         heading=f"{VERBS[action]} queue {queue_title(queue, library.title, 200)}?",

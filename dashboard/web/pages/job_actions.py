@@ -30,7 +30,7 @@ from ..forms.request_input import form_fields, form_flag
 from ..urls import read_segment
 from ..views.confirmation import row_stamp
 from ..views.flash import MAX_UNDO_BATCHES, ActionFlash
-from ..views.offered_actions import job_verbs
+from ..views.offered_actions import job_verbs, why_unsupported
 from . import layout
 from .action_steps import ActionSteps
 from .bulk.start import not_restored, start_large_undo
@@ -129,8 +129,7 @@ def edit(source: str, backend: str, name: str, job_id: str) -> str:
     job = app_services().job_reader.read_job(queue, job_id)
     library = app_services().sources.backend(source, backend)
     if Action.EDIT not in job_verbs(library, queue, job):
-        why = queue.read_only or library.unsupported_reasons.get(Action.EDIT, f"{library.title} does not support this.")
-        raise Unsupported(why)
+        raise Unsupported(queue.read_only or why_unsupported(library, Action.EDIT))
     return _edit_page(current, queue, job, editable_text(job.payload))
 
 

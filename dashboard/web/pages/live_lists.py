@@ -15,6 +15,7 @@ from ...sampling.live_lists import LiveRows
 from ..access.security import has_role
 from ..context import app_services
 from ..views.flash import ActionFlash
+from ..views.offered_actions import why_unsupported
 from . import layout
 
 MAX_ROWS = 500
@@ -58,7 +59,8 @@ def list_context(
         "offered": offered,
         "withheld": list(
             dict.fromkeys(
-                _why_withheld(app_services().sources.backend(source, name), wanted)
+                f"No buttons for {titles.get(name, name)}: "
+                + why_unsupported(app_services().sources.backend(source, name), *wanted)
                 for source, name in shown
                 if name not in offered
             )
@@ -75,9 +77,3 @@ def list_context(
         "cost": layout.format_cost(live_rows.commands, live_rows.round_trips, live_rows.cost_s * 1000)
         + ", shared by all viewers",
     }
-
-
-def _why_withheld(backend: Backend, wanted: Sequence[Action]) -> str:
-    """Why a library offers none of the actions."""
-    reasons = (backend.unsupported_reasons[action] for action in wanted if action in backend.unsupported_reasons)
-    return f"No buttons for {backend.title}: {next(reasons, f'{backend.title} does not support any action here.')}"

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections import Counter
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, request
 
 from ...auth import Role
 from ...model import Value
 from ...search.completion import KnownValue, complete_query
 from ...search.query import MAX_QUERY
-from ..access.security import has_role, may_sign_out
+from ..access.security import has_role, may_sign_out, view_only_line
 from ..api.responses import encode_json
 from ..context import app_context, app_services
+from ..formatting import one_line
 from ..views.palette.entries import PaletteAnswer, PaletteUser
 from ..views.palette.palette import PaletteSources, search_palette
 from ..views.palette.queue_entries import QueueEntries
@@ -62,12 +63,12 @@ def search() -> Response:
     groups = services.dead_letter_service.cached_groups()
     queues = current.snapshot.queues if current.snapshot else ()
     known = PaletteSources(
-        QueueEntries(queues, services.sources.titles, services.sources.backend, acts=user.acts),
+        QueueEntries(queues, services.sources.titles, services.sources.backend, may_act=user.may_act),
         user,
         status.facts.alerts,
         groups.grouped.groups if groups else (),
         status.facts.thresholds.all_rules,
-        "" if user.acts else _why_denied(),
+        one_line(view_only_line("pausing, resuming and retrying") or "", 240),
     )
     recent = request.args.getlist("recent")[:MAX_RECENT_KEYS]
     return _send(search_palette(request.args.get("q", "")[:MAX_TEXT], recent, known))
@@ -109,9 +110,3 @@ def _error_classes() -> list[KnownValue]:
         KnownValue(name, f"{count:,}{more} dead {'job' if count == 1 else 'jobs'}")
         for name, count in deaths.most_common()
     ]
-
-
-def _why_denied() -> str:
-    if app_context().settings.read_only:
-        return "This dashboard is read-only: it offers no actions."
-    return f"Actions need the operator role; you have the {g.identity.role.name.lower()} role."

@@ -12,7 +12,7 @@ from ...dead_letters.groups import SLOTS, ErrorGroup, GroupMember
 from ...dead_letters.lists import BackendOf
 from ...dead_letters.service import GroupList
 from ...model import Snapshot, State
-from .offered_actions import read_only
+from .offered_actions import read_only, why_unsupported
 from .sparkline import line
 
 PER_PAGE = 50
@@ -183,6 +183,18 @@ def count_offered(group: ErrorGroup, backend_of: BackendOf, snapshot: Snapshot |
             if action in counts and (action is not Action.MOVE or queue.state is State.WAITING):
                 counts[action] += queue.count
     return {action: count for action, count in counts.items() if count}
+
+
+def why_none_offered(group: ErrorGroup, backend_of: BackendOf, snapshot: Snapshot | None) -> list[str]:
+    """Why there are no actions on the jobs of a group: the reasons of its queues, each once."""
+    reasons = (
+        read_only(snapshot, queue.ref)
+        or why_unsupported(
+            backend_of(queue.ref.source, queue.ref.backend), Action.RETRY, Action.DELETE, state=queue.state
+        )
+        for queue in group.queues
+    )
+    return list(dict.fromkeys(reasons))
 
 
 @dataclass(frozen=True, slots=True)

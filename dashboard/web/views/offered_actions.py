@@ -40,6 +40,16 @@ def queue_verbs(backend: Backend, queue: QueueStats) -> tuple[Action, ...]:
     return tuple(verbs)
 
 
+def why_unsupported(backend: Backend, *actions: Action, state: State | None = None) -> str:
+    """Why a library offers none of `actions`, the most important one first: its own reason, or that it has none.
+
+    `state`: that of the jobs for which they are missing.
+    """
+    reasons = (backend.unsupported_reasons[action] for action in actions if action in backend.unsupported_reasons)
+    jobs = f" for {state.value} jobs" if state else ""
+    return next(reasons, f"{backend.title} does not support this{jobs}.")
+
+
 def read_only(snapshot: Snapshot | None, ref: QueueRef) -> str | None:
     """Why the queue is read-only according to the snapshot; None when it is writable or not in the snapshot."""
     queue = snapshot.find(ref.source, ref.backend, ref.name) if snapshot else None

@@ -36,7 +36,7 @@ from ...context import app_context, app_services
 from ...forms.request_input import form_fields, form_flag
 from ...urls import read_segment
 from ...views.flash import PAST, VERBS, ActionFlash, outcome_text
-from ...views.offered_actions import read_only
+from ...views.offered_actions import read_only, why_unsupported
 from .. import layout
 from ..job_actions import ACTION, check_confirmed, given_reason, parse_options, parse_reason
 from ..queues import find_queue
@@ -364,8 +364,7 @@ def check_bulk(action: Action, job_lists: tuple[JobListRef, ...]) -> None:
             raise Unsupported(why)
         backend = app_services().sources.backend(job_list.ref.source, job_list.ref.backend)
         if action not in backend.offered_actions(job_list.state, shared=job_list.ref.shared, abandoned=True):
-            why = backend.unsupported_reasons.get(action)
-            raise Unsupported(why or f"{backend.title} does not support this for {job_list.state.value} jobs.")
+            raise Unsupported(why_unsupported(backend, action, state=job_list.state))
 
 
 def _parse_number(form: Any, name: str, default: float, least: float, most: float) -> float:

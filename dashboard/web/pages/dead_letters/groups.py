@@ -26,6 +26,7 @@ from ...views.group_table import (
     page_number,
     row_of,
     rows_of,
+    why_none_offered,
 )
 from .. import layout
 
@@ -103,15 +104,15 @@ def _one(fingerprint: str) -> dict[str, Any]:
     if meter.commands:
         samples_cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
         common["cost"] = f"samples: {samples_cost}; groups: {common['cost']}"
-    offered = (
-        count_offered(group, app_services().sources.backend, app_services().snapshots.current().snapshot)
-        if group and has_role(Role.OPERATOR)
-        else {}
-    )
+    may_act, backend_of = group and has_role(Role.OPERATOR), app_services().sources.backend
+    offered = count_offered(group, backend_of, common["snapshot"]) if group and may_act else {}
     return common | {
         "samples": samples,
         "member_page": member_page(group, page_number(request.args.get("page", ""))) if group else None,
         "offered": offered,
+        "why_none": why_none_offered(group, backend_of, common["snapshot"])
+        if group and may_act and not offered
+        else (),
         "flash": ActionFlash.read(request.args),
         "fingerprint": fingerprint,
         "row": row,

@@ -45,7 +45,7 @@ class PaletteAnswer(Value, frozen=True, kw_only=True):
 class PaletteUser:
     """What the user may do. `may_leave`: whether there is a session to sign out of."""
 
-    acts: bool = False
+    may_act: bool = False
     administers: bool = False
     may_leave: bool = False
 
@@ -74,7 +74,7 @@ def list_pages(user: PaletteUser) -> list[StaticEntry]:
         ("alerting.index", "Alerts", ("g", "a"), "firing incidents history"),
         ("rules.index", "Alert rules", (), "thresholds"),
         ("alerting.quiet", "Silences", (), "maintenance mute"),
-        *((("bulk.index", "Bulk operations", (), ""),) if user.acts else ()),
+        *((("bulk.index", "Bulk operations", (), ""),) if user.may_act else ()),
         *((("audit.index", "Audit log", (), "who did what"),) if user.administers else ()),
         ("trash.index", "Trash", (), "deleted restore undo"),
     ]
@@ -88,7 +88,7 @@ def list_commands(user: PaletteUser) -> list[StaticEntry]:
     """The forms to create something, and what static/js/palette.js does itself."""
     return [
         *([_form("rules_edit.new", "Create a rule…", "new add alert")] if user.administers else ()),
-        *([_form("alerting_edit.silence_form", "Create a silence…", "new add mute")] if user.acts else ()),
+        *([_form("alerting_edit.silence_form", "Create a silence…", "new add mute")] if user.may_act else ()),
         _command("live", "Pause or resume live updates", "p", "stop refresh"),
         _command("refresh", "Refresh now", "r", "reload update"),
         _command("theme", "Change theme: light, dark, system", "t", "color mode"),

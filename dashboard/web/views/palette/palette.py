@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from flask import url_for
 
 from ....alerts.delivery.message import alert_title
-from ....alerts.evaluation.state_machine import AlertPhase
 from ....alerts.management.alert_reader import Alert
 from ....alerts.rules.rule import Rule
 from ....dead_letters.groups import ErrorGroup
 from ....units import format_number
 from ...formatting import one_line
 from ..firing_banner import is_handled
+from ..problems.alert_problems import status_text
 from .entries import PaletteAnswer, PaletteEntry, PaletteGroup, PaletteUser, StaticEntry, list_commands, list_pages
 from .matching import match_words
 from .queue_entries import MAX_LINES, QueueEntries, Scored
@@ -65,7 +65,7 @@ def search_palette(text: str, recent: Sequence[str], known: PaletteSources) -> P
     return PaletteAnswer(
         groups=(*groups, PaletteGroup(title="Jobs", entries=_job_searches(text.strip()))),
         found=sum(len(group.entries) for group in groups),
-        note=known.denied if known.denied and _asks_to_act(words) else None,
+        note=(known.denied or None) if _asks_to_act(words) else None,
     )
 
 
@@ -139,16 +139,14 @@ def _firing(alerts: Iterable[Alert]) -> list[StaticEntry]:
 
     An alert of a queue leads to the queue, others to their rule.
     """
-    firing = [alert for alert in alerts if alert.state.phase in (AlertPhase.FIRING, AlertPhase.RECOVERING)]
     found = []
-    for alert in sorted(firing, key=is_handled):
+    for alert in sorted((alert for alert in alerts if alert.state.is_active), key=is_handled):
         state, labels = alert.state, alert.state.labels
         if labels.source and labels.backend and labels.queue:
             url = url_for("queues.show", source=labels.source, backend=labels.backend, name=labels.queue)
         else:
             url = url_for("rules.show", rule_id=state.rule_id)
-        handled = f", acknowledged by {one_line(alert.ack.by, 40)}" if alert.ack else ""
-        detail = state.severity.value + (handled or (", silenced" if alert.silence else ""))
+        detail = ", ".join(filter(None, (state.severity.value, one_line(status_text(alert) or "", 60))))
         label = one_line(alert_title(state.rule_name, labels), 120)
         found.append(StaticEntry(PaletteEntry(label=label, detail=detail, url=url)))
     return found

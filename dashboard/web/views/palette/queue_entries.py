@@ -21,10 +21,10 @@ from .matching import match_word
 
 MAX_LINES = 8
 # Of so many queues, the best ones, actions are offered although only a queue was named.
-MAX_ACTED = 2
+MAX_QUEUES_WITH_ACTIONS = 2
 SHORTEST_VERB = 3
 # A queue that matches only by its library or Redis comes after those whose name matches.
-_BY_PLACE = 6
+PLACE_PENALTY = 6
 _WORDS = {
     Action.PAUSE: "pause queue stop",
     Action.RESUME: "resume queue start unpause continue",
@@ -34,7 +34,7 @@ Scored = tuple[int, PaletteEntry]
 
 
 class QueueEntries:
-    """Finds queues and actions on them. `acts`: whether the user may act on queues."""
+    """Finds queues and actions on them. `may_act`: whether the user may act on queues."""
 
     def __init__(
         self,
@@ -42,12 +42,12 @@ class QueueEntries:
         titles: Mapping[str, str],
         backend_of: Callable[[str, str], Backend],
         *,
-        acts: bool,
+        may_act: bool,
     ) -> None:
         self._queues = queues
         self._titles = titles
         self._backend_of = backend_of
-        self._acts = acts
+        self._may_act = may_act
         self._several_sources = len({queue.source for queue in queues}) > 1
 
     def find(self, words: Sequence[str]) -> tuple[list[Scored], list[Scored]]:
@@ -58,13 +58,13 @@ class QueueEntries:
             score, rest = self._match_queue(queue, words)
             if not rest:
                 named.append((score, queue.name, queue))
-            elif self._acts:
+            elif self._may_act:
                 for action, text in _WORDS.items():
                     if _names_action(rest, text) and action in self._offered(queue):
                         acted.append((score, queue.name, queue, action))
         best = nsmallest(MAX_LINES, named, key=itemgetter(0, 1))
-        for score, name, queue in best[:MAX_ACTED] if self._acts else ():
-            acted += [(score + _BY_PLACE, name, queue, action) for action in self._offered(queue)]
+        for score, name, queue in best[:MAX_QUEUES_WITH_ACTIONS] if self._may_act else ():
+            acted += [(score + PLACE_PENALTY, name, queue, action) for action in self._offered(queue)]
         return (
             [(score, self.queue_entry(queue)) for score, _, queue in best],
             [
@@ -82,7 +82,7 @@ class QueueEntries:
             return None
         if kind == "queue":
             return self.queue_entry(queue)
-        offered = (action for action in self._offered(queue) if self._acts and action.value == kind)
+        offered = (action for action in self._offered(queue) if self._may_act and action.value == kind)
         return next((self._action_entry(queue, action) for action in offered), None)
 
     def queue_entry(self, queue: QueueStats) -> PaletteEntry:
@@ -110,7 +110,7 @@ class QueueEntries:
             if match is not None:
                 score += match
             elif word in places:
-                score += _BY_PLACE
+                score += PLACE_PENALTY
             else:
                 rest.append(word)
         return score, rest
