@@ -152,6 +152,8 @@ def create_app(
         job_token=job_tokens.job_token,
         member_token=job_tokens.member_token,
         verbs=flash.VERBS,
+        bulk_verb=flash.bulk_verb,
+        bulk_words=flash.bulk_words,
         danger=flash.DANGER,
         confirmed=confirmation.CONFIRMED,
         status_text=status_text,

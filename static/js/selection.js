@@ -55,7 +55,8 @@
     const text = document.querySelector("[data-ticked]");
     if (text) text.textContent = `${count} ${count === 1 ? "job" : "jobs"} selected`;
     for (const button of document.querySelectorAll("[data-verb]")) {
-      const label = `${button.dataset.verb} ${count}`;
+      const { verb, after } = button.dataset;
+      const label = [verb, count, after].filter((word) => word !== undefined).join(" ");
       if (button.textContent !== label) button.textContent = label;
     }
     const all = document.querySelector("[data-tick-all]");

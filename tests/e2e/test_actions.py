@@ -310,7 +310,7 @@ def test_the_remedy_is_above_the_list_and_deleting_in_a_menu(visit: Any, url: st
     page = visit(url + mails.list_path).page
     retry = page.get_by_role("button", name=f"Retry all {DEAD}…")
     assert retry.bounding_box()["y"] < page.locator("table.jobs").bounding_box()["y"]
-    delete = page.get_by_role("button", name="Delete all…")
+    delete = page.get_by_role("button", name=f"Delete all {DEAD}…")
     expect(delete).to_be_hidden()
     page.locator(".bulk-form summary").focus()
     page.keyboard.press("Enter")

@@ -28,6 +28,7 @@ def url(server: EmbeddedRedis) -> Iterator[str]:
         queue = Queue("mail", connection=client)
         error = {"error_class": "Net::ReadTimeout", "error_message": f"{'too slow ' * 15}for the needle"}
         client.zadd("dead", {payload(jid="slow", **error): 1})
+        client.zadd("retry", {payload(jid=f"again-{n}"): 2_000_000_000 + n for n in range(2)})
         queue.enqueue_many([Queue.prepare_data("app.mail.send", (f"user{n}@example.com",)) for n in range(JOBS)])
     with dashboard(server.url) as found:
 
@@ -103,6 +104,19 @@ def test_on_a_phone_a_finger_selects_all_results(visit: Any, url: str) -> None:
     page.get_by_text("Select all results").tap()
     expect(page.locator("[data-ticked]")).to_have_text("1 job selected")
     expect(page.locator("[data-tick]:checked")).to_have_count(1)
+
+
+def test_the_number_of_selected_jobs_stands_where_the_words_need_it(visit: Any, url: str) -> None:
+    page = visit(f"{url}/queues/main/sidekiq/*?state=retrying").page
+    bar = page.locator(".bulk-bar")
+    page.locator("[data-tick]").first.check()
+    expect(bar.locator("button[value=kill]")).to_have_text("Move 1 to dead letters")
+    page.locator("[data-tick-all]").check()
+    expect(bar.locator("button[value=retry]")).to_have_text("Retry 2")
+    bar.locator("button[value=kill]").click()
+    expect(page.locator("dialog#question h1")).to_have_text("Move 2 jobs to dead letters?")
+    confirm(page, "Move 2 jobs to dead letters")
+    expect(page.locator("#flash")).to_contain_text("2 jobs moved to dead letters.")
 
 
 def test_an_outage_keeps_what_was_found(visit: Any, url: str) -> None:

@@ -82,7 +82,7 @@ def done(client: FlaskClient, bulk_id: str) -> dict[str, Any]:
 def test_the_page_offers_actions_with_the_number_of_jobs(client: FlaskClient, dead: list[str]) -> None:
     fingerprint = the_group(client, 5)
     text = client.get(f"/dead/{fingerprint}").text
-    assert buttons(text) == ["Retry all 5", "Delete all 5"]
+    assert buttons(text) == ["Retry all 5…", "Delete all 5…"]
     assert len(ticks(text)) == 5
     for action in ("retry", "delete"):
         page = client.get("/bulk/new", query_string={"fingerprint": fingerprint, "action": action}).text
@@ -331,7 +331,7 @@ def test_jobs_in_dead_letter_queues_return_to_their_origin_queues(
     redrivable(server, redis_client)
     found = spots(client)
     text = client.get(f"/dead/{found['mails-dlq']}").text
-    assert buttons(text) == ["Redrive all 3", "Delete all 3"]
+    assert buttons(text) == ["Redrive all 3…", "Delete all 3…"]
     assert "from news" in text
     page = client.get("/bulk/new", query_string={"fingerprint": found["mails-dlq"], "action": "move"}).text
     assert "Redrive 3 jobs" in page
@@ -375,13 +375,13 @@ def test_the_page_of_a_dead_letter_queue_redrives_all_or_selected_jobs(
     path = "/queues/main/bullmq/mails-dlq"
     text = " ".join(client.get(f"{path}?state=waiting").text.split())
     assert 'data-verb="Redrive"' in text
-    link = html.unescape(re.findall(r'href="([^"]*)"[^>]*>Redrive 3<', text)[0])
+    link = html.unescape(re.findall(r'href="([^"]*)"[^>]*>Redrive all 3…<', text)[0])
     assert "Redrive 3 jobs" in client.get(link).text
     assert "Redrive" not in client.get("/queues/main/bullmq/mails?state=waiting").text
     # Ticked, without a queue named: each where it came from.
     form: dict[str, Any] = {"action": "move", "state": "waiting", "pick": ticks(text)[:2], "target": ""}
     answer = client.post(f"{path}/act", data=form, headers=SAME)
-    assert "2 jobs moved." in client.get(answer.headers["Location"]).text
+    assert "2 jobs redriven." in client.get(answer.headers["Location"]).text
     assert redis_client.llen("bull:mails:wait") + redis_client.llen("bull:news:wait") == 2
     # What matches a filter goes to a queue that is named, and to no other.
     form = {"action": "move", "source": "main", "backend": "bullmq", "queue": "mails-dlq", "state": "waiting", "q": "ä"}
@@ -425,7 +425,7 @@ def test_jobs_without_an_origin_queue_stay_until_one_is_chosen(
     assert "2 refused." in client.get(answer.headers["Location"]).text
     form = {"action": "move", "pick": tokens, "target": "mails"}
     answer = client.post(f"/dead/{fingerprint}/act", data=form, headers=SAME)
-    assert "2 jobs moved." in client.get(answer.headers["Location"]).text
+    assert "2 jobs redriven." in client.get(answer.headers["Location"]).text
     assert redis_client.llen("bull:mails:wait") == 3
 
 

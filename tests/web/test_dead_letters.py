@@ -227,7 +227,7 @@ def test_counts_of_dead_letters_that_are_still_read_are_not_final(
 ) -> None:
     fingerprint = groups(client)[0]["fingerprint"]
     text = client.get(f"/dead/{fingerprint}").text
-    assert ">Retry all 5</a>" in text
+    assert ">Retry all 5…</a>" in text
     service = client.application.extensions[EXTENSION].services.dead_letter_service
     whole = service.current_groups()
     assert not whole.grouped.reading
@@ -240,7 +240,7 @@ def test_counts_of_dead_letters_that_are_still_read_are_not_final(
     assert ">5+</span>" in text
     assert ">Open <small>2+</small></a>" in text
     text = " ".join(client.get(f"/dead/{fingerprint}").text.split())
-    assert ">Retry all of this error <small>at least 5</small></a>" in text
+    assert ">Retry all of this error… <small>at least 5</small></a>" in text
     assert "Retry all 5" not in text
     assert "Reading… 7 of 4,000 dead letters." in text
     assert "5 so far, newest first" in text

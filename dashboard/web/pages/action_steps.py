@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...actions.service import ActionReport
 from ...backends.actions import Action, ActionResult, JobRef, Outcome, refused_result
@@ -58,6 +58,10 @@ class ActionSteps:
     def refuse(self, job_refs: Sequence[JobRef], outcome: Outcome, why: str | None = None) -> None:
         """Note jobs on which the action is not tried at all."""
         self.results += [ActionResult(id=job_ref.id, outcome=outcome, detail=why) for job_ref in job_refs]
+
+    def bulk_flash(self, action: Action) -> ActionFlash:
+        """The result of all steps, in the words of an action on many jobs."""
+        return replace(self.flash(action), verb="redrive" if action is Action.MOVE else action.value)
 
     def flash(self, action: Action) -> ActionFlash:
         """The result of all steps."""

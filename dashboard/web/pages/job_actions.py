@@ -56,7 +56,7 @@ def on_jobs(source: str, backend: str, name: str) -> ResponseReturnValue:
         raise Conflict("No jobs selected.", hint="Go back and select at least one job.")
     steps = ActionSteps()
     run_action(steps, queue.ref, state, action, job_refs, parse_options(), parse_reason())
-    flash = steps.flash(action)
+    flash = steps.bulk_flash(action)
     native = request.form.get("native") or None
     return redirect_to(queue_url(queue, state=state.value, native=native, page=request.form.get("page"), **flash.query))
 

@@ -47,7 +47,7 @@ def act_on_selected(action: Action, tokens: Sequence[str]) -> ActionFlash:
             steps.refuse(job_refs, Outcome.UNSUPPORTED)
         else:
             run_action(steps, ref, state, action, job_refs, options, reason)
-    return steps.flash(action)
+    return steps.bulk_flash(action)
 
 
 def group_by_list(tokens: Sequence[str]) -> dict[SelectedList, list[JobRef]]:

@@ -13,7 +13,7 @@ _JOB_LINES = {
     "retry": ("retried {}", "retry {}"),
     "delete": ("deleted {}", "delete {}"),
     "promote": ("promoted {}", "promote {}"),
-    "kill": ("moved {} to the dead letters", "move {} to the dead letters"),
+    "kill": ("moved {} to dead letters", "move {} to dead letters"),
     "cancel": ("canceled {}", "cancel {}"),
     "stop": ("asked {} to stop", "stop {}"),
     "duplicate": ("duplicated {}", "duplicate {}"),

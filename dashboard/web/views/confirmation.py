@@ -14,7 +14,7 @@ from ...model import Job, QueueStats, Schedule, Value, Worker
 from ...store.packing import pack
 from ...units import count_of
 from ..formatting import format_moment, interval, one_line, queue_title
-from .flash import DANGER, VERBS
+from .flash import DANGER, VERBS, bulk_verb
 
 # Actions that pages offer only with this question. A quiet worker needs a restart to fetch jobs again.
 CONFIRMED = DANGER | {"quiet"}
@@ -91,8 +91,8 @@ def schedule_facts(schedule: Schedule, title: str) -> Facts:
 
 def job_heading(action: Action, job: Job) -> str:
     """The question about one job."""
-    heading = f"Move job {one_line(job.id, 120)} to the dead letters" if action is Action.KILL else ""
-    return f"{heading or f'{VERBS[action]} job {one_line(job.id, 120)}'}?"
+    shown = f"job {one_line(job.id, 120)}"
+    return f"{bulk_verb(action, shown) if action is Action.KILL else f'{VERBS[action]} {shown}'}?"
 
 
 def job_facts(job: Job, queue: QueueStats, title: str) -> Facts:
@@ -106,8 +106,7 @@ def job_facts(job: Job, queue: QueueStats, title: str) -> Facts:
 
 def jobs_heading(action: Action, count: int) -> str:
     """The question about selected jobs."""
-    jobs = count_of(count, "job")
-    return f"Move {jobs} to the dead letters?" if action is Action.KILL else f"{VERBS[action]} {jobs}?"
+    return f"{bulk_verb(action, count_of(count, 'job'))}?"
 
 
 def queue_facts(queue: QueueStats, title: str) -> Facts:

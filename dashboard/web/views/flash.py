@@ -19,12 +19,13 @@ PAST = {
     "retry": "retried",
     "delete": "deleted",
     "promote": "promoted",
-    "kill": "moved to the dead letters",
+    "kill": "moved to dead letters",
     "cancel": "canceled",
     "stop": "asked to stop",
     "duplicate": "duplicated",
     "edit": "re-run with the new payload",
     "move": "moved",
+    "redrive": "redriven",
     "pause": "paused",
     "resume": "resumed",
     "purge": "purged",
@@ -70,6 +71,11 @@ VERBS = {
     "stop_worker": "Stop",
 }
 DANGER = frozenset({"delete", "kill", "stop", "cancel", "purge", "obliterate", "remove_schedule", "stop_worker"})
+# Many jobs at once are moved only out of a dead-letter queue. The words before and after the jobs, where they are not
+# those of one job.
+_BULK_WORDS = {"move": ("Redrive", ""), "kill": ("Move", "to dead letters")}
+# The same as PAST, for many jobs.
+BULK_PAST = {**PAST, "move": PAST["redrive"]}
 MAX_UNDO_BATCHES = 50
 _BETWEEN = "."
 _SECONDS = re.compile(r"[0-9]{1,11}\.[0-9]{3}")
@@ -102,7 +108,7 @@ THINGS = {
 
 @dataclass(frozen=True, slots=True)
 class ActionFlash:
-    """One action and its outcomes. `undo_batches` hold the deleted jobs: one per list, at most MAX_UNDO_BATCHES.
+    """One action and its outcomes. `verb`: a key of PAST. `undo_batches`: the deleted jobs, at most MAX_UNDO_BATCHES.
 
     `acted_at` = just before the action, in seconds since 1970; None where its page does not follow up.
     `unknown`: targets whose outcome is unknown, because Redis stopped responding; `untried`: those that followed.
@@ -183,6 +189,24 @@ class ActionFlash:
         if self.untried:
             parts.append(f"{self.untried:,} not tried, because Redis stopped responding")
         return "; ".join(parts) or "No changes made"
+
+
+def bulk_words(action: str) -> tuple[str, str]:
+    """The words of an action on many jobs, before and after the jobs: ("Move", "to dead letters"), ("Retry", "")."""
+    return _BULK_WORDS.get(action) or (VERBS[action], "")
+
+
+def bulk_verb(action: str, jobs: str = "") -> str:
+    """An action on many jobs, as its button and its question say it: "Retry all 2,800", "Move 3 to dead letters"."""
+    before, after = bulk_words(action)
+    return " ".join(filter(None, (before, jobs, after)))
+
+
+def bulk_plan(action: str, jobs: str) -> str:
+    """What a bulk operation does: "Retries 12 jobs", "Moves 12 jobs to dead letters"."""
+    before, after = bulk_words(action)
+    verb = f"{before[:-1]}ies" if before.endswith("y") else f"{before}s"
+    return " ".join(filter(None, (verb, jobs, after)))
 
 
 def _read_seconds(text: str) -> float | None:

@@ -23,7 +23,7 @@ def event(action: str, *ids: str, **fields: Any) -> AuditEvent:
         (event("retry", "a", "b", "c", state="dead", outcomes={"done": 3}), "retried 3 dead jobs"),
         (event("retry", "a", "b", "c", state="dead", outcomes={"done": 2, "gone": 1}), "retried 2 of 3 dead jobs"),
         (event("retry", "a", state="dead", outcomes={"gone": 1}), "tried to retry 1 dead job"),
-        (event("kill", "a", state="waiting", outcomes={}), "tried to move 1 waiting job to the dead letters"),
+        (event("kill", "a", state="waiting", outcomes={}), "tried to move 1 waiting job to dead letters"),
         (event("delete", count=1200, outcomes={"done": 1200}), "deleted 1,200 jobs"),
         (event("undo", count=1, outcomes={"done": 1}), "restored 1 item"),
         (event("pause", count=1, outcomes={"done": 1}), "paused queue"),

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from dashboard.backends.actions import Action, Outcome
-from dashboard.web.views.flash import MISSED, PAST, VERBS, audit_label, outcome_text
+from dashboard.web.views.flash import (
+    BULK_PAST,
+    MISSED,
+    PAST,
+    VERBS,
+    audit_label,
+    bulk_plan,
+    bulk_verb,
+    outcome_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +43,22 @@ def test_the_audit_log_uses_the_words_of_the_buttons(action: str, label: str) ->
 )
 def test_an_outcome_in_words(outcome: str, count: int, text: str) -> None:
     assert outcome_text(outcome, count) == text
+
+
+@pytest.mark.parametrize(
+    ("action", "label", "plan", "past"),
+    [
+        ("retry", "Retry all 2,800", "Retries all 2,800", "retried"),
+        ("delete", "Delete all 2,800", "Deletes all 2,800", "deleted"),
+        ("cancel", "Cancel all 2,800", "Cancels all 2,800", "canceled"),
+        ("move", "Redrive all 2,800", "Redrives all 2,800", "redriven"),
+        ("kill", "Move all 2,800 to dead letters", "Moves all 2,800 to dead letters", "moved to dead letters"),
+    ],
+)
+def test_an_action_on_many_jobs_has_one_word(action: str, label: str, plan: str, past: str) -> None:
+    assert (bulk_verb(action, "all 2,800"), bulk_plan(action, "all 2,800")) == (label, plan)
+    assert BULK_PAST[action] == past
+    assert bulk_verb(action) == label.replace(" all 2,800", "")
 
 
 def test_every_action_and_outcome_has_words() -> None:

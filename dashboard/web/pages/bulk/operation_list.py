@@ -12,7 +12,7 @@ from ....errors import Unsupported
 from ....sources.metering import measure_cost
 from ...context import app_services
 from ...forms.job_query import MAX_PAGE, asked_number
-from ...views.flash import PAST
+from ...views.flash import BULK_PAST
 from .. import layout
 from . import operations as bulk
 
@@ -78,7 +78,7 @@ def _context() -> dict[str, Any]:
         "states": STATES,
         "restorable_by_operation": restorable_by_operation,
         "titles": app_services().sources.titles,
-        "past": PAST,
+        "past": BULK_PAST,
         "interval_s": INTERVAL_S,
         "cost": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
     }

@@ -35,7 +35,7 @@ from ...access.security import current_actor
 from ...context import app_context, app_services
 from ...forms.request_input import form_fields, form_flag
 from ...urls import read_segment
-from ...views.flash import PAST, VERBS, ActionFlash, outcome_text
+from ...views.flash import BULK_PAST, ActionFlash, bulk_plan, outcome_text
 from ...views.offered_actions import read_only, why_unsupported
 from .. import layout
 from ..job_actions import ACTION, check_confirmed, given_reason, parse_options, parse_reason
@@ -61,16 +61,6 @@ MAX_TARGETS = 200
 ALONE_S = 5.0
 # This many more jobs than the preview showed are accepted; otherwise a steadily growing list could never be processed.
 FEW_MORE, SHARE_MORE = 50, 0.2
-# What the operation does, at the beginning of the sentence about its plan.
-PLANS = {
-    Action.RETRY: "Retries",
-    Action.DELETE: "Deletes",
-    Action.PROMOTE: "Promotes",
-    Action.KILL: "Moves to the dead letters:",
-    Action.CANCEL: "Cancels",
-    Action.DUPLICATE: "Duplicates",
-    Action.MOVE: "Moves",
-}
 # Actions after which jobs can fail again.
 CANARY_ACTIONS = (Action.RETRY, Action.PROMOTE)
 # Actions that need no decision for each job.
@@ -112,7 +102,7 @@ def _operation_context(bulk_id: str) -> dict[str, Any]:
         "canary": canary,
         "failures": failures,
         "is_undo": operation.request.action is Action.UNDO,
-        "past": PAST,
+        "past": BULK_PAST,
         "outcome_text": outcome_text,
         "ended": operation.phase in ENDED,
         "in_trash": left,
@@ -138,7 +128,6 @@ def new() -> str:
         job_list.ref.backend: app_services().sources.backend(job_list.ref.source, job_list.ref.backend)
         for job_list in job_lists
     }
-    is_redrive = bulk_request.action is Action.MOVE and all(job_list.state is State.WAITING for job_list in job_lists)
     return render_template(
         "bulk/new.html",
         **layout.page_context(app_services().snapshots.current(), cost),
@@ -150,11 +139,9 @@ def new() -> str:
         libraries=libraries,
         titles=app_services().sources.titles,
         room_bytes=trash.room_bytes() if bulk_request.action is Action.DELETE else None,
-        verb="Redrive" if is_redrive else VERBS[bulk_request.action],
-        plan_verb="Redrives" if is_redrive else PLANS[bulk_request.action],
+        bulk_plan=bulk_plan,
         targets=_target_queues(job_lists) if bulk_request.action is Action.MOVE else (),
         name_to_type=layout.name_to_type(queue) if queue else "delete",
-        past=PAST,
     )
 
 
@@ -232,7 +219,7 @@ def change_operation(bulk_id: str, command: str, reason: str | None) -> None:
             reason=reason,
             action=f"{command} {what}",
             outcomes=operation.outcomes or None,
-            detail=f"{operation.done:,} of {operation.matched:,} {PAST[operation.request.action]} so far",
+            detail=f"{operation.done:,} of {operation.matched:,} {BULK_PAST[operation.request.action]} so far",
         )
 
     app_services().bulk_store.change_phase(bulk_id, command, make_event)

@@ -14,7 +14,7 @@ from ....model import QueueStats, State
 from ....units import format_number
 from ...formatting import one_line, queue_title, queue_url
 from ...urls import quote_segment, read_segment
-from ..flash import VERBS
+from ..flash import VERBS, bulk_verb
 from ..offered_actions import list_verbs, queue_verbs
 from .entries import PaletteEntry
 from .matching import match_word
@@ -126,7 +126,7 @@ class QueueEntries:
         detail = self.queue_entry(queue).detail
         key = _key(action.value, queue)
         if action is Action.RETRY:
-            label = f"Retry all {_dead_count(queue)} dead jobs of {title}…"
+            label = f"{bulk_verb(action, f'all {_dead_count(queue)} dead jobs')} of {title}…"
             name = quote_segment(queue.name)
             url = url_for(
                 "bulk_edit.new",
