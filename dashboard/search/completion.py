@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ..globs import GLOB_LIMIT, is_plain
 from ..model import State
 from .query import ALIASES, FIELDS
+from .time_terms import TIMES
 
 MAX_COMPLETIONS = 12
 LONGEST_VALUE = 120
@@ -39,7 +40,6 @@ AGES = (
 )
 SINCE = (("-1h", "within the last hour"), ("-1d", "within the last day"), ("-7d", "within the last week"))
 UNTIL = (("-1h", "more than an hour ago"), ("-1d", "more than a day ago"), ("-7d", "more than a week ago"))
-TIMES = ("enqueued", "started", "finished", "failed", "due")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,22 +151,20 @@ def _complete_word(word: str, known: KnownValues) -> list[SearchCompletion]:
 def _complete_value(field: str, part: str, values: Iterable[KnownValue]) -> list[SearchCompletion]:
     """Terms with the values that contain `part`, ignoring case; those that begin with it first."""
     wanted = part.casefold()
-    found: dict[str, tuple[bool, KnownValue]] = {}
+    found: dict[str, tuple[bool, SearchCompletion]] = {}
     for each in values:
         folded = each.value.casefold()
-        if wanted in folded and each.value not in found and _can_be_written(field, each.value):
-            found[each.value] = (not folded.startswith(wanted), each)
+        if wanted in folded and each.value not in found and (term := write_term(field, each.value)) is not None:
+            found[each.value] = (not folded.startswith(wanted), SearchCompletion(term, term, each.detail))
     ranked = sorted(found.values(), key=lambda entry: entry[0])
-    return [_term_with(field, each) for _, each in ranked[:MAX_COMPLETIONS]]
+    return [completion for _, completion in ranked[:MAX_COMPLETIONS]]
 
 
-def _term_with(field: str, known: KnownValue) -> SearchCompletion:
-    quoted = f'"{known.value}"' if any(char.isspace() for char in known.value) else known.value
-    return SearchCompletion(f"{field}:{quoted}", f"{field}:{quoted}", known.detail)
-
-
-def _can_be_written(field: str, value: str) -> bool:
-    """Whether a term can have this value, and a user can read it."""
+def write_term(field: str, value: str) -> str | None:
+    """The term that asks for this value; None if there is none, or if users cannot read it."""
     if not value or len(value) > LONGEST_VALUE or '"' in value or not value.isprintable():
-        return False
-    return field != "queue" or len(value) <= GLOB_LIMIT or is_plain(value)
+        return None
+    if field == "queue" and len(value) > GLOB_LIMIT and not is_plain(value):
+        return None
+    quoted = f'"{value}"' if any(char.isspace() for char in value) else value
+    return f"{field}:{quoted}"

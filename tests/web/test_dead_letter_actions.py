@@ -168,6 +168,19 @@ def test_selected_jobs_of_two_libraries_disappear_immediately(
     assert (redis_client.zcard("bull:mails:failed"), redis_client.zcard("dead")) == (4, 4)
 
 
+def test_the_question_about_jobs_of_a_group_counts_them_by_queue(
+    client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    both(server, redis_client)
+    fingerprint = the_group(client, 8)
+    tokens = ticks(client.get(f"/dead/{fingerprint}").text)
+    answer = client.post(f"/dead/{fingerprint}/confirm", data={"action": "delete", "pick": tokens}, headers=SAME)
+    facts = [html.unescape(fact) for fact in re.findall(r"<dt>Queues?</dt><dd>([^<]*)</dd>", answer.text)]
+    assert sorted(facts) == ["All Sidekiq queues on main: 4 dead jobs", "mails on main: 4 dead jobs"]
+    assert f"<dt>Error group</dt><dd>{fingerprint}</dd>" in answer.text
+    assert client.post(f"/dead/{fingerprint}/confirm", data={"action": "delete"}, headers=SAME).status_code == 409
+
+
 def test_selected_jobs_that_no_longer_exist_are_reported(
     client: FlaskClient, redis_client: redis.Redis, dead: list[str]
 ) -> None:

@@ -56,7 +56,7 @@ def found_token(found: FoundJob) -> str:
     return _encode_token([queue.source, queue.backend, queue.name, job.state, job.id, job.version])
 
 
-def read_member_token(token: str) -> tuple[SelectedList, JobRef]:
+def read_listed_job_token(token: str) -> tuple[SelectedList, JobRef]:
     """The list and the job of the checkbox of a dead letter or a found job. Raises Conflict for an invalid value."""
     source, backend, queue, state, job_id, version = _decode_token(token, tuple[str, str, str, State, str, str | None])
     return SelectedList(source, backend, queue, state), JobRef(id=job_id, version=version)

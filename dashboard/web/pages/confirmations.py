@@ -6,6 +6,8 @@ another one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from flask import Blueprint, render_template, request, url_for
 
 from ...backends.actions import Action
@@ -15,7 +17,7 @@ from ...model import QueueStats, Schedule, State, Worker
 from ...units import format_number
 from ..context import app_services
 from ..formatting import job_url, queue_title, queue_url
-from ..forms.job_tokens import read_job_token, read_member_token
+from ..forms.job_tokens import read_job_token
 from ..forms.request_input import form_fields
 from ..views import confirmation
 from ..views.confirmation import Confirmation
@@ -24,7 +26,7 @@ from ..views.offered_actions import queue_verbs, why_unsupported
 from . import layout
 from .job_actions import ACTION, find_single_row, wanted_action
 from .queues import find_queue
-from .selected_jobs import queue_names
+from .selected_jobs import count_by_queue, group_by_list
 
 bp = Blueprint("confirmations", __name__)
 
@@ -97,16 +99,10 @@ def dead_letters(fingerprint: str) -> str:
     """The question before an action on the selected jobs of an error group."""
     if not is_fingerprint(fingerprint):
         raise NotFound("This error group does not exist.")
-    selected = [read_member_token(token) for token in request.form.getlist("pick")]
-    # One name for each queue, also where several of its lists are selected.
-    names = list(dict.fromkeys(queue_names(selected_list for selected_list, _ in selected).values()))
-    return ask_about_jobs(
+    return ask_about_selected(
         wanted_action(),
-        [job_ref.id for _, job_ref in selected],
-        facts=(
-            ("Queue" if len(names) == 1 else "Queues", confirmation.list_names(names)),
-            ("Error group", fingerprint),
-        ),
+        request.form.getlist("pick"),
+        facts=(("Error group", fingerprint),),
         target=url_for("dead_letter_actions.on_jobs", fingerprint=fingerprint),
         cancel=url_for("dead.show", fingerprint=fingerprint),
     )
@@ -183,6 +179,23 @@ def _row_page(
         notes=confirmation.action_notes(action, library.action_help.get(action, "")),
         target=target,
         fields=(*_submitted_fields(), ("stamp", confirmation.row_stamp(found))),
+        cancel=cancel,
+    )
+
+
+def ask_about_selected(
+    action: Action, tokens: Sequence[str], *, target: str, cancel: str, facts: confirmation.Facts = ()
+) -> str:
+    """The question about selected jobs of several lists: how many of which queues, and further `facts`.
+
+    Raises Conflict for no jobs, or too many.
+    """
+    selected = group_by_list(tokens)
+    return ask_about_jobs(
+        action,
+        [job_ref.id for job_refs in selected.values() for job_ref in job_refs],
+        facts=(*count_by_queue(selected), *facts),
+        target=target,
         cancel=cancel,
     )
 

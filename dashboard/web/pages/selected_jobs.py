@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from flask import request
 
 from ...backends.actions import MAX_BATCH, Action, JobRef, Outcome
 from ...errors import Conflict, NotFound
 from ..context import app_context, app_services
-from ..formatting import one_line
-from ..forms.job_tokens import SelectedList, read_member_token
+from ..formatting import one_line, queue_title
+from ..forms.job_tokens import SelectedList, read_listed_job_token
 from ..views import confirmation
 from ..views.flash import MAX_UNDO_BATCHES, ActionFlash
 from .action_steps import ActionSteps
@@ -54,7 +54,7 @@ def group_by_list(tokens: Sequence[str]) -> dict[SelectedList, list[JobRef]]:
     """The selected jobs by list. Raises Conflict for none, or too many."""
     selected: dict[SelectedList, list[JobRef]] = {}
     for token in tokens:
-        selected_list, job_ref = read_member_token(token)
+        selected_list, job_ref = read_listed_job_token(token)
         selected.setdefault(selected_list, []).append(job_ref)
     if not selected:
         raise Conflict("No jobs selected.", hint="Go back and select at least one job.")
@@ -63,22 +63,11 @@ def group_by_list(tokens: Sequence[str]) -> dict[SelectedList, list[JobRef]]:
     return selected
 
 
-def queue_names(lists: Iterable[SelectedList]) -> dict[SelectedList, str]:
-    """The queue of each list in words, such as "mail on main"."""
-    titles = app_services().sources.titles
-    return {
-        each: f"{f'All {titles.get(each.backend, each.backend)} queues' if each.queue == '*' else each.queue} "
-        f"on {each.source}"
-        for each in lists
-    }
-
-
 def count_by_queue(selected: Mapping[SelectedList, Sequence[JobRef]]) -> confirmation.Facts:
     """One fact for each list with selected jobs, most first: "mail on main: 7 dead jobs"."""
-    names = queue_names(selected)
     by_size = sorted(selected, key=lambda each: -len(selected[each]))
     facts = [
-        ("Queue", f"{one_line(names[each], 120)}: {_count_text(selected[each], f'{each.state.value} ')}")
+        ("Queue", f"{_place_of(each)}: {_count_text(selected[each], f'{each.state.value} ')}")
         for each in by_size[: confirmation.MAX_NAMES]
     ]
     rest = by_size[confirmation.MAX_NAMES :]
@@ -86,6 +75,14 @@ def count_by_queue(selected: Mapping[SelectedList, Sequence[JobRef]]) -> confirm
         jobs = [job_ref for each in rest for job_ref in selected[each]]
         facts.append(("Queues", f"{len(rest):,} more: {_count_text(jobs, '')}"))
     return tuple(facts)
+
+
+def _place_of(each: SelectedList) -> str:
+    """The queue of a list, and its Redis: "mail on main"."""
+    snapshot, titles = app_services().snapshots.current().snapshot, app_services().sources.titles
+    queue = snapshot.find(each.source, each.backend, each.queue) if snapshot else None
+    name = queue_title(queue, titles.get(each.backend, each.backend), 120) if queue else one_line(each.queue, 120)
+    return f"{name} on {one_line(each.source, 40)}"
 
 
 def _count_text(job_refs: Sequence[JobRef], state: str) -> str:

@@ -15,7 +15,7 @@ from ...urls import read_segment
 from ...views.search_results import ACTIONS
 from .. import confirmations
 from ..job_actions import ACTION, redirect_to
-from ..selected_jobs import act_on_selected, count_by_queue, group_by_list, wanted_selection
+from ..selected_jobs import act_on_selected, wanted_selection
 
 bp = Blueprint("search_actions", __name__, url_prefix="/search")
 
@@ -37,13 +37,8 @@ def confirm() -> str:
     """The question before an action on the selected jobs: how many of which queues."""
     action, tokens = wanted_selection()
     _check_action(action)
-    selected = group_by_list(tokens)
-    return confirmations.ask_about_jobs(
-        action,
-        [job_ref.id for job_refs in selected.values() for job_ref in job_refs],
-        facts=count_by_queue(selected),
-        target=url_for("search_actions.on_jobs"),
-        cancel=_search_url(),
+    return confirmations.ask_about_selected(
+        action, tokens, target=url_for("search_actions.on_jobs"), cancel=_search_url()
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from flask import Blueprint, render_template, request
 
 from ....errors import Unsupported
+from ....model import QueueStats
+from ....search.completion import write_term
 from ....search.job_search import ROWS_PER_LIST, SECONDS, SearchResult
 from ....search.query import MAX_QUERY, SearchQuery, parse_query
 from ....sources.metering import measure_cost
@@ -46,7 +48,6 @@ def index() -> str:
             except Unsupported as exc:
                 wrong = exc
     cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
-    names = sorted({queue.name for queue in queues if not queue.shared})[:SUGGESTED]
     return render_template(
         "search/index.html",
         **layout.page_context(current, cost),
@@ -57,10 +58,7 @@ def index() -> str:
         is_later_part=bool(request.args.get("cursor")),
         flash=ActionFlash.read(request.args),
         matching=[queue for queue in queues if text and text.casefold() in queue.name.casefold()][:10],
-        suggestions=[
-            *_query_terms("queue", names),
-            *_query_terms("name", app_services().job_reader.names.newest_names(SUGGESTED)),
-        ],
+        suggestions=_suggest_terms(queues),
         **(_result_context(query, found) if query is not None and found is not None else {}),
     )
 
@@ -91,6 +89,8 @@ def _list_actions(found: SearchResult) -> tuple[str, ...]:
     return list_actions(app_services().sources.backend(queue.source, queue.backend), queue, state)
 
 
-def _query_terms(field: str, values: Iterable[str]) -> list[str]:
-    """A search term for each of `values` that the query language can express."""
-    return [f'{field}:"{value}"' if " " in value else f"{field}:{value}" for value in values if '"' not in value]
+def _suggest_terms(queues: Sequence[QueueStats]) -> list[str]:
+    """Terms with the names of queues and jobs, for browsers without script; others complete the term at the caret."""
+    names = sorted({queue.name for queue in queues if not queue.shared})[:SUGGESTED]
+    known = (("queue", names), ("name", app_services().job_reader.names.newest_names(SUGGESTED)))
+    return [term for field, values in known for value in values if (term := write_term(field, value)) is not None]
