@@ -74,6 +74,17 @@ def test_enter_waits_for_the_answer_to_what_was_typed(base: str, visit: Visit) -
     expect(page).to_have_url(f"{base}/queues/main/rq/late%20mails")
 
 
+def test_a_job_is_opened_by_its_id(base: str, filled: str, visit: Visit) -> None:
+    with redis.Redis.from_url(filled) as client:
+        (job_id,) = Queue("mails", connection=client).job_ids
+    page = visit(f"{base}/workers").page
+    open_palette(page)
+    page.keyboard.insert_text(job_id)
+    expect_active(page, "#palette-text", f"Open job {job_id}")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(f"{base}/queues/main/rq/mails/jobs/{job_id}")
+
+
 def test_arrow_keys_go_round_and_escape_closes(base: str, visit: Visit) -> None:
     page = visit(f"{base}/workers").page
     page.locator("#filter, main input").first.focus()
@@ -170,9 +181,9 @@ def test_jobs_are_searched_for_when_nothing_matches(base: str, visit: Visit) -> 
     expect(page.locator("#palette [role=status]")).to_have_text("Nothing matches “no such thing”.")
     expect_active(page, "#palette-text", "Search jobs for “no such thing”")
     page.locator("#palette-text").fill("4711")
-    expect_active(page, "#palette-text", "Find job 4711 in all queues")
+    expect_active(page, "#palette-text", "Open job 4711")
     page.keyboard.press("Enter")
-    expect(page).to_have_url(f"{base}/search?q=id:4711")
+    expect(page).to_have_url(f"{base}/search?q=id:4711&open=1")
 
 
 def test_names_from_redis_stay_text(base: str, visit: Visit) -> None:

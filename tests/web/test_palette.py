@@ -18,6 +18,7 @@ from dashboard.search.query import FIELDS
 from dashboard.web.context import EXTENSION
 from dashboard.web.urls import quote_segment
 from dashboard.web.views.palette.matching import Match, match_word, match_words
+from tests.contract.test_sidekiq import enqueue, payload
 from tests.dead_letters import failing_jobs
 from tests.dead_letters.test_groups import fail_rq
 from tests.waiting import wait_until
@@ -149,12 +150,28 @@ def test_error_groups_are_found_once_they_were_read(client: FlaskClient, dead: l
 @pytest.mark.usefixtures("queues")
 def test_jobs_are_searched_for_by_id_and_as_text(client: FlaskClient) -> None:
     by_id, as_text = groups(client, "4711")["Jobs"]
-    assert (by_id["label"], by_id["url"]) == ("Find job 4711 in all queues", "/search?q=id:4711")
+    assert (by_id["label"], by_id["url"]) == ("Open job 4711", "/search?q=id:4711&open=1")
     assert (as_text["label"], as_text["url"]) == ("Search jobs for “4711”", "/search?q=4711")
-    assert labels(client, "zzz", "Jobs") == ["Search jobs for “zzz”", "Find job zzz in all queues"]
+    assert labels(client, "zzz", "Jobs") == ["Search jobs for “zzz”", "Open job zzz"]
     answer = client.get("/palette?q=no such thing").get_json()
     assert (answer["found"], [group["title"] for group in answer["groups"]]) == (0, ["Jobs"])
     assert labels(client, "no such thing", "Jobs") == ["Search jobs for “no such thing”"]
+
+
+def test_a_job_opens_by_its_id(client: FlaskClient, redis_client: redis.Redis, jobs: list[str]) -> None:
+    Queue("cash", connection=redis_client).enqueue("app.charge", job_id="twice")
+    for name in ("cash", "mail"):
+        enqueue(redis_client, payload(jid="twice", queue=name), queue=name)
+    page = f"/queues/main/rq/mail/jobs/{jobs[1]}"
+    wait_until(lambda: client.get(page).status_code == 200, what="the queue")
+    (by_id, _) = groups(client, jobs[1])["Jobs"]
+    answer = client.get(by_id["url"])
+    assert (answer.status_code, answer.headers["Location"]) == (302, page)
+    # Without the wish, for another job and for several of that ID, there is a list.
+    assert client.get("/search", query_string={"q": f"id:{jobs[1]}"}).status_code == 200
+    assert "No results" in client.get(groups(client, "nowhere1")["Jobs"][0]["url"]).text
+    many = client.get(groups(client, "twice")["Jobs"][1]["url"])
+    assert (many.status_code, many.text.count('name="pick"') >= 2) == (200, True)
 
 
 def test_firing_alerts_and_rules_are_found(make_app: MakeApp, redis_client: redis.Redis) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from flask import Blueprint, render_template, request
+from flask import Blueprint, redirect, render_template, request
+from flask.typing import ResponseReturnValue
 
 from ....errors import Unsupported
 from ....model import QueueStats
@@ -14,6 +15,7 @@ from ....search.job_search import ROWS_PER_LIST, SECONDS, SearchResult
 from ....search.query import MAX_QUERY, SearchQuery, parse_query
 from ....sources.metering import measure_cost
 from ...context import app_services
+from ...formatting import job_url
 from ...views.flash import ActionFlash
 from ...views.search_results import ACTIONS, WordMarker, list_actions, result_rows
 from .. import layout
@@ -32,8 +34,9 @@ SUGGESTED = 200
 
 
 @bp.get("/search")
-def index() -> str:
-    """The page; `q` is the query, `cursor` where the next part of the search starts."""
+def index() -> ResponseReturnValue:
+    """The page; `q` is the query, `cursor` where the next part of the search starts. With `open`, a single job that has
+    the ID of the query opens instead."""
     text = request.args.get("q", "")[:MAX_QUERY].strip()
     current = app_services().snapshots.current()
     queues = current.snapshot.queues if current.snapshot else ()
@@ -47,6 +50,8 @@ def index() -> str:
                 found = app_services().job_reader.search_jobs(query, queues, request.args.get("cursor"))
             except Unsupported as exc:
                 wrong = exc
+    if request.args.get("open") and found is not None and (job_page := _single_job_url(found)) is not None:
+        return redirect(job_page)
     cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
     return render_template(
         "search/index.html",
@@ -61,6 +66,14 @@ def index() -> str:
         suggestions=_suggest_terms(queues),
         **(_result_context(query, found) if query is not None and found is not None else {}),
     )
+
+
+def _single_job_url(found: SearchResult) -> str | None:
+    """The page of the only job that was found by its ID; None if there is none, or several queues have one."""
+    if found.found_total != 1 or found.searched_total or found.problems:
+        return None
+    (only,) = found.jobs
+    return job_url(only.queue, only.job.id)
 
 
 def _result_context(query: SearchQuery, found: SearchResult) -> dict[str, Any]:

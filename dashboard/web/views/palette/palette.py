@@ -173,12 +173,17 @@ def _rule_entry(rule: Rule) -> StaticEntry:
 
 
 def _job_searches(text: str) -> tuple[PaletteEntry, ...]:
-    """Searches of all queues for what was typed: as text, and as the ID of a job, which mostly has a digit."""
+    """Searches of all queues for what was typed: as text, and as the ID of a job, which mostly has a digit.
+
+    A job with this ID opens at once; the search is done only when the entry is chosen.
+    """
     shown = one_line(text, 60)
     phrase = PaletteEntry(label=f"Search jobs for “{shown}”", url=url_for("search.index", q=text))
     if any(char.isspace() for char in text) or '"' in text:
         return (phrase,)
-    by_id = PaletteEntry(label=f"Find job {shown} in all queues", url=url_for("search.index", q=f"id:{text}"))
+    by_id = PaletteEntry(
+        label=f"Open job {shown}", detail="by its ID, in any queue", url=url_for("search.index", q=f"id:{text}", open=1)
+    )
     return (by_id, phrase) if any(char.isdigit() for char in text) else (phrase, by_id)
 
 
