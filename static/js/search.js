@@ -3,7 +3,7 @@
   "use strict";
   const TIMEOUT_MS = 20000;
   const MAX_PARTS = 20; // in a row, without a further click
-  const MAX_ROWS = 1000;
+  const MAX_ROWS = 1000; // likewise: the search pauses where so many further ones are there
   const find = (name, root = document) => root.querySelector(`[data-search-${name}]`);
   const progress = find("progress");
   if (!find("more")) return;
@@ -85,13 +85,13 @@
     find("stop").hidden = !going;
   };
 
-  const keepSearching = async (most) => {
+  const keepSearching = async (most, enough) => {
     if (going) return;
     going = true;
     const focused = document.activeElement === find("on");
     show();
     if (focused) find("stop").focus();
-    for (let count = 0; going && count < most && rows().length < MAX_ROWS; count += 1) {
+    for (let count = 0; going && count < most && rows().length < enough; count += 1) {
       await visible();
       if (!going || !(await step())) break;
     }
@@ -107,11 +107,11 @@
     if (!target || !plain) return;
     event.preventDefault();
     if (target === find("stop")) going = false;
-    else if (target === find("on")) keepSearching(MAX_PARTS);
+    else if (target === find("on")) keepSearching(MAX_PARTS, rows().length < MAX_ROWS ? MAX_ROWS : rows().length + MAX_ROWS);
     else step();
   });
 
   // Back from a job, or after a reload: the parts that were here before.
   const before = Number(history.state?.parts);
-  if (before > 0) keepSearching(Math.min(before, MAX_PARTS));
+  if (before > 0) keepSearching(Math.min(before, MAX_PARTS), Infinity);
 })();

@@ -49,14 +49,15 @@
   const show = () => {
     const here = boxes();
     const count = ticked.size;
+    const shown = count.toLocaleString("en-US"); // as the server writes numbers
     if (form()) form().toggleAttribute("data-selected", count > 0);
     const clear = document.querySelector("[data-clear-selection]");
     if (clear) clear.hidden = count === 0;
     const text = document.querySelector("[data-ticked]");
-    if (text) text.textContent = `${count} ${count === 1 ? "job" : "jobs"} selected`;
+    if (text) text.textContent = `${shown} ${count === 1 ? "job" : "jobs"} selected`;
     for (const button of document.querySelectorAll("[data-verb]")) {
       const { verb, after } = button.dataset;
-      const label = [verb, count, after].filter((word) => word !== undefined).join(" ");
+      const label = [verb, shown, after].filter((word) => word !== undefined).join(" ");
       if (button.textContent !== label) button.textContent = label;
     }
     const all = document.querySelector("[data-tick-all]");

@@ -98,6 +98,20 @@ def test_a_search_goes_on_until_stopped_and_is_there_after_a_reload(visit: Any, 
     expect(page.locator("#results tbody tr")).to_have_count(1000)
 
 
+def test_a_search_that_paused_at_many_results_goes_on(visit: Any, url: str) -> None:
+    page = visit(f"{url}/search?q={FULL}").page
+    keep = page.get_by_role("button", name="Keep searching")
+    keep.click()
+    expect(page.locator("#results tbody tr")).to_have_count(1000)
+    expect(keep).to_be_visible()
+    keep.click()
+    expect(page.locator("#results tbody tr")).to_have_count(JOBS)
+    page.locator("[data-tick-all]").check()
+    expect(page.locator("[data-ticked]")).to_have_text(f"{JOBS:,} jobs selected")
+    page.reload()
+    expect(page.locator("#results tbody tr")).to_have_count(JOBS)
+
+
 def test_on_a_phone_a_finger_selects_all_results(visit: Any, url: str) -> None:
     options = {"viewport": {"width": 390, "height": 740}, "has_touch": True, "is_mobile": True}
     page = visit(f"{url}/search?q=state:dead", **options).page

@@ -11,7 +11,7 @@ from flask.typing import ResponseReturnValue
 from ....errors import Unsupported
 from ....model import QueueStats
 from ....search.completion import write_term
-from ....search.job_search import ROWS_PER_LIST, SECONDS, SearchResult
+from ....search.job_search import MAX_FOUND, ROWS_PER_LIST, SECONDS, SearchResult
 from ....search.query import MAX_QUERY, SearchQuery, parse_query
 from ....sources.metering import measure_cost
 from ...context import app_services
@@ -88,7 +88,7 @@ def _result_context(query: SearchQuery, found: SearchResult) -> dict[str, Any]:
         "list_queue": list_queue,
         "list_state": list_state,
         "list_actions": _list_actions(found),
-        "limits": (ROWS_PER_LIST, SECONDS),
+        "limits": (ROWS_PER_LIST, SECONDS, MAX_FOUND),
         "titles": sources.titles,
         "list_words": lambda job: sources.backend(job.source, job.backend).list_words(),
     }
