@@ -106,7 +106,7 @@ def search_jobs(
             offset = max(offset, turn * ROWS_PER_LIST)
             following = run.search_list(lists[at], offset, turn)
             if following is not None:
-                return run.build_result(SearchCursor(turn, at, following, list_key=lists[at].key))
+                return run.build_result(replace(_place_of(lists, at), turn=turn, offset=following))
             at, offset = at + 1, 0
         turn, at = turn + 1, 0
         if not any(
@@ -133,17 +133,33 @@ def _searched_lists(
                 yield _JobList(queue, state, queue.counts.of(state))
 
 
+def _place_of(lists: Sequence[_JobList], at: int) -> SearchCursor:
+    """The cursor to the list of this number."""
+    state = lists[at].state
+    numbers = [number for number, job_list in enumerate(lists) if job_list.state is state]
+    return SearchCursor(
+        state=ORDER.index(state), lists=len(numbers), list_number=at - numbers[0], list_key=lists[at].key
+    )
+
+
 def _find_place(cursor: SearchCursor, lists: Sequence[_JobList]) -> tuple[int, int]:
     """The number of the list at which the search continues, and of the row in it.
 
-    Queues can have come or gone meanwhile. If the list is gone, the one that now has its number is searched from its
-    beginning.
+    Queues can have come or gone meanwhile. If the list is gone, the search continues with the one after it; where more
+    lists of its state are gone, earlier by their number, because they may have been before it.
     """
-    at = cursor.list_number
-    if not cursor.list_key or (at < len(lists) and lists[at].key == cursor.list_key):
+    if not cursor.list_key:
+        return 0, 0
+    start = next((at for at, job_list in enumerate(lists) if ORDER.index(job_list.state) >= cursor.state), len(lists))
+    at = start + cursor.list_number
+    if at < len(lists) and lists[at].key == cursor.list_key:
         return at, cursor.offset
     moved = next((number for number, job_list in enumerate(lists) if job_list.key == cursor.list_key), None)
-    return (at, 0) if moved is None else (moved, cursor.offset)
+    if moved is not None:
+        return moved, cursor.offset
+    left = sum(ORDER.index(job_list.state) == cursor.state for job_list in lists)
+    others_gone = max(0, cursor.lists - left - 1)
+    return start + min(max(0, cursor.list_number - others_gone), left), 0
 
 
 class _SearchRun:

@@ -304,11 +304,25 @@ def test_a_queue_that_is_gone_does_not_move_the_place_in_the_others(look_at: Any
     assert {each.queue.name for each in third.jobs} == {"gamma"}
 
 
+@pytest.mark.parametrize("left", [["gamma"], ["alpha", "gamma"], ["alpha", "gamma", "new"]])
+def test_the_search_goes_on_behind_a_list_that_is_gone(look_at: Any, left: list[str]) -> None:
+    """Its queue had lists of other states, too, and one before it may be gone as well."""
+    first = look_at(["alpha", "beta", "gamma"], "send")
+    second = look_at(["alpha", "beta", "gamma"], "send", first.cursor)
+    assert place(second)[2] == 500
+    found, cursor = set(), second.cursor
+    while cursor is not None:
+        part = look_at(left, "send", cursor)
+        found |= {each.queue.name for each in part.jobs}
+        cursor = part.cursor
+    assert found >= {name for name in left if name != "alpha"}
+
+
 def test_a_cursor_is_short_enough_for_a_url() -> None:
     known = tuple(str(number).zfill(KEY_LENGTH) for number in range(1000))
-    text = SearchCursor(1, 2, 3, 4, 5, 6, "x" * KEY_LENGTH, known).text
+    text = SearchCursor(1, 2, 3, 4, 5, 6, 7, 8, "x" * KEY_LENGTH, known).text
     assert len(text) < 1300
-    assert parse_cursor(text) == SearchCursor(1, 2, 3, 4, 5, 6, "x" * KEY_LENGTH, known[-MAX_KNOWN:])
+    assert parse_cursor(text) == SearchCursor(1, 2, 3, 4, 5, 6, 7, 8, "x" * KEY_LENGTH, known[-MAX_KNOWN:])
 
 
 def test_a_part_that_could_not_be_read_leaves_the_search_incomplete(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
