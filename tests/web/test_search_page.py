@@ -213,7 +213,7 @@ def test_bulk_operations_take_the_same_times(client: FlaskClient, dead: list[str
     wait_for_dead(client)
     page = "/bulk/new?source=main&backend=rq&queue=mail&state=dead&action=retry&q=by:failed+"
     assert f"Retry {len(dead)}" in text_of(client.get(f"{page}from:-10m").text)
-    assert f"Retry {len(dead)}" not in text_of(client.get(f"{page}to:-10m").text)
+    assert "<h1>Retry jobs</h1>" in client.get(f"{page}to:-10m").text  # none match
     wrong = client.get(f"{page}from:yesterday")
     assert wrong.status_code == 422
     assert "Invalid time: from:yesterday." in text_of(wrong.text)
