@@ -73,18 +73,20 @@
     }
   };
 
-  const note = (box) => {
-    if (box.checked) ticked.add(box.value);
-    else ticked.delete(box.value);
+  // Stored once for all of them: a search can have thousands.
+  const note = (...changed) => {
+    for (const box of changed) {
+      if (box.checked) ticked.add(box.value);
+      else ticked.delete(box.value);
+    }
     store();
   };
 
   document.addEventListener("change", ({ target }) => {
     if (target.matches?.("[data-tick-all]")) {
-      for (const box of boxes()) {
-        box.checked = target.checked;
-        note(box);
-      }
+      const all = boxes();
+      for (const box of all) box.checked = target.checked;
+      note(...all);
     } else if (target.matches?.("[data-tick]")) note(target);
     else return;
     show();

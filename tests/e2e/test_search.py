@@ -18,6 +18,11 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 JOBS = 1300  # three parts of a search
+COUNT_STORES = """() => {
+    const setItem = Storage.prototype.setItem;
+    window.stores = 0;
+    Storage.prototype.setItem = function (...item) { window.stores += 1; return setItem.apply(this, item); };
+}"""
 FULL = "name:app.mail.send state:waiting"
 
 
@@ -106,8 +111,10 @@ def test_a_search_that_paused_at_many_results_goes_on(visit: Any, url: str) -> N
     expect(keep).to_be_visible()
     keep.click()
     expect(page.locator("#results tbody tr")).to_have_count(JOBS)
+    page.evaluate(COUNT_STORES)
     page.locator("[data-tick-all]").check()
     expect(page.locator("[data-ticked]")).to_have_text(f"{JOBS:,} jobs selected")
+    assert page.evaluate("stores") == 1  # not once for each job
     page.reload()
     expect(page.locator("#results tbody tr")).to_have_count(JOBS)
 

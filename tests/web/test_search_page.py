@@ -13,6 +13,9 @@ from flask.testing import FlaskClient
 from rq import Queue
 
 from dashboard import Identity, Role
+from dashboard.model import Counts, Job, QueueStats, State
+from dashboard.search.matches import FoundJob
+from dashboard.web.forms.job_tokens import found_token
 from tests.contract.test_sidekiq import enqueue, payload
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
@@ -20,6 +23,14 @@ from tests.web.test_confirmations import SAME, form_of
 
 MANY = 1200
 USERS = [{"name": "anna", "password": "very-secret-1", "role": "viewer"}]
+
+
+def token_of(queue: str) -> str:
+    job = Job(id="1", source="main", backend="rq", queue=queue, state=State.DEAD)
+    return found_token(FoundJob(QueueStats(source="main", backend="rq", key=queue, name=queue, counts=Counts()), job))
+
+
+TOKEN = token_of("mail")
 
 
 def text_of(page: str) -> str:
@@ -187,6 +198,8 @@ def test_enter_presses_no_button_of_a_row(client: FlaskClient, jobs: list[str]) 
         ({"action": "retry"}, 409),
         ({"action": "retry", "pick": ["x"]}, 409),
         ({"only": "retry.x"}, 409),
+        ({"action": "retry", "pick": [TOKEN] * 1001}, 409),
+        ({"action": "retry", "pick": [token_of(f"queue-{number}") for number in range(51)]}, 409),
         ({"only": "obliterate.x"}, 422),
         ({"action": "kill", "pick": ["x"]}, 422),
         ({"action": "nothing", "pick": ["x"]}, 422),

@@ -59,7 +59,8 @@ def group_by_list(tokens: Sequence[str]) -> dict[SelectedList, list[JobRef]]:
     if not selected:
         raise Conflict("No jobs selected.", hint="Go back and select at least one job.")
     if len(tokens) > MAX_BATCH or len(selected) > MAX_UNDO_BATCHES:
-        raise Conflict("Too many jobs selected.", hint="Select fewer, or start a bulk operation on a whole list.")
+        most = f"{MAX_BATCH:,} jobs" if len(tokens) > MAX_BATCH else f"jobs of {MAX_UNDO_BATCHES} lists"
+        raise Conflict("Too many jobs selected.", hint=f"Select at most {most}, or start a bulk operation on a list.")
     return selected
 
 
