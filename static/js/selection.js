@@ -3,6 +3,7 @@
 (() => {
   "use strict";
   const KEY = "queuedeck.selected";
+  const MOST = 1000; // jobs of one action; the server refuses more
   let ticked = new Set();
   let list = ""; // the list to which they belong
 
@@ -54,11 +55,13 @@
     const clear = document.querySelector("[data-clear-selection]");
     if (clear) clear.hidden = count === 0;
     const text = document.querySelector("[data-ticked]");
-    if (text) text.textContent = `${shown} ${count === 1 ? "job" : "jobs"} selected`;
+    const limit = count > MOST ? `: at most ${MOST.toLocaleString("en-US")} at a time` : "";
+    if (text) text.textContent = `${shown} ${count === 1 ? "job" : "jobs"} selected${limit}`;
     for (const button of document.querySelectorAll("[data-verb]")) {
       const { verb, after } = button.dataset;
       const label = [verb, shown, after].filter((word) => word !== undefined).join(" ");
       if (button.textContent !== label) button.textContent = label;
+      button.disabled = count > MOST;
     }
     const all = document.querySelector("[data-tick-all]");
     if (all) {

@@ -113,7 +113,8 @@ def test_a_search_that_paused_at_many_results_goes_on(visit: Any, url: str) -> N
     expect(page.locator("#results tbody tr")).to_have_count(JOBS)
     page.evaluate(COUNT_STORES)
     page.locator("[data-tick-all]").check()
-    expect(page.locator("[data-ticked]")).to_have_text(f"{JOBS:,} jobs selected")
+    expect(page.locator("[data-ticked]")).to_have_text(f"{JOBS:,} jobs selected: at most 1,000 at a time")
+    expect(page.locator(".bulk-bar button[value=delete]")).to_be_disabled()
     assert page.evaluate("stores") == 1  # not once for each job
     page.reload()
     expect(page.locator("#results tbody tr")).to_have_count(JOBS)
