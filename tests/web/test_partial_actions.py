@@ -68,6 +68,25 @@ def test_a_redis_that_stops_responding_keeps_what_was_done_on_the_other(
     assert redis_client.zcard("rq:failed:mail") == 2
 
 
+def test_a_restore_that_fails_at_the_second_batch_reports_the_first(
+    make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    fail_rq(server, "mail", (failing_jobs.mail, "a@example.com", 1))
+    other = start_server("redis-7")
+    try:
+        fail_rq(other, "cash", (failing_jobs.charge, 1))
+        sources = [{"name": name, "url": url} for name, url in (("main", server.url), ("other", other.url))]
+        client = make_app(sources=sources, store_url=server.url, sample_interval_s=0.5).test_client()
+        batches = batches_of(act(client, "delete", all_dead(client, 2)))
+        assert len(batches) == 2
+    finally:
+        other.close()
+    answer = client.post("/undo", data={"batch": batches}, headers=SAME)
+    assert answer.status_code == 303
+    assert "did=undo&done=1&unknown=1" in answer.headers["Location"]
+    assert redis_client.zcard("rq:failed:mail") == 1
+
+
 def test_a_delete_without_an_answer_keeps_its_undo_and_that_of_the_list_before(
     client: FlaskClient, redis_client: redis.Redis, dead: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

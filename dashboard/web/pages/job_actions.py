@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from ...actions.audit_log import MAX_REASON
 from ...actions.bulk.operation import JobListRef
 from ...actions.trash import check_undo_batch
-from ...backends.actions import Action, ActionOptions, ActionResult, JobRef, Outcome
+from ...backends.actions import Action, ActionOptions, JobRef, Outcome
 from ...dead_letters.fingerprint import is_fingerprint
 from ...errors import Conflict, NotFound, Unsupported
 from ...model import Job, Payload, QueueRef, QueueStats, Schedule, State, Worker
@@ -198,32 +198,33 @@ def on_worker() -> ResponseReturnValue:
 @bp.post("/undo")
 @form_fields("reason", "fingerprint", many=("batch",))
 def undo() -> ResponseReturnValue:
-    """Restore deleted jobs."""
+    """Restore deleted jobs. A batch that fails keeps the results of those before it."""
     undo_batches = [check_undo_batch(text) for text in request.form.getlist("batch")]
     if not undo_batches:
         raise Conflict("No batch of deleted jobs given.")
     if len(undo_batches) > MAX_UNDO_BATCHES:
         raise Conflict(f"You can restore at most {MAX_UNDO_BATCHES} batches at a time.")
     services, reason = app_services(), parse_reason()
-    about = None
-    results: list[ActionResult] = []
+    about, steps = None, ActionSteps()
     operation = start_large_undo(undo_batches, reason)
     if operation is not None:
         return redirect_to(url_for("bulk.show", work_id=operation.id))
     for undo_batch in undo_batches:
         try:
-            about = services.action_service.trash.describe_batch(undo_batch)[0]
-            results += services.action_service.restore_batch(current_actor(), undo_batch, reason=reason).results
+            about, count = services.action_service.trash.describe_batch(undo_batch)
         except NotFound:
             if undo_batch == undo_batches[-1] and about is None:
                 raise
+            continue
+        restore = partial(services.action_service.restore_batch, current_actor(), undo_batch, reason=reason)
+        steps.run(about.ref.source, [JobRef(id=undo_batch)] * count, restore)
     assert about is not None
-    if (refused := not_restored(results)) is not None:
+    if (refused := not_restored(steps.results)) is not None:
         raise refused
     if about.schedule is not None:
         services.forget_live_rows()
-        return redirect_to(url_for("schedules.index", **ActionFlash.of("undo_schedule", results).query))
-    flash = ActionFlash.of("undo", results)
+        return redirect_to(url_for("schedules.index", **ActionFlash.of("undo_schedule", steps.results).query))
+    flash = steps.flash(Action.UNDO)
     fingerprint = request.form.get("fingerprint", "")
     if is_fingerprint(fingerprint):
         return redirect_to(url_for("dead.show", fingerprint=fingerprint, **flash.query))
