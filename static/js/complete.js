@@ -5,9 +5,12 @@
   const TYPING_MS = 100;
   const TIMEOUT_MS = 8000;
 
+  const set = (element, attributes) => {
+    for (const [name, value] of Object.entries(attributes)) if (value !== null) element.setAttribute(name, value);
+  };
   const make = (tag, attributes, ...children) => {
     const made = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) if (value !== null) made.setAttribute(name, value);
+    set(made, attributes);
     made.append(...children);
     return made;
   };
@@ -45,10 +48,7 @@
       options[active]?.setAttribute("aria-selected", "false");
       active = index;
       const option = options[active];
-      if (!option) {
-        box.removeAttribute("aria-activedescendant");
-        return;
-      }
+      if (!option) return box.removeAttribute("aria-activedescendant");
       option.setAttribute("aria-selected", "true");
       box.setAttribute("aria-activedescendant", option.id);
       option.scrollIntoView({ block: "nearest" });
@@ -67,7 +67,7 @@
       if (options.length) mark(active < 0 ? (by > 0 ? 0 : options.length - 1) : (active + by + options.length) % options.length);
     };
 
-    list.addEventListener("pointerdown", (event) => event.preventDefault()); // the focus stays in the box
+    list.addEventListener("pointerdown", (event) => event.preventDefault());
     list.addEventListener("click", (event) => {
       const option = event.target.closest("[role=option]");
       if (option) take(option, event);
@@ -76,8 +76,8 @@
   };
 
   const complete = (box, number) => {
-    const names = { id: `completions-${number}`, class: "completions", "aria-label": "Completions" };
-    const list = make("div", { ...names, role: "listbox", hidden: "" });
+    const id = `completions-${number}`;
+    const list = make("div", { id, class: "completions", "aria-label": "Completions", role: "listbox", hidden: "" });
     const ask = asker();
     let timer = 0;
     let range = [0, 0]; // in characters, which can have two code units
@@ -142,8 +142,7 @@
     });
     box.addEventListener("input", typed);
     box.addEventListener("blur", close);
-    const roles = { role: "combobox", "aria-autocomplete": "list", "aria-expanded": "false", "aria-controls": list.id };
-    for (const [name, value] of Object.entries(roles)) box.setAttribute(name, value);
+    set(box, { role: "combobox", "aria-autocomplete": "list", "aria-expanded": "false", "aria-controls": list.id });
     box.removeAttribute("list"); // what browsers offer without this script
     box.form.append(list);
   };

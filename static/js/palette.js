@@ -1,4 +1,4 @@
-// The command palette: pages, queues, jobs and actions by what is typed. An action asks first, and none acts at once.
+// The command palette: pages, queues, jobs and actions by what is typed. An action asks first.
 (() => {
   "use strict";
   const TYPING_MS = 100;
@@ -15,24 +15,20 @@
   let isWaiting = false; // for the answer to what was typed
   let entered = false; // Enter was pressed meanwhile
 
-  // Storage can be full or blocked by the browser: then recent choices are forgotten with the page.
+  // Storage can be full or blocked: then recent choices are those of this page.
   let recent = [];
   const recall = () => {
     try {
       const stored = JSON.parse(localStorage.getItem(RECENT));
       if (Array.isArray(stored)) recent = stored.filter((key) => typeof key === "string").slice(0, MAX_RECENT);
-    } catch {
-      // those of this page
-    }
+    } catch {}
     return recent;
   };
   const remember = (keys) => {
     recent = keys;
     try {
       localStorage.setItem(RECENT, JSON.stringify(keys));
-    } catch {
-      // only for this page
-    }
+    } catch {}
   };
 
   const commands = {

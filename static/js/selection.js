@@ -3,7 +3,6 @@
 (() => {
   "use strict";
   const KEY = "queuedeck.selected";
-  const MOST = 1000; // jobs of one action; the server refuses more
   let ticked = new Set();
   let list = ""; // the list to which they belong
 
@@ -12,7 +11,7 @@
   // A queue has a list per state and native name, a search one per query; an error group has one.
   const listOf = (of) => [of.action, ...["state", "native", "q"].map((name) => of.elements[name]?.value ?? "")].join(" ");
 
-  // Where storage is blocked, the selection is in memory: it is kept until the next page.
+  // Where storage is blocked or full, the selection is kept until the next page.
   const recall = () => {
     try {
       return JSON.parse(sessionStorage.getItem(KEY));
@@ -23,9 +22,7 @@
   const remember = (kept) => {
     try {
       sessionStorage.setItem(KEY, JSON.stringify(kept));
-    } catch {
-      // blocked, or full
-    }
+    } catch {}
   };
 
   const store = () => {
@@ -48,23 +45,20 @@
   };
 
   const show = () => {
-    const here = boxes();
     const count = ticked.size;
-    const shown = count.toLocaleString("en-US"); // as the server writes numbers
+    const shown = count.toLocaleString("en");
+    const isTooMany = count > 1000;
     if (form()) form().toggleAttribute("data-selected", count > 0);
-    const clear = document.querySelector("[data-clear-selection]");
-    if (clear) clear.hidden = count === 0;
     const text = document.querySelector("[data-ticked]");
-    const limit = count > MOST ? `: at most ${MOST.toLocaleString("en-US")} at a time` : "";
-    if (text) text.textContent = `${shown} ${count === 1 ? "job" : "jobs"} selected${limit}`;
+    if (text) text.textContent = `${shown} ${count === 1 ? "job" : "jobs"} selected${isTooMany ? ": at most 1,000 at a time" : ""}`;
     for (const button of document.querySelectorAll("[data-verb]")) {
-      const { verb, after } = button.dataset;
-      const label = [verb, shown, after].filter((word) => word !== undefined).join(" ");
-      if (button.textContent !== label) button.textContent = label;
-      button.disabled = count > MOST;
+      const { verb, after = "" } = button.dataset;
+      button.textContent = `${verb} ${shown}${after}`;
+      button.disabled = isTooMany;
     }
     const all = document.querySelector("[data-tick-all]");
     if (all) {
+      const here = boxes();
       const checked = here.filter((box) => box.checked).length;
       all.checked = checked > 0 && checked === here.length;
       all.indeterminate = checked > 0 && checked < here.length;
@@ -76,7 +70,9 @@
     }
   };
 
-  // Stored once for all of them: a search can have thousands.
+  const check = () => {
+    for (const box of boxes()) box.checked = ticked.has(box.value);
+  };
   const note = (...changed) => {
     for (const box of changed) {
       if (box.checked) ticked.add(box.value);
@@ -98,14 +94,14 @@
   // A refresh can put another job into a row: the selection belongs to the job, not the row.
   document.addEventListener("queuedeck:updated", () => {
     load();
-    for (const box of boxes()) box.checked = ticked.has(box.value);
+    check();
     show();
   });
 
   document.addEventListener("click", ({ target }) => {
     if (!target.closest?.("[data-clear-selection]")) return;
     ticked.clear();
-    for (const box of boxes()) box.checked = false;
+    check();
     store();
     show();
   });
