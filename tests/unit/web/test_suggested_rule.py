@@ -43,6 +43,11 @@ def test_the_reason_says_where_the_threshold_comes_from() -> None:
     found = suggest_rule(queue(), "RQ", QueueHistory(depth=(187,)), ())
     text = "Suggested warning: above 380 waiting jobs, twice the 95th percentile of the last hour (187), rounded up."
     assert found.reason == text
+    failing = QueueHistory(finished_per_min=(10.0,), failed_per_min=(7.0,))
+    capped = suggest_rule(queue(), "RQ", failing, (ProblemKind.FAILING,)).reason
+    assert capped.endswith(
+        "above 90% of jobs failed in 15 min, the maximum; the 95th percentile of the last hour is 70%."
+    )
     unknown = suggest_rule(queue(), "RQ", None, ())
     assert not {"warning", "critical"} & set(unknown.arguments)
     assert unknown.reason == "No thresholds suggested: no data for the last hour."

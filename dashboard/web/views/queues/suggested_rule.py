@@ -68,6 +68,8 @@ def _describe_reason(metric: str, unit: str, usual: float, warning: float) -> st
     least = LEAST_RATIO if unit == "ratio" else LEAST_COUNT
     if WARNING_FACTOR * usual <= least:
         how = f"the minimum; the 95th percentile of the last hour is {usually}"
+    elif unit == "ratio" and warning < WARNING_FACTOR * usual:
+        how = f"the maximum; the 95th percentile of the last hour is {usually}"
     else:
         how = f"twice the 95th percentile of the last hour ({usually}), rounded up"
     return f"Suggested warning: above {describe_value(metric, warning)}, {how}."
