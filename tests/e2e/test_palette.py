@@ -40,6 +40,7 @@ def base(filled: str) -> Iterator[str]:
 
 
 def open_palette(page: Page) -> None:
+    page.wait_for_load_state()  # before the scripts have run, the key does nothing
     page.keyboard.press("Control+k")
     expect(page.locator("#palette")).to_be_visible()
     expect(page.locator("#palette [role=option]").first).to_be_visible()
@@ -247,6 +248,7 @@ def test_it_stays_below_the_path_of_a_mounted_dashboard(filled: str, visit: Visi
         expect_active(page, "#palette-text", "order-confirmations")
         page.keyboard.press("Enter")
         expect(page).to_have_url(f"{served.url}/ops/queues/queues/main/rq/order-confirmations")
+        page.wait_for_load_state()
         page.locator("#search").press_sequentially("sta")
         expect(page.locator(".completions [role=option]")).to_have_count(1)
         page.goto("about:blank")
