@@ -134,7 +134,7 @@ class ActionFlash:
         counts = tuple((kind, sum(each.outcome is kind for each in results)) for kind in Outcome)
         restorable = tuple(undo_batch for undo_batch in undo_batches if undo_batch is not None)
         known = tuple((kind, count) for kind, count in counts if count)
-        return cls(str(action), known, restorable[:MAX_UNDO_BATCHES], unknown, untried)
+        return cls(str(action), known, restorable[:MAX_UNDO_BATCHES], unknown=unknown, untried=untried)
 
     @classmethod
     def read(cls, args: Mapping[str, str]) -> ActionFlash | None:
@@ -149,9 +149,9 @@ class ActionFlash:
             verb,
             counts,
             restorable,
-            _read_seconds(args.get("acted_at", "")),
-            _read_count(args, "unknown"),
-            _read_count(args, "untried"),
+            acted_at=_read_seconds(args.get("acted_at", "")),
+            unknown=_read_count(args, "unknown"),
+            untried=_read_count(args, "untried"),
         )
 
     @property
