@@ -29,6 +29,7 @@ log = masked_logger(__name__)
 OVERDUE_INTERVALS = 3
 # How often a process whose checker does not lead reads what is published, also while it shows no page to anyone.
 LOOK_EVERY_S = 30.0
+STOP_S = 5.0
 _TICK = "sample"
 # A tick this late will never finish: all its timeouts are far shorter.
 HUNG_S = 60.0
@@ -113,10 +114,13 @@ class Checker:
         atexit.register(self.stop)
 
     def stop(self) -> None:
-        """Stop sampling and release the lease."""
+        """Stop sampling and release the lease. Waits at most STOP_S for a renewal that is under way."""
         if self._stop.is_set():
             return
         self._stop.set()
+        if self._keeper.is_alive() and self._keeper is not threading.current_thread():
+            # It would take the lease back after its release, and must not use connections while they are closed.
+            self._keeper.join(timeout=STOP_S)
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
         self._leadership.release_lease()

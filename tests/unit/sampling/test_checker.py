@@ -27,7 +27,7 @@ from dashboard.store import cache, redis_store
 from tests.caches import expire_values
 from tests.conftest import start_server
 from tests.unit.sampling.list_backend import watch_of
-from tests.waiting import wait_until
+from tests.waiting import CEILING_S, wait_until
 
 INTERVAL_S = 0.5
 
@@ -107,6 +107,32 @@ def test_the_hour_of_history_survives_a_change_of_leader(checker_of: Callable[..
     assert before is not None
     assert after is not None
     assert after.totals.depth[: len(before.totals.depth)] == before.totals.depth
+
+
+def test_a_stopped_checker_does_not_take_the_lease_back(
+    checker_of: Callable[..., Checker], source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checker = checker_of("one")
+    renewing, stopping, released = threading.Event(), threading.Event(), threading.Event()
+    renew, release = checker._leadership.renew_lease, checker._leadership.release_lease
+
+    def renew_late() -> int | None:
+        renewing.set()
+        assert stopping.wait(CEILING_S)
+        released.wait(0.2)  # a moment in which nothing may happen
+        return renew()
+
+    def note_release() -> None:
+        release()
+        released.set()
+
+    monkeypatch.setattr(checker._leadership, "renew_lease", renew_late)
+    monkeypatch.setattr(checker._leadership, "release_lease", note_release)
+    assert renewing.wait(CEILING_S)
+    stopping.set()
+    checker.stop()
+    checker._keeper.join(CEILING_S)
+    assert SnapshotStore(source).acquire_lease("two", 15).epoch is not None
 
 
 def snapshot_by(sampler: str, *, at: float = 0.0, sequence: int = 1) -> Snapshot:
