@@ -16,7 +16,7 @@ from ...model import Payload, QueueRef, Schedule
 from ...sources.source import Argument, Command, Reply, Source, text
 from ..base import MAX_SCHEDULES
 from ..lua_reads import Scripts
-from ..payloads.decoding import count_of, json_payload, loads_dict, of_decoded, printable
+from ..payloads.decoding import count_or_none, json_payload, loads_dict, of_decoded, printable
 from ..unreadable_data import decode_or
 from . import keys, without_lua
 from .job_decoding import JobFields, find_problem, is_missing
@@ -201,7 +201,7 @@ def _build_schedule(entry: ScheduleEntry, record: ScheduleRecord, now: float) ->
         wrong = "its data no longer exists, only its id is left"
     elif entry.next_ms is None:
         wrong = wrong or "the time of its next run is invalid"
-    runs = fields.integer("ic") if scheduler else count_of(repeat.get("count"))
+    runs = fields.integer("ic") if scheduler else count_or_none(repeat.get("count"))
     stuck = None if wrong else _explain_stuck(record)
     ended = _explain_end(details, runs, now) if stuck else None
     if ended:

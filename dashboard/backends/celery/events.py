@@ -20,7 +20,7 @@ from redis.exceptions import NoPermissionError
 from ...clock import monotonic_s
 from ...redact import masked_logger
 from ...sources.source import Source, text
-from ..payloads.decoding import count_of, finite, loads, loads_dict
+from ..payloads.decoding import count_or_none, finite, loads, loads_dict
 from .keys import RECORD
 from .results.decoding import TAIL_BYTES, RawRecord
 from .stored_heartbeats import is_same_process
@@ -115,9 +115,8 @@ class EventListener:
         self._gap = True
         self._connected = False
         self.started: dict[str, float] = {}  # by task id, when its start was reported; finished tasks are removed
-        self.heartbeats: dict[
-            str, dict[str, Any]
-        ] = {}  # by worker, `at` and `since` (the first one of this process) in the source's time
+        # By worker; `at` and `since`, that of the first one of this process, are in the source's time.
+        self.heartbeats: dict[str, dict[str, Any]] = {}
         self._thread = threading.Thread(target=self._run, name=f"queuedeck-celery-{source.name}", daemon=True)
         self._thread.start()
 
@@ -224,7 +223,7 @@ def _heartbeat_fields(event: Mapping[str, Any]) -> dict[str, Any]:
     version, load = event.get("sw_ver"), event.get("loadavg")
     figures = [finite(part) for part in load[:3]] if isinstance(load, list) else []
     return {
-        **{name: count_of(event.get(name)) for name in ("pid", "active", "processed", "clock")},
+        **{name: count_or_none(event.get(name)) for name in ("pid", "active", "processed", "clock")},
         "sw_ver": version[:40] if isinstance(version, str) else None,
         "loadavg": figures if None not in figures else [],
     }

@@ -23,7 +23,7 @@ from ..actions import Action, ActionResult, JobBackup, Outcome, refused_result
 from ..base import MAX_SCHEDULES
 from ..bounded_reads import short_fields
 from ..lua_reads import Scripts
-from ..payloads.decoding import DECODE_LIMIT_BYTES, count_of, finite, loads_dict, text_or_none
+from ..payloads.decoding import DECODE_LIMIT_BYTES, count_or_none, finite, loads_dict, text_or_none
 from ..payloads.masking import mask_payload
 from ..unreadable_data import schedule_row
 from . import keys, protocol
@@ -101,7 +101,7 @@ def _build_schedule(
         next_run_at=instant(due) if due >= 0 and enabled is not False else None,
         last_run_at=_parse_time(meta.get("last_run_at")),
         paused=enabled is False,
-        runs=count_of(runs),
+        runs=count_or_none(runs),
         payload=Payload(kind="json", value=shown, text=json.dumps(shown, ensure_ascii=False, indent=2), truncated=cut),
     )
 

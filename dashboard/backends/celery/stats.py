@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 from ...model import Counts, NativeCount, QueueRef, QueueStats, State
 from ...sources.source import Command, Reply, Source, text
 from ..lua_reads import Scripts
-from ..payloads.decoding import count_of
+from ..payloads.decoding import count_or_none
 from ..unreadable_data import describe_error
 from . import keys
 from .job_decoding import headers_of, state_of, with_headers
@@ -161,7 +161,7 @@ def _gather_facts(
     for n, prefix in enumerate(prefixes):
         ended = index[3 + n * len(keys.ENDED) :][: len(keys.ENDED)] if len(index) == kept else [None] * len(keys.ENDED)
         alive = living[prefix]
-        running = [active for beat in alive.values() if (active := count_of(beat.get("active"))) is not None]
+        running = [active for beat in alive.values() if (active := count_or_none(beat.get("active"))) is not None]
         none_alive = not alive and heard_all and (counted.get(prefix) == 0 or prefix in killed)
         found[prefix] = KnownFacts(
             ended=tuple(size if isinstance(size, int) else None for size in ended),
@@ -170,7 +170,7 @@ def _gather_facts(
             workers=len(alive) if alive else 0 if none_alive else None,
             results=results.get(prefix, NOTHING),
             unheard=prefix not in killed and counted[prefix] > len(alive) if prefix in counted else None,
-            ran=any(count_of(beat.get("processed")) for beat in known[prefix].values()),
+            ran=any(count_or_none(beat.get("processed")) for beat in known[prefix].values()),
             alive=alive,
             paused=paused,
         )

@@ -9,7 +9,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from ...sources.source import Command, Reply, Source, text
-from ..payloads.decoding import count_of, finite, loads_dict
+from ..payloads.decoding import count_or_none, finite, loads_dict
 from .keys import workers_key
 
 # A worker sends a heartbeat every 2 s.
@@ -47,7 +47,7 @@ def is_same_process(before: Mapping[str, object], beat: Mapping[str, object]) ->
 
     In a container, each process has the number 1. A new one counts its tasks, and its messages (`clock`), from 0.
     """
-    grows = [(count_of(before.get(part)), count_of(beat.get(part))) for part in ("processed", "clock")]
+    grows = [(count_or_none(before.get(part)), count_or_none(beat.get(part))) for part in ("processed", "clock")]
     earlier, later = finite(before.get("at")), finite(beat.get("at"))
     return (
         all(before.get(part) is not None and before.get(part) == beat.get(part) for part in ("pid", "prefix"))

@@ -9,7 +9,7 @@ from ...clock import instant
 from ...model import Worker, WorkerState
 from ...sources.source import Source, text
 from ...units import format_duration
-from ..payloads.decoding import count_of, printable
+from ..payloads.decoding import count_or_none, printable
 from ..unreadable_data import worker_row
 from . import keys
 from .stored_heartbeats import DEAD_AFTER_S, SUSPECT_AFTER_S, read_heartbeats
@@ -76,7 +76,7 @@ def _build_worker(source: str, name: str, beat: Mapping[str, object] | None, now
     if beat is None:
         return Worker(id=name, source=source, backend="celery", state=WorkerState.UNKNOWN, reason=SILENT, hostname=host)
     at = _parse_number(beat.get("at"))
-    active, processed, pid = (count_of(beat.get(part)) for part in ("active", "processed", "pid"))
+    active, processed, pid = (count_or_none(beat.get(part)) for part in ("active", "processed", "pid"))
     age_s = now - at if at is not None else None
     state, reason = (WorkerState.BUSY if active else WorkerState.IDLE), None
     if age_s is not None and age_s > SUSPECT_AFTER_S:

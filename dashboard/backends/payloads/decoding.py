@@ -104,7 +104,7 @@ def finite(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def count_of(value: Any) -> int | None:
+def count_or_none(value: Any) -> int | None:
     """Return a number from decoded JSON as a count: a whole number, 0 or more; None for anything else.
 
     Also None above 1e15: neither our store nor readers of our JSON can represent it exactly.

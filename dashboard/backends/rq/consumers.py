@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ...sources.source import Argument, Reply, text
 from ..lua_reads import Scripts
-from ..payloads.decoding import count_of
+from ..payloads.decoding import count_or_none
 from . import keys
 from .serialization import parse_integer, parse_time
 
@@ -103,8 +103,8 @@ def worker_of(key: str, queues: bytes | None, *fields: bytes | None) -> LiveWork
         key=key,
         queues=text(queues or b""),
         version=version,
-        completed=count_of(parse_integer(completed)) or 0,
-        failed=count_of(parse_integer(failed)) or 0,
+        completed=count_or_none(parse_integer(completed)) or 0,
+        failed=count_or_none(parse_integer(failed)) or 0,
         birth=birth,
     )
 

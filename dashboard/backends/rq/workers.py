@@ -16,7 +16,7 @@ from ...units import format_duration
 from ..base import MAX_SCHEDULES
 from ..bounded_reads import short_fields
 from ..lua_reads import Scripts
-from ..payloads.decoding import count_of, finite, loads, printable
+from ..payloads.decoding import count_or_none, finite, loads, printable
 from ..payloads.masking import mask_payload
 from ..unreadable_data import schedule_row, worker_row
 from . import keys
@@ -129,7 +129,7 @@ def _build_worker(
     state, reason = _worker_state(fields, source.now_s(), busy=bool(work))
     # RQ creates each counter with the first such job, so a missing counter means 0.
     completed, failed = (
-        count_of(parse_integer(fields.get(f"{how}_job_count", "0"))) for how in ("successful", "failed")
+        count_or_none(parse_integer(fields.get(f"{how}_job_count", "0"))) for how in ("successful", "failed")
     )
     return Worker(
         **common,
@@ -137,7 +137,7 @@ def _build_worker(
         state=state,
         reason=reason,
         hostname=_printable_or_none(fields.get("hostname")),
-        pid=count_of(parse_integer(fields.get("pid"))),
+        pid=count_or_none(parse_integer(fields.get("pid"))),
         version=_printable_or_none(fields.get("version")),
         queues=tuple(printable(queue, 200) for queue in shown[:100]),
         concurrency=1,

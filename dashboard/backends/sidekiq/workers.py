@@ -14,7 +14,7 @@ from ...model import QueueRef, Work, Worker, WorkerState
 from ...sources.source import Reply, Source, text
 from ...units import format_duration
 from ..lua_reads import Scripts
-from ..payloads.decoding import count_of, finite, loads_dict, printable, text_or_none
+from ..payloads.decoding import count_or_none, finite, loads_dict, printable, text_or_none
 from ..unreadable_data import worker_row
 from . import keys, without_lua
 from .job_decoding import decode_payload, job_name, parse_time
@@ -203,4 +203,4 @@ def _parse_number(raw: Any) -> float | None:
 
 def _parse_integer(raw: Any) -> int | None:
     value = _parse_number(raw)
-    return count_of(value)
+    return count_or_none(value)

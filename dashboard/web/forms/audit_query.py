@@ -16,7 +16,6 @@ from .job_query import asked_time
 FIELDS = {name: name for name in ("who", "action", "source", "queue", "outcome")} | {"bulk": "bulk_id"}
 TIMES = ("from", "to")
 PARAMETERS = (*FIELDS, *TIMES, "before")
-# "unknown": the connection was lost before the result arrived.
 MAX_TEXT = 200
 # The length of a time without seconds, as forms send it: its whole minute is meant.
 _TO_THE_MINUTE = len("2026-11-25T10:00")

@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 from ....model import Job, QueueRef, State
 from ....sources.source import Command, Reply, text
 from ...bounded_reads import short_fields
-from ...payloads.decoding import DECODE_LIMIT_BYTES, count_of
+from ...payloads.decoding import DECODE_LIMIT_BYTES, count_or_none
 from .. import keys
 from ..job_decoding import (
     BoundedMessage,
@@ -160,7 +160,7 @@ def _tells_all(beats: Sequence[Mapping[str, object]], boxes: Reply, started: int
     Compare `stats.divide_unacked`.
     """
     alive = [beat for beat in beats if is_alive(beat, now)]
-    counts = [count_of(beat.get("active")) for beat in alive]
+    counts = [count_or_none(beat.get("active")) for beat in alive]
     if not beats or None in counts or not isinstance(boxes, int) or boxes > len(alive):
         return False
     return sum(count or 0 for count in counts) in (0, started)
