@@ -77,6 +77,7 @@ def test_of_too_many_queues_the_worst_have_a_cell(monkeypatch: pytest.MonkeyPatc
     assert found.groups[0].count == 7
     bad = [queue(f"w{number}", depth=1, workers=0) for number in range(6)]
     assert build(*bad, queue("a", depth=1)).rest == "3 more queues, 2 of them with problems"
+    assert build(*bad[:5]).rest == "1 more queue, with problems"
     assert build(*healthy, q="h5").rest == ""
 
 

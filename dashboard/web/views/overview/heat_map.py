@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import groupby
 
 from ....model import QueueStats, State
-from ....units import format_number, shorten_at_least, shorten_number
+from ....units import count_of, format_number, shorten_at_least, shorten_number
 from ...formatting import queue_title
 from ...urls import quote_segment
 from ..problems.problem import Problem, ProblemLevel
@@ -93,10 +93,10 @@ def _describe_rest(overview: OverviewData, hidden: list[int]) -> str:
     if not hidden:
         return ""
     bad = sum(bool(overview.problems_by_queue[n]) for n in hidden)
-    count = f"{format_number(len(hidden))} more"
     if not bad:
-        return f"{count} healthy {'queue' if len(hidden) == 1 else 'queues'}"
-    return f"{count} queues, {format_number(bad)} of them with problems"
+        return count_of(len(hidden), "more healthy queue")
+    more = count_of(len(hidden), "more queue")
+    return f"{more}, {'with problems' if bad == len(hidden) else f'{format_number(bad)} of them with problems'}"
 
 
 def build_cell(
