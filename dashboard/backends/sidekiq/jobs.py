@@ -240,7 +240,7 @@ def _list_active_jobs(source: Source, scripts: Scripts, ref: QueueRef, query: Jo
 
 def _unread_processes(unread: int, *, whole: bool) -> Iterator[str]:
     if unread:
-        processes = "1 process" if unread == 1 else f"{unread} processes"
+        processes = "1 process" if unread == 1 else f"{unread:,} processes"
         yield f"The jobs of {processes} cannot be read: a key has the wrong type or is too large."
     if not whole:
         yield "There are more processes than could be read."

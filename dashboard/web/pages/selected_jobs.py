@@ -8,6 +8,7 @@ from flask import request
 
 from ...backends.actions import MAX_BATCH, Action, JobRef, Outcome
 from ...errors import Conflict, NotFound
+from ...units import count_of
 from ..context import app_context, app_services
 from ..formatting import one_line, queue_title
 from ..forms.job_tokens import SelectedList, read_listed_job_token
@@ -68,13 +69,13 @@ def count_by_queue(selected: Mapping[SelectedList, Sequence[JobRef]]) -> confirm
     """One fact for each list with selected jobs, most first: "mail on main: 7 dead jobs"."""
     by_size = sorted(selected, key=lambda each: -len(selected[each]))
     facts = [
-        ("Queue", f"{_place_of(each)}: {_count_text(selected[each], f'{each.state.value} ')}")
+        ("Queue", f"{_place_of(each)}: {count_of(len(selected[each]), f'{each.state.value} job')}")
         for each in by_size[: confirmation.MAX_NAMES]
     ]
     rest = by_size[confirmation.MAX_NAMES :]
     if rest:
-        jobs = [job_ref for each in rest for job_ref in selected[each]]
-        facts.append(("Queues", f"{len(rest):,} more: {_count_text(jobs, '')}"))
+        jobs = sum(len(selected[each]) for each in rest)
+        facts.append(("Queues", f"{len(rest):,} more: {count_of(jobs, 'job')}"))
     return tuple(facts)
 
 
@@ -84,7 +85,3 @@ def _place_of(each: SelectedList) -> str:
     queue = snapshot.find(each.source, each.backend, each.queue) if snapshot else None
     name = queue_title(queue, titles.get(each.backend, each.backend), 120) if queue else one_line(each.queue, 120)
     return f"{name} on {one_line(each.source, 40)}"
-
-
-def _count_text(job_refs: Sequence[JobRef], state: str) -> str:
-    return f"{len(job_refs):,} {state}job{'' if len(job_refs) == 1 else 's'}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ....units import count_of
+
 MAX_DIGITS = 8
 
 
@@ -32,12 +34,12 @@ class GroupResult:
     def text(self) -> str:
         """The result in words."""
         if self.silenced or self.others:
-            text = f"{_count_alerts(self.silenced)} silenced"
+            text = f"{count_of(self.silenced, 'alert')} silenced"
             if self.others:
-                others = f"{_count_alerts(self.others)} of rules that started firing since"
+                others = f"{count_of(self.others, 'alert')} of rules that started firing since"
                 text += f"; {others} {_is_or_are(self.others)} not"
             return text
-        parts = [f"{_count_alerts(self.acknowledged)} acknowledged"]
+        parts = [f"{count_of(self.acknowledged, 'alert')} acknowledged"]
         if self.already:
             parts.append(f"{self.already:,} already {'was' if self.already == 1 else 'were'}")
         if self.newer:
@@ -47,7 +49,3 @@ class GroupResult:
 
 def _is_or_are(count: int) -> str:
     return "is" if count == 1 else "are"
-
-
-def _count_alerts(count: int) -> str:
-    return f"{count:,} alert{'' if count == 1 else 's'}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ....sampling.snapshot_reader import CurrentSnapshot
-from ....units import format_number
+from ....units import count_of, format_number
 from ..problems.problem import Problem, ProblemLevel
 
 MAX_PROBLEMS = 5
@@ -37,11 +37,12 @@ def build_headline(
     unhandled = [problem for problem in problems if problem.alert is None or not problem.alert.handled]
     if not unhandled:
         count = len(problems)
-        return Headline("handled", f"{_count(count, 'problem')}, {'all ' if count > 1 else ''}acknowledged or silenced")
+        every = "all " if count > 1 else ""
+        return Headline("handled", f"{count_of(count, 'problem')}, {every}acknowledged or silenced")
     critical = sum(problem.level is ProblemLevel.CRITICAL for problem in unhandled)
     warnings = len(unhandled) - critical
-    parts = [_count(critical, "critical problem")] if critical else []
-    parts += [_count(warnings, "warning")] if warnings else []
+    parts = [count_of(critical, "critical problem")] if critical else []
+    parts += [count_of(warnings, "warning")] if warnings else []
     handled = len(problems) - len(unhandled)
     note = f"{format_number(handled)} acknowledged or silenced" if handled else ""
     return Headline("critical" if critical else "warning", ", ".join(parts), note)
@@ -54,7 +55,3 @@ def round_age(seconds: float | None) -> float | None:
         return seconds
     step_s = 60 if seconds < 36_000 else 3600
     return seconds // step_s * step_s
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{format_number(number)} {noun}{'' if number == 1 else 's'}"

@@ -14,6 +14,7 @@ from ....alerts.silences import Silence
 from ....dead_letters.service import GroupList
 from ....model import QueueStats
 from ....settings.queue_directory import QueueInfo
+from ....units import count_of
 from ..problems.problem_list import LATE_AFTER_S, AlertFacts
 from .error_groups import QueueErrorGroups, list_error_groups
 from .watching_rules import WatchingRule, list_own_alerts, list_watching_rules
@@ -51,10 +52,10 @@ class QueueContext:
     @property
     def summary(self) -> str:
         """What there is, with numbers: 12 rules, 1 silence, 2 error groups."""
-        parts = [_counted(len(self.rules), "rule")]
-        parts += [_counted(len(self.silences), "silence")] if self.silences else []
+        parts = [count_of(len(self.rules), "rule")]
+        parts += [count_of(len(self.silences), "silence")] if self.silences else []
         if self.error_groups is not None and self.error_groups.total:
-            parts.append(_counted(self.error_groups.total, "error group"))
+            parts.append(count_of(self.error_groups.total, "error group"))
         return ", ".join(parts)
 
 
@@ -89,7 +90,3 @@ def list_silences(queue: QueueStats, facts: AlertFacts) -> tuple[CoveringSilence
             active = silence.is_active(now)
             found.append(CoveringSilence(silence, active, silence.ends_at(now) if active else silence.until))
     return tuple(sorted(found, key=lambda each: (not each.active, each.ends_at)))
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
