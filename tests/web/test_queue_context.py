@@ -202,6 +202,14 @@ def test_a_job_names_the_owner_of_its_queue_its_alerts_and_its_error_group(app: 
     assert "Error group" not in section(client.get(f"{PAGE}/jobs/{waiting}").text, "job-context")
 
 
+def test_a_job_without_alerts_has_the_owner_alone_and_no_empty_list(app: Flask, redis_client: redis.Redis) -> None:
+    job = Queue("calm", connection=redis_client).enqueue("app.calm.send")
+    page = app.test_client().get(f"/queues/main/rq/calm/jobs/{job.id}").text
+    (owner,) = re.findall(r'<section class="panel job-context">.*?</section>', page, re.DOTALL)
+    assert section(page, "job-context") == "Queue Owner platform"
+    assert "<dl>" not in owner
+
+
 def test_an_alert_has_the_runbook_of_its_rule_or_else_of_its_queue(app: Flask) -> None:
     client = app.test_client()
     wait_for_alerts(client)
