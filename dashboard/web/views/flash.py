@@ -94,7 +94,7 @@ OUTCOME_CHOICES = {
     "unknown": "Unknown: connection lost",
 }
 # What is said instead of MISSED after a restore.
-_NOT_RESTORED = {
+NOT_RESTORED = {
     Outcome.GONE: "no longer in the trash",
     Outcome.CHANGED: "skipped: already restored, or the id is in use again",
 }
@@ -228,7 +228,7 @@ def outcome_text(outcome: str, count: int, *, restored: bool = False) -> str:
     known = next((kind for kind in Outcome if kind.value == outcome), None)
     if known in (None, Outcome.DONE):
         return f"{count:,} {outcome}"
-    return f"{count:,} {(_NOT_RESTORED.get(known) if restored else None) or _missed(known, count)}"
+    return f"{count:,} {(NOT_RESTORED.get(known) if restored else None) or _missed(known, count)}"
 
 
 def _missed(kind: Outcome, count: int) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dashboard.backends.actions import Action, Outcome
+from dashboard.backends.actions import Action, ActionResult, Outcome
+from dashboard.web.pages.bulk.start import not_restored
 from dashboard.web.views.flash import (
     BULK_PAST,
     MISSED,
@@ -65,3 +66,10 @@ def test_every_action_and_outcome_has_words() -> None:
     assert set(Action) <= set(VERBS)
     assert set(Action) <= set(PAST)
     assert set(MISSED) == set(Outcome) - {Outcome.DONE}
+
+
+def test_an_undo_that_restored_nothing_says_why_in_the_words_of_the_trash() -> None:
+    refused = not_restored([ActionResult(id=str(number), outcome=Outcome.GONE) for number in range(2)])
+    assert refused is not None
+    assert refused.hint == "2 × no longer in the trash"
+    assert not_restored([ActionResult(id="1", outcome=Outcome.DONE)]) is None

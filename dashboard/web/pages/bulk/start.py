@@ -17,7 +17,7 @@ from ....errors import Conflict, NotFound
 from ...access.security import current_actor
 from ...context import app_services
 from ...formatting import printable
-from ...views.flash import MISSED
+from ...views.flash import MISSED, NOT_RESTORED
 
 # The most reasons that an undo reports for jobs that it did not restore.
 MAX_REASONS = 5
@@ -124,7 +124,8 @@ def not_restored(results: Sequence[ActionResult]) -> Conflict | None:
     """The error of an undo that restored no job, with the reasons; None for one that restored some."""
     if any(each.outcome is Outcome.DONE for each in results):
         return None
-    reasons = Counter(each.detail or MISSED.get(each.outcome, each.outcome.value) for each in results)
+    words = {**MISSED, **NOT_RESTORED}
+    reasons = Counter(each.detail or words.get(each.outcome, each.outcome.value) for each in results)
     shown = "; ".join(f"{count:,} × {why}" if count > 1 else why for why, count in reasons.most_common(MAX_REASONS))
     return Conflict("No jobs were restored.", hint=printable(shown) or None)
 
