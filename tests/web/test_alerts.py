@@ -415,11 +415,11 @@ def test_a_preview_shows_what_a_silence_would_match(app: Flask) -> None:
     wait_until(lambda: firing(client), what="the alert")
     answer = posted(client, rule="de*", queue="ma?l", hours="1", do="preview")
     assert answer.status_code == 200
-    assert "1 rule, 1 of 1 queues, <strong>1 firing or pending alert</strong> match now." in " ".join(
+    assert "1 rule, 1 of 1 queue, <strong>1 firing or pending alert</strong> match now." in " ".join(
         answer.text.split()
     )
     answer = posted(client, rule="deep", queue="nothing", hours="1", do="preview")
-    assert "0 of 1 queues, no alerts match now." in " ".join(answer.text.split())
+    assert "0 of 1 queue, no alerts match now." in " ".join(answer.text.split())
     assert "No queue matches right now." in answer.text
     assert re.search(r'<option value="deep" label="[^"]+">', answer.text)  # people know rules by their names
     assert client.get("/api/v1/silences").get_json()["silences"] == []
