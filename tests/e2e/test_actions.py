@@ -171,6 +171,21 @@ def test_the_selection_survives_a_reload_and_is_cleared_by_its_action(visit: Any
     expect(page.locator("[data-tick]:checked")).to_have_count(0)
 
 
+def test_a_selected_row_looks_selected_under_the_pointer(visit: Any, url: str, mails: Mails) -> None:
+    page = visit(url + mails.list_path).page
+    page.locator("[data-tick]").nth(1).check()
+    page.locator("h1").click()  # the row has no focus, which looks alike
+    page.locator("[data-tick]").nth(1).hover()
+    looks = page.locator("tr:has([data-tick]:checked)").evaluate(
+        "(row) => [row, row.cells[2]].map((each) => getComputedStyle(each).backgroundColor)"
+    )
+    bare = page.locator("tr:has([data-tick]:not(:checked))").first.evaluate(
+        "(row) => getComputedStyle(row).backgroundColor"
+    )
+    assert looks[0] != bare
+    assert looks[1] == "rgba(0, 0, 0, 0)"  # the color of the row is seen through its cells
+
+
 def test_a_cancelled_question_keeps_the_selection(visit: Any, url: str, mails: Mails) -> None:
     """Also where the URL still has the result of an earlier action."""
     page = visit(url + mails.list_path + "&did=retry&done=3").page
