@@ -42,7 +42,7 @@ from .actions.dispatch import JobActions
 from .actions.queue_actions import QueueActions
 from .actions.schedule_removal import remove_entry, restore_entry
 from .actions.worker_control import REPLIES
-from .job_decoding import arguments_in_row
+from .job_decoding import OPTION_NAMES, OPTION_UNITS, arguments_in_row
 from .job_detail import JobFinder
 from .job_servers import JobServers
 from .jobs import TaskPages
@@ -83,8 +83,8 @@ class Celery(Backend):
     job_actions = descriptions.JOB_ACTIONS
     action_help = descriptions.EXPLAINED
     unsupported_reasons = descriptions.WITHHELD
-    option_units = {"timelimit.0": "s", "timelimit.1": "s", "eta": "iso", "expires": "iso"}  # noqa: RUF012
-    option_names = {"timelimit.0": "time_limit", "timelimit.1": "soft_time_limit"}  # noqa: RUF012
+    option_units = OPTION_UNITS
+    option_names = OPTION_NAMES
     queue_actions = descriptions.QUEUE_ACTIONS
     schedule_actions = descriptions.SCHEDULE_ACTIONS
     worker_actions = descriptions.WORKER_ACTIONS

@@ -21,6 +21,10 @@ from ..unreadable_data import decode_or
 from .keys import NATIVE, QUEUED_REVOKED
 from .routes import MessageRoute
 
+# What the headers of a message mean: see `Backend.option_units` and `option_names`.
+OPTION_UNITS: Mapping[str, str] = {"timelimit.0": "s", "timelimit.1": "s", "eta": "iso", "expires": "iso"}
+OPTION_NAMES: Mapping[str, str] = {"timelimit.0": "time_limit", "timelimit.1": "soft_time_limit"}
+
 # The prefix of the id of a message that has none; how many bytes are shown of one that is too long to decode.
 NAMELESS, BEGINNING = "raw", 1024
 # What a protocol 1 message has in its body, and protocol 2 in its headers; and the header that marks the former.
