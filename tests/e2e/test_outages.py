@@ -102,6 +102,8 @@ def test_a_frozen_redis_is_not_blamed_on_queuedeck(watch: Callable[..., Watched]
     assert watched.server.pid is not None
     os.kill(watched.server.pid, signal.SIGSTOP)
     watched.check_each("did not respond in time")
+    problem = watched.tabs["/queues/main/rq/mails"].locator(".problems li", has_text="unreadable")
+    expect(problem).to_contain_text(watched.server.url.rstrip("/"))
     os.kill(watched.server.pid, signal.SIGCONT)
     watched.check_that_each_recovers()
 

@@ -151,6 +151,18 @@ def test_of_more_than_five_problems_the_last_line_says_how_many_more(
     wait_until(lambda: get_json(f"{url}/api/v1/queues")["total"] == len(NAMES), what="the end of the broken queues")
 
 
+def test_figures_of_many_digits_are_not_cut_off(visit: Visit, url: str) -> None:
+    page = visit(f"{url}/?wall=1", viewport={"width": 1440, "height": 900}).page
+    figures = page.locator(".board-figures p")
+    expect(figures).to_have_count(5)
+    for figure, longest in zip(figures.all(), ("999.9k", "999.9k", "99.9%", "999.9k", "999.9 MiB"), strict=True):
+        hidden_px = figure.evaluate(
+            "(line, text) => { line.firstChild.textContent = text; return line.scrollWidth - line.clientWidth; }",
+            longest,
+        )
+        assert hidden_px <= 0, longest
+
+
 def test_letters_are_large_and_dark_unless_light_was_chosen(visit: Visit, url: str) -> None:
     page = visit(f"{url}/?wall=1", viewport={"width": 1920, "height": 1080}, color_scheme="light").page
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"

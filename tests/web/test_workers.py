@@ -117,7 +117,7 @@ def test_seen_queues_and_jobs_are_suggested(make_app: MakeApp, redis_client: red
 
 
 @pytest.mark.usefixtures("redis_client")
-def test_without_a_worker_a_redis_that_is_down_is_not_called_empty(make_app: MakeApp, server: EmbeddedRedis) -> None:
+def test_of_a_redis_that_is_down_nothing_is_called_empty(make_app: MakeApp, server: EmbeddedRedis) -> None:
     other = start_server(NEWEST)
     try:
         sources = [{"name": "main", "url": server.url}, {"name": "beta", "url": other.url}]
@@ -126,6 +126,7 @@ def test_without_a_worker_a_redis_that_is_down_is_not_called_empty(make_app: Mak
             Queue("mail", connection=beta).enqueue("app.send")
         wait_until(lambda: client.get("/api/v1/queues").get_json()["total"], what="the queue")
         assert "No workers found" in client.get("/workers").text
+        assert "<h2>No schedules</h2>" in client.get("/schedules").text
     finally:
         other.close()
     page = wait_until(
@@ -133,3 +134,6 @@ def test_without_a_worker_a_redis_that_is_down_is_not_called_empty(make_app: Mak
     )
     assert "No workers where they can be read" in page
     assert "No workers found" not in page
+    page = client.get("/schedules").text
+    assert "beta</strong> cannot be read" in page
+    assert "<h2>No schedules where they can be read</h2>" in page

@@ -16,7 +16,7 @@ from ...errors import Conflict, NotFound, Unsupported
 from ...model import QueueStats, Schedule, State, Worker
 from ...units import format_number
 from ..context import app_services
-from ..formatting import job_url, queue_title, queue_url
+from ..formatting import job_url, one_line, queue_title, queue_url
 from ..forms.job_tokens import read_job_token
 from ..forms.request_input import form_fields
 from ..views import confirmation
@@ -96,13 +96,14 @@ def jobs(source: str, backend: str, name: str) -> str:
 @bp.post("/dead/<segment:fingerprint>/confirm")
 @form_fields(*ACTION, "page", many=("pick",))
 def dead_letters(fingerprint: str) -> str:
-    """The question before an action on the selected jobs of an error group."""
+    """The question before an action on the selected jobs of an error group. Cost: see current_groups."""
     if not is_fingerprint(fingerprint):
         raise NotFound("This error group does not exist.")
+    error = app_services().dead_letter_service.find_title(fingerprint)
     return ask_about_selected(
         wanted_action(),
         request.form.getlist("pick"),
-        facts=(("Error group", fingerprint),),
+        facts=(("Error group", one_line(error or fingerprint)),),
         target=url_for("dead_letter_actions.on_jobs", fingerprint=fingerprint),
         cancel=url_for("dead.show", fingerprint=fingerprint),
     )
