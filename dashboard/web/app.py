@@ -19,6 +19,7 @@ from .. import errors
 from ..auth import Identify, parse_networks
 from ..redact import mask_text, masked_logger
 from ..settings import Settings, load
+from ..sources.patience import wait_once
 from . import assets, formatting, fragments, health, prometheus
 from .access import security, sessions
 from .access.proxies import TrustedProxies
@@ -164,7 +165,8 @@ def create_app(
     security.install(app, authenticator)
     request_input.install(app, openapi.QUERIES)  # after the guard, so that a stranger's body is not read
     _answer_errors(app)
-    app.wsgi_app = _behind_proxies(EncodedPath(app.wsgi_app), settings)  # type: ignore[assignment, method-assign]
+    inner = _with_one_wait(EncodedPath(app.wsgi_app))
+    app.wsgi_app = _behind_proxies(inner, settings)  # type: ignore[assignment, method-assign]
     return app
 
 
@@ -201,6 +203,18 @@ def _register_blueprints(app: Flask, *, read_only: bool) -> None:
     """Register each blueprint once, since modules of one topic can share one."""
     for blueprint in dict.fromkeys((*READS, *(() if read_only else WRITES))):
         app.register_blueprint(blueprint)
+
+
+def _with_one_wait(wsgi_app: WSGIApplication) -> WSGIApplication:
+    """The same app; a request that only reads waits once for a Redis that does not respond."""
+
+    def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
+            return wsgi_app(environ, start_response)
+        with wait_once():
+            return wsgi_app(environ, start_response)
+
+    return serve
 
 
 def _behind_proxies(wsgi_app: WSGIApplication, settings: Settings) -> WSGIApplication:
