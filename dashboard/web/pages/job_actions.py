@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from ...actions.audit_log import MAX_REASON
 from ...actions.bulk.operation import JobListRef
-from ...actions.trash import check_undo_batch
+from ...actions.trash import check_undo_batch, nothing_left
 from ...backends.actions import Action, ActionOptions, JobRef, Outcome
 from ...dead_letters.fingerprint import is_fingerprint
 from ...errors import Conflict, NotFound, Unsupported
@@ -205,31 +205,31 @@ def undo() -> ResponseReturnValue:
     if len(undo_batches) > MAX_UNDO_BATCHES:
         raise Conflict(f"You can restore at most {MAX_UNDO_BATCHES} batches at a time.")
     services, reason = app_services(), parse_reason()
-    about, steps = None, ActionSteps()
     operation = start_large_undo(undo_batches, reason)
     if operation is not None:
         return redirect_to(url_for("bulk.show", work_id=operation.id))
-    for undo_batch in undo_batches:
-        try:
-            about, count = services.action_service.trash.describe_batch(undo_batch)
-        except NotFound:
-            if undo_batch == undo_batches[-1] and about is None:
-                raise
-            continue
+    trash, steps = services.action_service.trash, ActionSteps()
+    # Read before anything is restored: a trash that cannot be read loses no results then.
+    origins, left = trash.describe_batches(undo_batches), trash.count_left(undo_batches)
+    if not origins:
+        raise nothing_left()
+    for undo_batch, origin in origins.items():
         restore = partial(services.action_service.restore_batch, current_actor(), undo_batch, reason=reason)
-        steps.run(about.ref.source, [JobRef(id=undo_batch)] * count, restore)
-    assert about is not None
+        steps.run(origin.ref.source, [JobRef(id=undo_batch)] * left.get(undo_batch, 0), restore)
     if (refused := not_restored(steps.results)) is not None:
         raise refused
-    if about.schedule is not None:
+    flash = steps.flash(Action.UNDO)
+    if origin.schedule is not None:
         services.forget_live_rows()
-        return redirect_to(url_for("schedules.index", **ActionFlash.of("undo_schedule", steps.results).query))
+        return redirect_to(
+            url_for("schedules.index", **dataclasses.replace(steps.flash(Action.UNDO), verb="undo_schedule").query)
+        )
     flash = steps.flash(Action.UNDO)
     fingerprint = request.form.get("fingerprint", "")
     if is_fingerprint(fingerprint):
         return redirect_to(url_for("dead.show", fingerprint=fingerprint, **flash.query))
-    ref = about.ref
-    state = about.state.value if about.state else None
+    ref = origin.ref
+    state = origin.state.value if origin.state else None
     url = url_for("queues.show", source=ref.source, backend=ref.backend, name=ref.name, state=state)
     return redirect_to(_with_query(url, flash.query))
 
