@@ -12,7 +12,7 @@ from ..alerts.management.checker_health import CheckerHealth
 from ..dead_letters.groups import SAMPLES, ErrorGroup
 from ..doctor.acl import missing_grants
 from ..errors import BackendUnavailable, Forbidden, QueuedeckError
-from ..model import Job, QueueStats, Snapshot
+from ..model import Job, QueueRef, QueueStats, Snapshot
 from ..sampling.snapshot_reader import CurrentSnapshot
 from ..services import Services
 from ..store.cache import SingleFlightCache
@@ -56,7 +56,9 @@ class PageCaches:
         self._pauses: SingleFlightCache[RecordedPauses | None] = SingleFlightCache(PAUSES_KEPT_S)
         self._grants: SingleFlightCache[tuple[str, ...]] = SingleFlightCache(GRANTS_KEPT_S, max_entries=MAX_GRANTS)
         self._samples: SingleFlightCache[tuple[ErrorSample, ...]] = SingleFlightCache(max_entries=MAX_SAMPLED_GROUPS)
-        self._canaries: SingleFlightCache[list[Job] | None] = SingleFlightCache(max_entries=MAX_CANARIES)
+        self._canaries: SingleFlightCache[list[tuple[QueueRef, Job]] | None] = SingleFlightCache(
+            max_entries=MAX_CANARIES
+        )
 
     def write_obstacle(self, queue: QueueStats) -> str | None:
         """Why actions on a queue will be refused: what its Redis user is not allowed to do.
@@ -176,7 +178,7 @@ class PageCaches:
         except BackendUnavailable:
             return None  # not cached: they may still exist
 
-    def canary_failures(self, operation: BulkOperation) -> list[Job] | None:
+    def canary_failures(self, operation: BulkOperation) -> list[tuple[QueueRef, Job]] | None:
         """At most CANARY_SHOWN failed jobs of its canary, of the first CANARY_SEARCHED; None if they cannot be read.
 
         Cost: none until the number of failed jobs changes, else as list_canary_failures.
@@ -185,7 +187,7 @@ class PageCaches:
         # More can have failed since they were counted.
         most = min(CANARY_SHOWN, operation.canary_failed)
 
-        def load() -> list[Job] | None:
+        def load() -> list[tuple[QueueRef, Job]] | None:
             try:
                 return self.read_canary_failures(operation, most, CANARY_SEARCHED)
             except QueuedeckError:
@@ -193,8 +195,11 @@ class PageCaches:
 
         return self._canaries.get(operation.id, load, version)
 
-    def read_canary_failures(self, operation: BulkOperation, most: int, searched: int | None = None) -> list[Job]:
-        """At most `most` failed jobs of the canary as they are now. Cost: as list_canary_failures."""
+    def read_canary_failures(
+        self, operation: BulkOperation, most: int, searched: int | None = None
+    ) -> list[tuple[QueueRef, Job]]:
+        """At most `most` failed jobs of the canary as they are now, each with its queue. Cost: as
+        list_canary_failures."""
         jobs, backend_of = self._services.bulk_store.jobs, self._services.sources.backend
         queues_of = self._services.snapshots.current_refs
         return list_canary_failures(operation, jobs, backend_of, queues_of, most, searched)

@@ -65,7 +65,8 @@ def test_copies_that_failed_again_are_the_failed_jobs_of_the_canary(
     assert (operation.canary_failed, operation.outcomes) == (2, {"done": 9, "changed": 1})
     backend_of = lambda _source, _name: bench.backend  # noqa: E731
     failed = list_canary_failures(operation, bench.bulk_store.jobs, backend_of, lambda _s, _n: (), 10)
-    assert [job.id for job in failed] == ["copy-of-job-3", "copy-of-job-5"]
+    assert {ref for ref, _ in failed} == {bench.request().job_lists[0].ref}
+    assert [job.id for _, job in failed] == ["copy-of-job-3", "copy-of-job-5"]
 
 
 def fail_again(bench: Bench, *ids: str) -> None:

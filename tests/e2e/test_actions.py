@@ -296,7 +296,10 @@ def test_a_bulk_operation_stops_after_a_failed_canary_and_can_be_aborted(
     page.get_by_role("link", name="Look at the errors…").click()
     expect(page.locator("h1")).to_have_text(f"Run the remaining {DEAD - 5} anyway?")
     expect(page.locator("table.preview tbody tr").first.locator(".bad")).not_to_have_text("")
-    page.get_by_role("link", name="Cancel").click()
+    operation = page.get_by_role("link", name="Cancel").get_attribute("href") or ""
+    page.locator("table.preview tbody th a").first.click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("dead")
+    page.goto(url + operation)
     page.get_by_role("button", name="Abort").click()
     expect(page.locator("#operation .tag")).to_have_text("aborted")
     assert mails.redis.hlen("marks") == 5

@@ -102,11 +102,11 @@ def judge_canary(
             continue
         backend = backend_of(job_list.ref.source, job_list.ref.backend)
         found = _find_job(backend, job_list, result.new_id or job_ref.id, queues_of)
-        if found is None or found.state in (State.COMPLETED, None):
+        if found is None or found[1].state in (State.COMPLETED, None):
             continue
-        if _has_failed(found, job_ref, result):
+        if _has_failed(found[1], job_ref, result):
             failed += 1
-        elif found.state is not State.CANCELED:
+        elif found[1].state is not State.CANCELED:
             undecided += 1
     return CanaryResult(failed, undecided)
 
@@ -118,20 +118,20 @@ def list_canary_failures(
     queues_of: Callable[[str, str], Sequence[QueueRef]],
     most: int,
     searched: int | None = None,
-) -> list[Job]:
-    """The jobs of the canary that have failed again, with their errors, at most `most`.
+) -> list[tuple[QueueRef, Job]]:
+    """The jobs of the canary that have failed again, with their errors, and where each was found; at most `most`.
 
     With `searched`, only the first so many jobs are read. Cost: 1 round trip, and that of judge_canary.
     """
-    failed: list[Job] = []
+    failed: list[tuple[QueueRef, Job]] = []
     size = min(operation.processed, operation.request.canary)
     for job_list, job_ref, result in _list_canary(operation, jobs, size if searched is None else min(size, searched)):
         if result.outcome is not Outcome.DONE:
             continue
         backend = backend_of(job_list.ref.source, job_list.ref.backend)
-        job = _find_job(backend, job_list, result.new_id or job_ref.id, queues_of)
-        if job is not None and _has_failed(job, job_ref, result):
-            failed.append(job)
+        found = _find_job(backend, job_list, result.new_id or job_ref.id, queues_of)
+        if found is not None and _has_failed(found[1], job_ref, result):
+            failed.append(found)
             if len(failed) >= most:
                 break
     return failed
@@ -156,13 +156,13 @@ def _has_failed(job: Job, job_ref: JobRef, result: ActionResult) -> bool:
 
 def _find_job(
     backend: Backend, job_list: JobListRef, job_id: str, queues_of: Callable[[str, str], Sequence[QueueRef]]
-) -> Job | None:
+) -> tuple[QueueRef, Job] | None:
     refs = [job_list.ref]
     if job_list.ref.shared:
         refs += [ref for ref in queues_of(job_list.ref.source, job_list.ref.backend) if not ref.shared][:MAX_QUEUES]
     for ref in refs:
         try:
-            return backend.read_job(ref, job_id)
+            return ref, backend.read_job(ref, job_id)
         except NotFound:
             continue
     return None
