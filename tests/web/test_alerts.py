@@ -54,6 +54,10 @@ def test_an_alert_is_seen_acknowledged_and_silenced(app: Flask, redis_client: re
     response = client.post(path, data={"episode": alert["episode"]}, headers=SAME)
     assert response.status_code == 303
     assert firing(client)[0]["acknowledged_by"] == "local"
+    row = client.get("/alerts").text.partition("Mail is &lt;deep&gt;")[2].partition("</tr>")[0]
+    assert "acknowledged by local" in row
+    assert ">Silence</a>" in row  # the reminders have stopped, but not the message when it resolves
+    assert ">Acknowledge</a>" not in row
     response = client.post("/silences", data={"rule": "deep", "hours": "1", "comment": "known"}, headers=SAME)
     assert response.status_code == 303
     (silence,) = client.get("/api/v1/silences").get_json()["silences"]

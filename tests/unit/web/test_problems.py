@@ -276,6 +276,13 @@ def test_an_acknowledged_critical_alert_stays_critical_behind_the_open_ones() ->
     assert (found[1].alert.status, found[1].alert.handled) == ("acknowledged by anna", True)
 
 
+def test_an_acknowledged_alert_that_recovers_says_both() -> None:
+    alert = firing("queue.dead", phase=AlertPhase.RECOVERING, ack=Acknowledgement(episode="e", by="anna", at=1.0))
+    (problem,) = of_snapshot(snapshot(queue()), facts_of(alert))
+    assert problem.alert is not None
+    assert problem.alert.status == "recovering, acknowledged by anna"
+
+
 def test_an_alert_whose_figure_became_unknown_says_so() -> None:
     alert = firing("queue.error_ratio", value=0.18, unknown_s=1800.0)
     (problem,) = of_snapshot(snapshot(queue()), facts_of(alert))

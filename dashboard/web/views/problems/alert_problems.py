@@ -99,12 +99,9 @@ _PHASES = {AlertPhase.PENDING: "pending", AlertPhase.RECOVERING: "recovering"}
 
 
 def status_text(alert: Alert) -> str | None:
-    """Who has handled an alert, or whether it is pending or recovering; None for an open one."""
-    if alert.ack is not None:
-        return f"acknowledged by {alert.ack.by}"
-    if alert.silence is not None:
-        return "silenced"
-    return _PHASES.get(alert.state.phase)
+    """Whether an alert is pending or recovering, and who has handled it; None for one that is firing and open."""
+    handled = f"acknowledged by {alert.ack.by}" if alert.ack is not None else "silenced" if alert.silence else None
+    return ", ".join(filter(None, (_PHASES.get(alert.state.phase), handled))) or None
 
 
 def alerts_by_queue(alerts: Iterable[Alert]) -> dict[tuple[str, str, str], list[Alert]]:
