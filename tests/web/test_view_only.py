@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import redis
 from flask import Flask
@@ -61,6 +63,15 @@ def admin(make_app: MakeApp, dead_ids: list[str]) -> FlaskClient:
     wait_until(lambda: client.get(page).status_code == 200, what="the queue")
     assert client.post(f"/api/v1{page}/jobs/{dead_ids[2]}/delete", json={}, headers=SAME).status_code == 200
     return client
+
+
+def test_a_viewer_can_open_each_page_of_the_navigation(make_app: MakeApp) -> None:
+    client = as_role(make_app, Role.VIEWER).test_client()
+    navigation = client.get("/").text.partition('aria-label="Main"')[2].partition("</nav>")[0]
+    pages = re.findall(r'<li[^>]*><a href="([^"]+)"', navigation)
+    assert {"/bulk", "/trash", "/alerts"} <= set(pages)
+    assert "/audit" not in pages
+    assert [client.get(page).status_code for page in pages] == [200] * len(pages)
 
 
 def test_a_viewer_is_told_once_on_each_page(make_app: MakeApp, admin: FlaskClient, dead_ids: list[str]) -> None:

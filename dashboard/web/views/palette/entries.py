@@ -74,7 +74,7 @@ def list_pages(user: PaletteUser) -> list[StaticEntry]:
         ("alerting.index", "Alerts", ("g", "a"), "firing incidents history"),
         ("rules.index", "Alert rules", (), "thresholds"),
         ("alerting.quiet", "Silences", (), "maintenance mute"),
-        *((("bulk.index", "Bulk operations", (), ""),) if user.may_act else ()),
+        ("bulk.index", "Bulk operations", (), "running jobs"),
         *((("audit.index", "Audit log", (), "who did what"),) if user.administers else ()),
         ("trash.index", "Trash", (), "deleted restore undo"),
     ]
