@@ -337,11 +337,16 @@ def test_names_and_errors_have_the_room_that_there_is(browser: Browser, url: str
         page.goto(url)
         assert is_whole(page, "table.queues tbody th", "import-of-warehouse-0")
         assert is_whole(page, "table.queues thead th", "Processed/min")
+        assert is_whole(page, ".health td", "MiB")
         page.goto(f"{url}/search?q=user1")
         job = page.locator("table.search-results td[data-label=job]").first
         assert job.evaluate("(cell) => cell.clientWidth") > 350
         page.goto(f"{url}/workers")
         assert page.locator("td[data-label=queues]").first.evaluate("(cell) => cell.clientWidth") > 110
+        page.goto(f"{url}/schedules")
+        assert page.locator("td[data-label=queue]").first.evaluate("(cell) => cell.clientWidth") > 90
+        page.goto(f"{url}/alerts/rules")
+        assert page.locator(".scroll").first.evaluate("(box) => box.scrollWidth <= box.clientWidth")
         page.goto(url + paths["queue dead"])
         error = page.locator("table.jobs .bad", has_text="ConnectionError").first
         assert error.evaluate("(error) => error.clientWidth") > 250
