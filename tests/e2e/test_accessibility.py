@@ -343,6 +343,8 @@ def test_names_and_errors_have_the_room_that_there_is(browser: Browser, url: str
         assert job.evaluate("(cell) => cell.clientWidth") > 350
         page.goto(f"{url}/workers")
         assert page.locator("td[data-label=queues]").first.evaluate("(cell) => cell.clientWidth") > 110
+        page.goto(f"{url}/dead")
+        assert page.locator("table.groups tbody td:nth-child(3)").first.evaluate("(cell) => cell.clientWidth") > 140
         page.goto(f"{url}/schedules")
         assert page.locator("td[data-label=queue]").first.evaluate("(cell) => cell.clientWidth") > 90
         page.goto(f"{url}/alerts/rules")
