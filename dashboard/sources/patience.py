@@ -16,7 +16,7 @@ def wait_once() -> Iterator[None]:
     """Inside the block, this thread waits for a server until one read times out; later reads of it fail immediately.
 
     A page reads from several places. If each waited, a page about a frozen Redis would come after the browser gave up,
-    which looks as if Queuedeck did not respond. Only for reading: an action must find out what became of each step.
+    which looks as if Queuedeck did not respond. Only for reading: an action must know the outcome of each step.
     """
     token = _timed_out.set({})
     try:

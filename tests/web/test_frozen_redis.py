@@ -86,7 +86,7 @@ def test_each_page_waits_once_for_a_frozen_redis(frozen: FlaskClient, monkeypatc
     assert highest == 1
 
 
-def test_an_action_finds_out_what_became_of_each_step(frozen: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_action_asks_for_the_outcome_of_each_step(frozen: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     timed_out = TimedOut(monkeypatch)
     assert frozen.post("/api/v1/queues/main/rq/mail/pause", json={}, headers=SAME).status_code == 503
     assert timed_out.count > 1
