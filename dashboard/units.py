@@ -95,7 +95,7 @@ def format_number(value: float | None) -> str:
     return f"{value:,.2f}".rstrip("0").rstrip(".")
 
 
-def count_of(count: int, noun: str) -> str:
+def format_count(count: int, noun: str) -> str:
     """A count with its noun: 1 job, 2,345 jobs."""
     return f"{format_number(count)} {noun}{'' if count == 1 else 's'}"
 

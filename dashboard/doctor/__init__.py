@@ -11,7 +11,7 @@ from ..console import say
 from ..errors import BackendUnavailable, QueuedeckError
 from ..settings import Settings
 from ..sources.source import Source
-from ..units import count_of
+from ..units import format_count
 from . import acl, libraries, permissions, server
 from .findings import DoctorFinding, FindingLevel, exit_status, note_finding
 
@@ -26,7 +26,7 @@ def main(settings: Settings) -> int:
         every.extend(findings)
     counts = Counter(finding.level for finding in every)
     problems, warnings = counts[FindingLevel.PROBLEM], counts[FindingLevel.WARNING]
-    say(f"{count_of(problems, 'problem')}, {count_of(warnings, 'warning')}")
+    say(f"{format_count(problems, 'problem')}, {format_count(warnings, 'warning')}")
     return exit_status(every)
 
 

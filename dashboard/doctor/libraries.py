@@ -12,7 +12,7 @@ from ..backends.base import Backend, Budget, EventAccess
 from ..backends.payloads.decoding import printable
 from ..errors import BackendUnavailable, QueuedeckError, Unsupported
 from ..model import QueueRef, QueueStats
-from ..units import count_of
+from ..units import format_count
 from . import acl
 from .findings import DoctorFinding, note_finding, ok_finding, problem_finding, warning_finding
 
@@ -88,7 +88,7 @@ def _queues_finding(backend: Backend, stats: Sequence[QueueStats], versions: Seq
         return note_finding(f"{backend.title}: no queues")
     prefixes = sorted({printable(queue.prefix) for queue in stats if queue.prefix})
     queues = sum(not queue.shared for queue in stats)
-    count = count_of(queues, "queue")
+    count = format_count(queues, "queue")
     under = f" under {', '.join(prefixes[:NAMES_SHOWN])}" if prefixes else ""
     more = f" and {len(prefixes) - NAMES_SHOWN} more prefixes" if len(prefixes) > NAMES_SHOWN else ""
     written = f"; written by version {', '.join(map(printable, versions))}" if versions else "; version unknown"

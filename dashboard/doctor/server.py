@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ..model import RedisHealth
 from ..sources.info import info_fields, parse_info
 from ..sources.source import Source
-from ..units import count_of, format_duration, format_percent, format_size
+from ..units import format_count, format_duration, format_percent, format_size
 from .findings import DoctorFinding, note_finding, ok_finding, problem_finding, warning_finding
 
 OLDEST_VERSION = (6, 2)
@@ -42,8 +42,8 @@ def examine_server(source: Source) -> list[DoctorFinding]:
 def _identity_finding(health: RedisHealth) -> DoctorFinding:
     facts = [
         f"up {format_duration(health.uptime_s)}" if health.uptime_s is not None else "",
-        count_of(health.clients, "client") if health.clients is not None else "",
-        count_of(health.keys, "key") if health.keys is not None else "",
+        format_count(health.clients, "client") if health.clients is not None else "",
+        format_count(health.keys, "key") if health.keys is not None else "",
         f"{format_size(health.used_memory_bytes)} used" if health.used_memory_bytes is not None else "",
     ]
     name = f"{health.flavour.title()} {health.version or 'of unknown version'}"

@@ -19,7 +19,7 @@ from ..sampling.rates import join_reasons
 from ..sources.source import raw_bytes
 from ..units import (
     UNKNOWN,
-    count_of,
+    format_count,
     format_duration,
     format_number,
     format_percent,
@@ -43,7 +43,6 @@ def install(app: Flask) -> None:
     filters = (
         duration,
         size,
-        count_of,
         printable,
         format_moment,
         one_line,
@@ -58,6 +57,7 @@ def install(app: Flask) -> None:
         short=shorten_number,
         at_least=shorten_at_least,
         full=format_number,
+        count_of=format_count,
         percent=format_percent,
         segment=quote_segment,
         sentences=join_hint,

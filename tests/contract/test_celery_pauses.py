@@ -115,7 +115,7 @@ def test_the_pause_is_unknown_where_workers_cannot_be_counted(backend: Celery, a
 def test_a_queue_is_not_paused_before_its_workers_confirm_it(
     shop: Shop, live: Celery, monkeypatch: pytest.MonkeyPatch, reached: int
 ) -> None:
-    """The command reaches nobody, or a client that does not stop: the workers are known for a resume, no more."""
+    """The command reaches no worker, or one that does not stop. The workers are stored for a resume only."""
     with shop.worker("alpha", name="one@shop"):
         alpha = discover(live)["alpha"]
         wait_until(lambda: live.maintain() or shop.marks.hlen(keys.workers_key("main")), what="a heartbeat")

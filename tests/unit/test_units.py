@@ -9,7 +9,7 @@ import pytest
 
 from dashboard.units import (
     UNKNOWN,
-    count_of,
+    format_count,
     format_duration,
     format_figure,
     format_number,
@@ -218,4 +218,4 @@ def test_amounts_are_short(value: float, unit: str, text: str) -> None:
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 jobs"), (1, "1 job"), (2345, "2,345 jobs")])
 def test_a_count_has_its_noun(count: int, text: str) -> None:
-    assert count_of(count, "job") == text
+    assert format_count(count, "job") == text

@@ -178,14 +178,19 @@ def test_the_trash_is_filtered_paged_and_restored_as_filtered(
     assert client.post("/trash/restore", headers=SAME).status_code == 404
 
 
+def delete_each(client: FlaskClient, jobs: list[str]) -> None:
+    """One deletion for each job, once their queue is known."""
+    wait_until(lambda: client.get(QUEUE).status_code == 200, what="the queue")
+    for job_id in jobs:
+        deleted(client, job_id)
+
+
 def test_restoring_everything_is_bounded_and_can_be_continued(
     client: FlaskClient, jobs: list[str], redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No further batch begins after RESTORE_S. A batch that cannot be restored does not stop the others."""
     monkeypatch.setattr(restore, "RESTORE_S", 0.0)
-    wait_until(lambda: client.get(QUEUE).status_code == 200, what="the queue")
-    for job_id in jobs:
-        deleted(client, job_id)
+    delete_each(client, jobs)
     redis_client.set(f"rq:job:{jobs[2]}", "in use again")  # deleted last, so restored first: refused each time
     answer = client.post("/trash/restore", data={"queue": "mail"}, headers=SAME)
     assert answer.status_code == 303
@@ -207,9 +212,7 @@ def test_the_api_restores_everything_in_bounded_requests(
     client: FlaskClient, jobs: list[str], redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(restore, "RESTORE_S", 0.0)
-    wait_until(lambda: client.get(QUEUE).status_code == 200, what="the queue")
-    for job_id in jobs:
-        deleted(client, job_id)
+    delete_each(client, jobs)
     path, body, told = "/api/v1/trash/restore", {"queue": "mail", "reason": "too many"}, []
     while body.get("cursor", "first"):
         answer = client.post(path, json=body, headers=SAME).get_json()

@@ -106,7 +106,7 @@ def test_the_api_says_which_role_is_needed(make_app: MakeApp, dead_ids: list[str
 
 
 def test_an_action_that_a_library_lacks_is_explained(make_app: MakeApp, redis_client: redis.Redis) -> None:
-    """Sidekiq cannot pause a queue. A viewer is told about the role only."""
+    """Sidekiq cannot pause a queue. A viewer sees only that the role is missing."""
     redis_client.sadd("queues", "mailers")
     redis_client.lpush("queue:mailers", '{"class":"Mail","jid":"a","args":[]}')
     for role, said in ((Role.OPERATOR, 1), (Role.VIEWER, 0)):

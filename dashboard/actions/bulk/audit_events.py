@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from ...units import count_of
+from ...units import format_count
 from .. import audit_log
 from .operation import BulkOperation
 
@@ -35,5 +35,5 @@ def event_at_end(operation: BulkOperation, ids: Sequence[str]) -> audit_log.Audi
     event = replace(event_of(operation, operation.matched), ids=tuple(ids), outcomes=operation.outcomes)
     detail = operation.note or operation.phase.value
     if operation.unread_count:
-        detail = f"{detail}; {count_of(operation.unread_count, 'list')} could not be read"
+        detail = f"{detail}; {format_count(operation.unread_count, 'list')} could not be read"
     return replace(event, detail=detail)

@@ -102,11 +102,14 @@ def judge_canary(
             continue
         backend = backend_of(job_list.ref.source, job_list.ref.backend)
         found = _find_job(backend, job_list, result.new_id or job_ref.id, queues_of)
-        if found is None or found[1].state in (State.COMPLETED, None):
+        if found is None:
             continue
-        if _has_failed(found[1], job_ref, result):
+        _, job = found
+        if job.state in (State.COMPLETED, None):
+            continue
+        if _has_failed(job, job_ref, result):
             failed += 1
-        elif found[1].state is not State.CANCELED:
+        elif job.state is not State.CANCELED:
             undecided += 1
     return CanaryResult(failed, undecided)
 

@@ -12,7 +12,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from ...clock import instant
 from ...model import Job, JobLink, Payload, QueueRef, State, TimelineEvent
 from ...sources.source import Command, Reply, Source, text
-from ...units import count_of, format_duration
+from ...units import format_count, format_duration
 from ..bounded_reads import read_plainly
 from ..job_facts import position_fact
 from ..lua_reads import Scripts
@@ -359,7 +359,7 @@ def _list_facts(fields: JobFields, found: JobData, tries_kept: int) -> Iterable[
     if (ahead := _count_jobs_ahead(found)) is not None:
         yield position_fact(ahead)
     if (stalled := fields.integer("stc")) is not None and stalled:
-        yield "Stalled", count_of(stalled, "time")
+        yield "Stalled", format_count(stalled, "time")
     if scheduler := fields.text("rjk", 300):
         yield "Scheduler", scheduler
     if dedup := fields.text("deid", 300):

@@ -9,7 +9,7 @@ from redis.exceptions import ResponseError
 
 from ...model import Counts, NativeCount, QueueRef, QueueStats, State
 from ...sources.source import Command, Reply, Source, text
-from ...units import count_of
+from ...units import format_count
 from ..lua_reads import Scripts
 from ..payloads.decoding import count_or_none
 from ..unreadable_data import describe_error
@@ -333,7 +333,7 @@ def _ended_counts(facts: KnownFacts) -> tuple[dict[State, int | None], tuple[Sta
 
 
 def _notes_of_shared(unacked: Reply, taken: UnackedCounts, facts: KnownFacts) -> list[str]:
-    notes = [count_of(unacked, "unacknowledged message")] if isinstance(unacked, int) else []
+    notes = [format_count(unacked, "unacknowledged message")] if isinstance(unacked, int) else []
     if State.WAITING in taken.at_least:
         notes.append("to see which of these are running, start workers with -E or set task_track_started = True")
     notes += [

@@ -8,7 +8,7 @@ from flask import Response, render_template
 
 from ...model import QueueStats
 from ...sampling.snapshot_reader import CurrentSnapshot
-from ...units import count_of
+from ...units import format_count
 from .. import fragments
 from ..context import app_context, app_services
 from ..formatting import queue_title
@@ -42,7 +42,7 @@ def page_context(current: CurrentSnapshot, cost: str) -> dict[str, Any]:
 
 def format_cost(commands: int, round_trips: int, cost_ms: float) -> str:
     """A cost as text, such as "2 commands in 2 round trips, 1.3 ms"."""
-    return f"{count_of(commands, 'command')} in {count_of(round_trips, 'round trip')}, {cost_ms:.1f} ms"
+    return f"{format_count(commands, 'command')} in {format_count(round_trips, 'round trip')}, {cost_ms:.1f} ms"
 
 
 def name_to_type(queue: QueueStats) -> str:

@@ -8,7 +8,7 @@ from flask import request
 
 from ...backends.actions import MAX_BATCH, Action, JobRef, Outcome
 from ...errors import Conflict, NotFound
-from ...units import count_of
+from ...units import format_count
 from ..context import app_context, app_services
 from ..formatting import one_line, queue_title
 from ..forms.job_tokens import SelectedList, read_listed_job_token
@@ -69,13 +69,13 @@ def count_by_queue(selected: Mapping[SelectedList, Sequence[JobRef]]) -> confirm
     """One fact for each list with selected jobs, most first: "mail on main: 7 dead jobs"."""
     by_size = sorted(selected, key=lambda each: -len(selected[each]))
     facts = [
-        ("Queue", f"{_place_of(each)}: {count_of(len(selected[each]), f'{each.state.value} job')}")
+        ("Queue", f"{_place_of(each)}: {format_count(len(selected[each]), f'{each.state.value} job')}")
         for each in by_size[: confirmation.MAX_NAMES]
     ]
     rest = by_size[confirmation.MAX_NAMES :]
     if rest:
         jobs = sum(len(selected[each]) for each in rest)
-        facts.append(("Queues", f"{len(rest):,} more: {count_of(jobs, 'job')}"))
+        facts.append(("Queues", f"{len(rest):,} more: {format_count(jobs, 'job')}"))
     return tuple(facts)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...actions.audit_log import AuditEvent
 from ...backends.actions import Outcome
-from ...units import count_of
+from ...units import format_count
 from ..formatting import one_line
 from .flash import THINGS
 
@@ -143,7 +143,7 @@ def _object_of(event: AuditEvent) -> str:
 def _count_jobs(event: AuditEvent) -> str:
     """The number of jobs, and how many of them were done; what was restored can be a schedule."""
     word = "item" if event.action == "undo" and event.state is None else "job"
-    what = count_of(event.count, f"{event.state} {word}" if event.state else word)
+    what = format_count(event.count, f"{event.state} {word}" if event.state else word)
     done = (event.outcomes or {}).get(Outcome.DONE.value, event.count)
     return f"{done:,} of {what}" if 0 < done < event.count else what
 

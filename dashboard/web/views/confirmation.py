@@ -12,7 +12,7 @@ from ...backends.actions import Action
 from ...clock import iso
 from ...model import Job, QueueStats, Schedule, Value, Worker
 from ...store.packing import pack
-from ...units import count_of
+from ...units import format_count
 from ..formatting import format_moment, interval, one_line, queue_title
 from .flash import DANGER, VERBS, bulk_verb
 
@@ -62,7 +62,7 @@ def worker_facts(worker: Worker, title: str) -> Facts:
     host = one_line(worker.hostname or "", 120) + (f", process {worker.pid}" if worker.pid is not None else "")
     running = [work.job_name or work.job_id for work in worker.work]
     if not running and worker.busy:
-        running = [count_of(worker.busy, "job")]
+        running = [format_count(worker.busy, "job")]
     return _known(
         ("Library", title),
         ("Redis", worker.source),
@@ -106,7 +106,7 @@ def job_facts(job: Job, queue: QueueStats, title: str) -> Facts:
 
 def jobs_heading(action: Action, count: int) -> str:
     """The question about selected jobs."""
-    return f"{bulk_verb(action, count_of(count, 'job'))}?"
+    return f"{bulk_verb(action, format_count(count, 'job'))}?"
 
 
 def queue_facts(queue: QueueStats, title: str) -> Facts:

@@ -13,7 +13,7 @@ from typing import Any
 from ...actions.audit_filter import NOT_DONE
 from ...actions.trash import is_undo_batch
 from ...backends.actions import Action, ActionResult, Outcome
-from ...units import count_of
+from ...units import format_count
 
 PAST = {
     "retry": "retried",
@@ -180,7 +180,7 @@ class ActionFlash:
         thing = THINGS.get(self.verb, "job")
         parts = []
         if self.done:
-            parts.append(f"{count_of(self.done, thing)} {PAST[self.verb]}")
+            parts.append(f"{format_count(self.done, thing)} {PAST[self.verb]}")
         for kind, count in self.counts:
             if kind is not Outcome.DONE:
                 parts.append(outcome_text(kind.value, count, restored=self.verb.startswith("undo")))

@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 
 from ....model import QueueRef, Worker
 from ....sources.source import Source
-from ....units import count_of
+from ....units import format_count
 from ...actions import Action, ActionResult, Outcome, refused_result
 from .. import keys
 from ..paused_queues import decode_paused, encode_paused
@@ -96,7 +96,9 @@ class QueueActions:
             return refused_result(ref.name, "a key of the queue has the wrong type; another program may use it")
         if self._own is not None:
             self._own.run_batch([("SREM", keys.queues_key(self._name), place.key)])
-        return ActionResult(id=ref.name, outcome=Outcome.DONE, detail=f"{count_of(reply, 'message')} deleted with it")
+        return ActionResult(
+            id=ref.name, outcome=Outcome.DONE, detail=f"{format_count(reply, 'message')} deleted with it"
+        )
 
     def stop_worker(self, worker: Worker, places: Iterable[keys.QueueLocation]) -> ActionResult:
         """Shut a worker down, if it answers. Cost: 4 round trips for each of `places` until it does."""

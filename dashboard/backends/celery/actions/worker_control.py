@@ -85,7 +85,7 @@ class WorkerControl:
                 return True
             if monotonic_s() >= deadline:
                 return False
-            time.sleep(ASK_AGAIN_S)
+            time.sleep(ASK_AGAIN_S)  # a worker does not announce that it has carried out a command
 
     def _collect_answers(self, answers: bytes, expected: int) -> dict[str, Any]:
         found: dict[str, Any] = {}

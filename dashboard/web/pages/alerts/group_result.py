@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ....units import count_of
+from ....units import format_count
 
 MAX_DIGITS = 8
 
@@ -34,12 +34,12 @@ class GroupResult:
     def text(self) -> str:
         """The result in words."""
         if self.silenced or self.others:
-            text = f"{count_of(self.silenced, 'alert')} silenced"
+            text = f"{format_count(self.silenced, 'alert')} silenced"
             if self.others:
-                others = f"{count_of(self.others, 'alert')} of rules that started firing since"
+                others = f"{format_count(self.others, 'alert')} of rules that started firing since"
                 text += f"; {others} {_is_or_are(self.others)} not"
             return text
-        parts = [f"{count_of(self.acknowledged, 'alert')} acknowledged"]
+        parts = [f"{format_count(self.acknowledged, 'alert')} acknowledged"]
         if self.already:
             parts.append(f"{self.already:,} already {'was' if self.already == 1 else 'were'}")
         if self.newer:

@@ -8,7 +8,7 @@ from typing import Literal
 from ....actions.pauses import RecordedPauses
 from ....backends.job_facts import POSITION
 from ....model import Job, QueueStats, RateLimit, State
-from ....units import count_of, format_number
+from ....units import format_count, format_number
 from ...formatting import duration
 
 # Clock differences up to this are not reported.
@@ -101,7 +101,7 @@ def _describe_position(job: Job) -> str:
         return f"Its position is {reported}" if reported else ""
     if ahead == 0:
         return "It is next in the queue"
-    return f"{count_of(ahead, 'job')} {'is' if ahead == 1 else 'are'} ahead of it"
+    return f"{format_count(ahead, 'job')} {'is' if ahead == 1 else 'are'} ahead of it"
 
 
 def _explain_waiting(job: Job, queue: QueueStats, now: float) -> list[WaitingReason]:
@@ -125,7 +125,7 @@ def _explain_waiting(job: Job, queue: QueueStats, now: float) -> list[WaitingRea
     if job.state is State.BLOCKED:
         if pending:
             failed = sum(child.state is State.DEAD for child in pending)
-            text = f"It is waiting for {count_of(len(pending), 'other job')}"
+            text = f"It is waiting for {format_count(len(pending), 'other job')}"
             advice = f"{failed} of them failed: retry or delete them." if failed else "Their states are listed below."
             found.append(WaitingReason(f"{text}.", advice, blocks=bool(failed)))
         elif job.parent is not None:

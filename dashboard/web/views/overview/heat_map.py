@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import groupby
 
 from ....model import QueueStats, State
-from ....units import count_of, format_number, shorten_at_least, shorten_number
+from ....units import format_count, format_number, shorten_at_least, shorten_number
 from ...formatting import queue_title
 from ...urls import quote_segment
 from ..problems.problem import Problem, ProblemLevel
@@ -94,8 +94,8 @@ def _describe_rest(overview: OverviewData, hidden: list[int]) -> str:
         return ""
     bad = sum(bool(overview.problems_by_queue[n]) for n in hidden)
     if not bad:
-        return count_of(len(hidden), "more healthy queue")
-    more = count_of(len(hidden), "more queue")
+        return format_count(len(hidden), "more healthy queue")
+    more = format_count(len(hidden), "more queue")
     return f"{more}, {'with problems' if bad == len(hidden) else f'{format_number(bad)} of them with problems'}"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ....sampling.snapshot_reader import CurrentSnapshot
-from ....units import count_of, format_number
+from ....units import format_count, format_number
 from ..problems.problem import Problem, ProblemLevel
 
 MAX_PROBLEMS = 5
@@ -38,11 +38,11 @@ def build_headline(
     if not unhandled:
         count = len(problems)
         every = "all " if count > 1 else ""
-        return Headline("handled", f"{count_of(count, 'problem')}, {every}acknowledged or silenced")
+        return Headline("handled", f"{format_count(count, 'problem')}, {every}acknowledged or silenced")
     critical = sum(problem.level is ProblemLevel.CRITICAL for problem in unhandled)
     warnings = len(unhandled) - critical
-    parts = [count_of(critical, "critical problem")] if critical else []
-    parts += [count_of(warnings, "warning")] if warnings else []
+    parts = [format_count(critical, "critical problem")] if critical else []
+    parts += [format_count(warnings, "warning")] if warnings else []
     handled = len(problems) - len(unhandled)
     note = f"{format_number(handled)} acknowledged or silenced" if handled else ""
     return Headline("critical" if critical else "warning", ", ".join(parts), note)

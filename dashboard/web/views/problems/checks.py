@@ -10,7 +10,7 @@ from typing import Any
 
 from ....model import QueueStats, RedisHealth, SourceStats
 from ....sampling.recent_history import History
-from ....units import count_of, format_number, format_percent
+from ....units import format_count, format_number, format_percent
 from ...formatting import duration
 from . import thresholds
 from .problem import Problem, ProblemKind, ProblemLevel, rank_of
@@ -131,7 +131,7 @@ def error_ratio_level(ratio: float | None, throughput_per_min: float | None, sca
 
 
 def _waiting_text(waiting: int) -> str:
-    return f"{count_of(waiting, 'job')} waiting"
+    return f"{format_count(waiting, 'job')} waiting"
 
 
 def _latency_text(latency_s: float) -> str:
@@ -151,7 +151,7 @@ def _growing_text(dead_more: int) -> str:
 
 
 def _dead_text(dead: int) -> str:
-    return count_of(dead, "dead letter")
+    return format_count(dead, "dead letter")
 
 
 def dead_growth(queue: QueueStats, history: History) -> int:

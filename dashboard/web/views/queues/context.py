@@ -14,7 +14,7 @@ from ....alerts.silences import Silence
 from ....dead_letters.service import GroupList
 from ....model import QueueStats
 from ....settings.queue_directory import QueueInfo
-from ....units import count_of
+from ....units import format_count
 from ..problems.problem_list import LATE_AFTER_S, AlertFacts
 from .error_groups import QueueErrorGroups, list_error_groups
 from .watching_rules import WatchingRule, list_own_alerts, list_watching_rules
@@ -52,10 +52,10 @@ class QueueContext:
     @property
     def summary(self) -> str:
         """What there is, with numbers: 12 rules, 1 silence, 2 error groups."""
-        parts = [count_of(len(self.rules), "rule")]
-        parts += [count_of(len(self.silences), "silence")] if self.silences else []
+        parts = [format_count(len(self.rules), "rule")]
+        parts += [format_count(len(self.silences), "silence")] if self.silences else []
         if self.error_groups is not None and self.error_groups.total:
-            parts.append(count_of(self.error_groups.total, "error group"))
+            parts.append(format_count(self.error_groups.total, "error group"))
         return ", ".join(parts)
 
 
