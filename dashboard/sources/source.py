@@ -50,7 +50,7 @@ from .failures import (
 )
 from .info import info_fields, parse_info
 from .metering import current_meter
-from .patience import check_patience, note_failure
+from .request_timeouts import note_timeout, raise_if_timed_out
 from .server_clock import ServerClock
 
 # A string of one byte with a TTL of one minute: writing it shows whether a server accepts writes.
@@ -171,7 +171,7 @@ class Source:
         if not pieces:
             return []
         commands, sent_bytes = sum(piece.count for piece in pieces), max(len(piece.wire) for piece in pieces)
-        check_patience(self.address, self.name)
+        raise_if_timed_out(self.address, self.name)
         trips = 1
         asks = self._clock.is_due()
         started = time.perf_counter()
@@ -180,7 +180,7 @@ class Source:
             replies, trips = self._connections.exchange([*pieces, ASK_TIME] if asks else pieces)
         except (RedisError, OSError) as exc:
             failure = self.unavailable_error(exc if isinstance(exc, RedisError) else RedisConnectionError(str(exc)))
-            note_failure(self.address, failure)
+            note_timeout(self.address, failure)
             raise failure from exc
         else:
             self._way_s = min(self._way_s, time.perf_counter() - started)

@@ -19,7 +19,7 @@ from .. import errors
 from ..auth import Identify, parse_networks
 from ..redact import mask_text, masked_logger
 from ..settings import Settings, load
-from ..sources.patience import wait_once
+from ..sources.request_timeouts import wait_once
 from . import assets, formatting, fragments, health, prometheus
 from .access import security, sessions
 from .access.proxies import TrustedProxies

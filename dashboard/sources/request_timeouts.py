@@ -25,14 +25,14 @@ def wait_once() -> Iterator[None]:
         _timed_out.reset(token)
 
 
-def check_patience(address: str, source: str) -> None:
+def raise_if_timed_out(address: str, source: str) -> None:
     """Raise BackendUnavailable if a read from this server has timed out inside the current `wait_once`."""
     known = (_timed_out.get() or {}).get(address)
     if known is not None:
         raise BackendUnavailable(known.message, source=source, reason=known.reason, hint=known.hint)
 
 
-def note_failure(address: str, failure: BackendUnavailable) -> None:
+def note_timeout(address: str, failure: BackendUnavailable) -> None:
     """Remember a timeout for the rest of the current `wait_once`."""
     noted = _timed_out.get()
     if noted is not None and failure.reason == "timeout":
