@@ -5,7 +5,6 @@ Source: Discord's reference "Execute Webhook" and "Embed Limits" (6,000 characte
 
 from __future__ import annotations
 
-import re
 from typing import Any, ClassVar
 
 from ..transport.deadline import Deadline
@@ -17,7 +16,7 @@ from .http_channel import HTTPChannel, HTTPChannelSettings
 _TITLE_LIMIT = 256
 _DESCRIPTION_LIMIT = 3500  # of Discord's 4,096, so that all fields fit into the limit of 6,000
 _FIELD_LIMIT = 200
-_MARKDOWN = re.compile(r"([\\`*_~|>#\[\]()<@:-])")
+_ESCAPES = str.maketrans({character: f"\\{character}" for character in "\\`*_~|>#[]()<@:-"})
 
 
 class DiscordSettings(HTTPChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,11 +61,13 @@ def build_payload(message: Message) -> dict[str, Any]:
 
 def escape_markdown(words: str, limit: int) -> str:
     """The text with all Discord Markdown characters escaped, truncated to `limit` between two characters."""
-    shown = _MARKDOWN.sub(r"\\\1", words)
-    while len(shown) > limit:
-        words = words[:-1]
-        shown = _MARKDOWN.sub(r"\\\1", words) + "…"
-    return shown
+    shown = words[: limit + 1].translate(_ESCAPES)
+    if len(shown) <= limit:
+        return shown
+    kept = shown[: max(0, limit - 1)]
+    if (len(kept) - len(kept.rstrip("\\"))) % 2:  # a backslash without the character that it escapes
+        kept = kept[:-1]
+    return f"{kept}…"
 
 
 def _build_description(message: Message) -> str:

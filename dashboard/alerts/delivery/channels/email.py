@@ -21,7 +21,7 @@ from typing import Any, Literal
 import msgspec
 
 from ..transport.deadline import Deadline
-from ..transport.http import result_from_error
+from ..transport.http import result_from_error, tls_context
 from ..transport.public_addresses import connect_first, resolve_host
 from ..transport.redaction import Scrubber
 from .base import Channel, DeliveryResult, Message
@@ -77,7 +77,7 @@ class Email(Channel):
         self._sender = _parse_address(settings.sender) or Address()
         self._to = tuple(address.addr_spec for item in settings.to if (address := _parse_address(item)))
         self._scrubber = Scrubber(_credential_texts(settings))
-        self._context = ssl.create_default_context(cafile=settings.ca_file)
+        self._context = tls_context(settings.ca_file)
         self._delivered_to: OrderedDict[str, frozenset[str]] = OrderedDict()
         self._lock = threading.Lock()
 

@@ -68,8 +68,9 @@ def _draw_column(heights: Sequence[float | None], x: int, ink: Colour) -> list[C
     before = heights[x - 1] if x else here
     other = here if before is None else before
     top, bottom = min(here, other) - _LINE_WIDTH / 2, max(here, other) + _LINE_WIDTH / 2
-    for y in range(max(int(here), 0), HEIGHT - _PADDING):
-        column[y] = _mix_colours(column[y], ink, 0.18)
+    shades = {under: _mix_colours(under, ink, 0.18) for under in (_WHITE, _GRID)}
+    area = slice(max(int(here), 0), HEIGHT - _PADDING)
+    column[area] = [shades[under] for under in column[area]]
     for y in range(max(int(top), 0), min(int(bottom) + 1, HEIGHT)):
         covered = min(bottom, y + 1) - max(top, y)  # the share of this pixel under the line: smooth edges
         column[y] = _mix_colours(column[y], ink, max(min(covered, 1.0), 0.0))

@@ -48,7 +48,8 @@ def _system_context() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-def _tls_context(ca_file: str | None) -> ssl.SSLContext:
+def tls_context(ca_file: str | None) -> ssl.SSLContext:
+    """The TLS context that trusts the certificates in `ca_file`; without it, those of the system."""
     return ssl.create_default_context(cafile=ca_file) if ca_file else _system_context()
 
 
@@ -88,7 +89,7 @@ class HTTPTransport:
         self._scrubber = scrubber
         self._allow_private = allow_private
         self._resolver = resolver
-        self._context = _tls_context(ca_file) if endpoint.tls else None
+        self._context = tls_context(ca_file) if endpoint.tls else None
 
     def post(self, body: bytes, headers: Mapping[str, str], deadline: Deadline) -> HTTPAnswer | DeliveryResult:
         """The response or, without one, the result of the attempt. Network errors are never raised."""

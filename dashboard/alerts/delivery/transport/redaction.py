@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import re
 import unicodedata
@@ -42,11 +43,14 @@ def plain_line(text: str, limit: int) -> str:
 
     Bidirectional marks and zero-width characters are removed, because they make one name look like another.
     """
-    kept = "".join(_replace_invisible(character) for character in text[: 4 * limit])
+    start = text[: 4 * limit]
+    # Most names and messages have no such character.
+    kept = start if start.isascii() and start.isprintable() else "".join(map(_replace_invisible, start))
     plain = " ".join(kept.split())
     return plain if len(plain) <= limit else plain[: limit - 1] + "…"
 
 
+@functools.lru_cache(maxsize=4096)
 def _replace_invisible(character: str) -> str:
     category = unicodedata.category(character)
     if category in ("Cc", "Zl", "Zp"):
