@@ -18,6 +18,9 @@ from tests.processes import ROOT
 
 PACKAGE = ROOT / "dashboard"
 FILES = sorted(PACKAGE.rglob("*.py"))
+WORDS = re.compile(r"\w+")
+# A module that has none of these words compiles no pattern.
+COMPILERS = frozenset({"re", "fnmatch", "glob"})
 USES = frozenset({"match", "fullmatch", "search", "sub", "subn", "split", "findall", "finditer"})
 # Patterns that are made of what the settings say, and so cannot stand at the head of a module.
 MADE_LATER = {
@@ -45,8 +48,20 @@ def _module(path: Path) -> str:
 
 @functools.cache
 def _trees() -> dict[str, ast.Module]:
-    """The modules of the package by name, parsed."""
-    return {_module(path): ast.parse(path.read_text()) for path in FILES}
+    """The modules in which a pattern can be compiled or used, by name, parsed: most others need not be."""
+    texts = {_module(path): path.read_text() for path in FILES}
+    words = {module: frozenset(WORDS.findall(text)) for module, text in texts.items()}
+    direct = [module for module in texts if words[module] & COMPILERS]
+    names = {name for module in direct for name, value in _values(module) if any(_within(name, value))}
+    return {module: ast.parse(text) for module, text in texts.items() if words[module] & (COMPILERS | names)}
+
+
+def _values(module: str) -> Iterator[tuple[str, Any]]:
+    """What the names of a module and of its classes stand for."""
+    for name, value in vars(importlib.import_module(module)).items():
+        yield name, value
+        if isinstance(value, type) and value.__module__ == module:
+            yield from vars(value).items()
 
 
 @functools.cache

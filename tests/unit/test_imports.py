@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -119,20 +119,20 @@ def module_name(path: Path) -> str:
 
 
 def facts_of(path: Path) -> Facts:
-    tree = ast.parse(path.read_text())
+    nodes = list(ast.walk(ast.parse(path.read_text())))
     compared = [
         (node.lineno, operand.value)
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Compare)
         for operand in (node.left, *node.comparators)
         if isinstance(operand, ast.Constant) and isinstance(operand.value, str)
     ]
-    return Facts(list(imported(path, tree)), compared)
+    return Facts(list(imported(path, nodes)), compared)
 
 
-def imported(path: Path, tree: ast.Module) -> Iterator[str]:
+def imported(path: Path, nodes: Iterable[ast.AST]) -> Iterator[str]:
     package = list(path.relative_to(ROOT).parent.parts)
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -212,12 +212,16 @@ def test_nothing_asks_which_library_it_is() -> None:
     assert not asking, "\n".join(asking)
 
 
-@pytest.mark.parametrize("name", PURE)
-def test_a_pure_module_imports_no_framework(name: str) -> None:
-    paths = [path for path in FILES if f"{module_name(path)}.".startswith(f"{name}.")]
-    foreign = {target.split(".")[0] for path in paths for target in facts()[path].imports}
-    assert paths
-    assert foreign - set(sys.stdlib_module_names) - {"dashboard"} <= PURE[name]
+def test_a_pure_module_imports_no_framework() -> None:
+    names = {path: f"{module_name(path)}." for path in FILES}
+    plain = {*sys.stdlib_module_names, "dashboard"}
+    paths = {pure: [path for path, name in names.items() if name.startswith(f"{pure}.")] for pure in PURE}
+    foreign = {
+        pure: {target.split(".")[0] for path in paths[pure] for target in facts()[path].imports} - plain - PURE[pure]
+        for pure in PURE
+    }
+    assert [pure for pure in PURE if not paths[pure]] == []
+    assert {pure: found for pure, found in foreign.items() if found} == {}
 
 
 def test_the_check_sees_imports_of_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,12 +126,14 @@ def test_text_leads_back_to_its_bytes_and_printable_does_not_break_a_page() -> N
 WORST = ("eyJ", "-eyJ", ".eyJaaaaaaaa", "eyJaaaaaaaa.", "-eyJaaaaaaaa", "eyJaaaaaaaa.aaaaaaaa-")
 
 
-@pytest.mark.parametrize("pump", WORST)
 @pytest.mark.parametrize("end", ["", ".", ".aaaaaaaa", ".aaaaaaaa."])
-def test_masking_takes_linear_time(pump: str, end: str) -> None:
+def test_masking_takes_linear_time(end: str) -> None:
     """Compared with one plain scan: a quadratic pattern took 10,000 times as long."""
-    value = pump * (DECODE_LIMIT_BYTES // len(pump)) + end
-    assert cpu_s(lambda: mask_text(value)) < 100 * cpu_s(lambda: re.sub("[A-Z]", "", value))
+    for pump in WORST:
+        value = pump * (DECODE_LIMIT_BYTES // len(pump)) + end
+        assert cpu_s(lambda value=value: mask_text(value)) < 100 * cpu_s(
+            lambda value=value: re.sub("[A-Z]", "", value)
+        ), pump
 
 
 def cpu_s(work: Callable[[], object]) -> float:

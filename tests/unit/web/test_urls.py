@@ -36,9 +36,14 @@ def test_a_name_survives_the_way_through_a_segment(name: str) -> None:
     assert converter.to_python(segment) == name
 
 
-@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("script", ["", "/queues", "/a b/ü"])
-def test_the_path_is_taken_as_it_was_sent(name: str, script: str) -> None:
+def test_the_path_is_taken_as_it_was_sent(script: str) -> None:
+    taken = {name: path_as_sent_and_taken(name, script) for name in NAMES}
+    assert {name: paths for name, paths in taken.items() if paths[0] != paths[1]} == {}
+
+
+def path_as_sent_and_taken(name: str, script: str) -> tuple[str, str]:
+    """The path of a page of that name, and what the application takes it for."""
     sent = f"/jobs/{quote_segment(name)}/x"
     decoded = b"/jobs/" + name.encode("utf-8", "surrogateescape") + b"/x"
     prefix = "/".join(quote_segment(part) for part in script.split("/"))
@@ -47,7 +52,7 @@ def test_the_path_is_taken_as_it_was_sent(name: str, script: str) -> None:
         "PATH_INFO": decoded.decode("latin-1"),
         "RAW_URI": f"{prefix}{sent}?q=1",
     }
-    assert encoded_path(environ) == sent
+    return sent, encoded_path(environ)
 
 
 @pytest.mark.parametrize(
