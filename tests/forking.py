@@ -36,18 +36,15 @@ _CELERY = (
     *("celery.concurrency.thread", "celery.concurrency.solo", "celery.concurrency.prefork", "celery.app.control"),
     *("kombu.transport.redis", "celery.backends.redis", "celery.worker.control", "celery.worker.strategy"),
 )
+_SERVER = (*_CHECKER, "dashboard.web.server", "dashboard.web.request_buffering", "gunicorn.arbiter")
 # What a program imports in any case, by its module and, where it has several, its command.
 PRELOADED: dict[tuple[str, ...], tuple[str, ...]] = {
     ("celery",): _CELERY,
     ("tests.workloads.celery_drive",): _CELERY,
     ("tests.workloads.rq_worker",): ("rq", "rq.worker", "rq.scheduler", "tests.workloads.rq_jobs"),
     ("dashboard.cli", "checker"): _CHECKER,
-    ("dashboard.cli", "serve"): (
-        *_CHECKER,
-        "dashboard.web.server",
-        "dashboard.web.request_buffering",
-        "gunicorn.arbiter",
-    ),
+    ("dashboard.cli", "serve"): _SERVER,
+    ("gunicorn", "wsgi:app"): _SERVER,
 }
 # Settings of an interpreter that a fork can still take on.
 _TAKEN_ON = {"PYTHONPATH", "PYTHONUNBUFFERED"}

@@ -137,14 +137,16 @@ def test_a_failing_receiver_gets_notifications_later_and_in_order(
 
 
 def test_a_redis_that_is_slow_to_load_its_data_is_reported(make_scenario: Callable[..., IncidentScenario]) -> None:
-    # It loads for two minutes, unless the delay is removed.
-    scenario = make_scenario("redis-7", "--appendonly", "yes", "--key-load-delay", "400")
-    scenario.redis.eval("for number = 1, ARGV[1] do redis.call('SET', 'ballast:' .. number, 'x') end", 0, 300_000)
+    # It loads for two minutes, unless the delay is removed: a key each 0.12 s, and answers clients after each of them.
+    slowly = ("--key-load-delay", "120000", "--loading-process-events-interval-bytes", "1024", "--rdbcompression", "no")
+    scenario = make_scenario("redis-7", *slowly)
+    scenario.redis.mset({f"ballast:{number}": "x" * 1100 for number in range(1000)})
     checker = scenario.start_checker()
     scenario.fill()
     scenario.await_kinds("deep", "firing")
     # Suspended, the checker meets a server that loads its data, and not one that refuses connections.
     checker.send(signal.SIGSTOP)
+    scenario.redis.save()
     scenario.server.stop(kill=True)
     scenario.server.start()
     with pytest.raises(redis.BusyLoadingError):
