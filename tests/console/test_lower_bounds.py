@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -33,17 +36,27 @@ for path in paths:
 
 
 @pytest.fixture(scope="module")
-def oldest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the oldest of each package, and Celery."""
-    folder = tmp_path_factory.mktemp("oldest")
+def oldest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the oldest of each package, and Celery; kept in the cache of pytest until a bound changes."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     bounds = [_BOUND.match(bound) for bound in project["dependencies"]]
     assert all(bounds), "a dependency without a lower bound, or of a form that this test does not know"
-    packages = [f"{bound['name']}{bound['extras'] or ''}=={bound['least']}" for bound in bounds if bound]
-    options = ["-q", "--disable-pip-version-check", "--no-compile", "--target", folder]
-    command = [sys.executable, "-m", "pip", "install", *options, *packages, *THEIRS]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    packages = [f"{bound['name']}{bound['extras'] or ''}=={bound['least']}" for bound in bounds if bound] + THEIRS
+    assert request.config.cache is not None
+    named = hashlib.sha256(repr((packages, sys.version)).encode()).hexdigest()[:16]
+    folder = request.config.cache.mkdir("oldest-packages") / named
+    if not folder.is_dir():
+        made = tmp_path_factory.mktemp("oldest", numbered=True)
+        options = ["-q", "--disable-pip-version-check", "--no-compile", "--target", made]
+        command = [sys.executable, "-m", "pip", "install", *options, *packages]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        partial = folder.with_suffix(f".{os.getpid()}")  # so that a run that is interrupted leaves no part of it
+        shutil.move(made, partial)
+        try:
+            partial.rename(folder)
+        except OSError:  # another process was faster
+            shutil.rmtree(partial)
     return folder
 
 

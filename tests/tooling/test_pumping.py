@@ -9,6 +9,12 @@ import pytest
 from tests import pumping
 
 
+@pytest.fixture(autouse=True)
+def low_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has no bound is ended soon: only that it is ended counts here."""
+    monkeypatch.setattr(pumping, "CEILING_S", 0.3)
+
+
 @pytest.mark.parametrize(
     "pattern",
     [
