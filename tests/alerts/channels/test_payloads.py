@@ -10,6 +10,7 @@ import pytest
 
 from dashboard.alerts.delivery.channels import wording
 from dashboard.alerts.delivery.channels.base import Message, MessageLine, build_channel
+from dashboard.alerts.delivery.channels.discord import escape_markdown
 from tests.alerts.channels import fake_providers
 from tests.alerts.channels.fake_providers import ENDED, TOKEN, HttpSink, hostile, message
 
@@ -196,6 +197,18 @@ def test_discord_payloads_fit_the_limits_and_escape_markup(sink: HttpSink) -> No
     assert "](https://evil.test" not in embed["description"]
     assert not re.search(r"(?<!\\)[<*@\[]", embed["description"].partition("\n")[0])
     assert " more" in embed["description"]
+
+
+def test_text_for_discord_is_truncated_between_two_characters() -> None:
+    shown = {limit: escape_markdown("a*b\\", limit) for limit in (7, 6, 5, 4, 3, 2, 1)}
+    assert shown == {
+        **dict.fromkeys((7, 6), "a\\*b\\\\"),
+        5: "a\\*b…",
+        4: "a\\*…",
+        3: "a…",
+        2: "a…",
+        1: "…",
+    }
 
 
 @pytest.mark.parametrize("kind", KINDS)
