@@ -6,6 +6,7 @@ so that a page needs a handful of requests. There is no build step: a restart sh
 
 from __future__ import annotations
 
+import functools
 import gzip
 import hashlib
 import mimetypes
@@ -63,9 +64,13 @@ class Asset:
     """One file, ready to send."""
 
     body: bytes
-    zipped: bytes | None  # None where compression would not help
     mimetype: str
     version: str
+
+    @property
+    def zipped(self) -> bytes | None:
+        """The body as gzip; None where compression would not help."""
+        return _compress(self.body) if self.mimetype.startswith(_ZIPPED) else None
 
 
 def install(app: Flask, folder: Path) -> None:
@@ -81,9 +86,9 @@ def install(app: Flask, folder: Path) -> None:
         asset = assets.get(filename)
         if asset is None:
             abort(404)
-        zipped = asset.zipped is not None and "gzip" in request.headers.get("Accept-Encoding", "")
-        response = Response(asset.zipped if zipped else asset.body, mimetype=asset.mimetype)
-        if zipped:
+        zipped = asset.zipped if "gzip" in request.headers.get("Accept-Encoding", "") else None
+        response = Response(asset.body if zipped is None else zipped, mimetype=asset.mimetype)
+        if zipped is not None:
             response.headers["Content-Encoding"] = "gzip"
         response.headers["Vary"] = "Accept-Encoding"
         # A link with another version comes from a page rendered before an update: serve it, but do not cache it.
@@ -115,5 +120,10 @@ def _join(sources: Mapping[str, bytes]) -> bytes:
 
 def _build_asset(name: str, body: bytes) -> Asset:
     mimetype = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    zipped = gzip.compress(body, 9, mtime=0) if mimetype.startswith(_ZIPPED) else None
-    return Asset(body, zipped, mimetype, hashlib.blake2b(body, digest_size=6).hexdigest())
+    return Asset(body, mimetype, hashlib.blake2b(body, digest_size=6).hexdigest())
+
+
+@functools.cache
+def _compress(body: bytes) -> bytes:
+    """Compressed when first requested: compressing all of them was most of the time that creating an app took."""
+    return gzip.compress(body, 9, mtime=0)
