@@ -126,9 +126,25 @@ def make_moves(choices: random.Random, page: int) -> list[tuple[int, int]]:
     return [(choices.randint(0, 90), choices.randint(0, page // 2)) for _ in range(choices.randint(0, 12))]
 
 
-@pytest.mark.parametrize("seed", range(300))
-def test_no_job_that_stays_in_a_list_is_missed_or_seen_twice(seed: int) -> None:
-    choices = random.Random(seed)
+SEEDS = range(300)
+
+
+def failures_by_seed(check: Callable[[random.Random], None]) -> dict[int, str]:
+    """What `check` finds wrong, by the seed that repeats it."""
+    wrong = {}
+    for seed in SEEDS:
+        try:
+            check(random.Random(seed))
+        except AssertionError as exc:
+            wrong[seed] = str(exc)
+    return wrong
+
+
+def test_no_job_that_stays_in_a_list_is_missed_or_seen_twice() -> None:
+    assert failures_by_seed(check_that_jobs_that_stay_are_seen_once) == {}
+
+
+def check_that_jobs_that_stay_are_seen_once(choices: random.Random) -> None:
     rows, page = choices.randint(0, 400), choices.randint(16, 64)
     moves = make_moves(choices, page)
     moving = MovingList(rows, [each[0] for each in moves], [each[1] for each in moves])
@@ -139,9 +155,11 @@ def test_no_job_that_stays_in_a_list_is_missed_or_seen_twice(seed: int) -> None:
     assert moving.untouched <= set(old)
 
 
-@pytest.mark.parametrize("seed", range(300))
-def test_the_last_jobs_are_the_last_ones_and_never_more(seed: int) -> None:
-    choices = random.Random(seed)
+def test_the_last_jobs_are_the_last_ones_and_never_more() -> None:
+    assert failures_by_seed(check_the_last_jobs) == {}
+
+
+def check_the_last_jobs(choices: random.Random) -> None:
     rows, page = choices.randint(1, 400), choices.randint(16, 64)
     moves = make_moves(choices, page)
     count = choices.randint(1, rows)
@@ -159,9 +177,11 @@ def hide_rows(choices: random.Random, rows: int) -> set[int]:
     return {number for number in hidden if choices.random() > 0.02}
 
 
-@pytest.mark.parametrize("seed", range(300))
-def test_rows_that_cannot_be_read_hide_no_others(seed: int) -> None:
-    choices = random.Random(seed)
+def test_rows_that_cannot_be_read_hide_no_others() -> None:
+    assert failures_by_seed(check_rows_beside_unreadable_ones) == {}
+
+
+def check_rows_beside_unreadable_ones(choices: random.Random) -> None:
     rows, page = choices.randint(1, 2_000), choices.choice((16, 64, 128))
     sizes = (page, page, page, 2 * page)
     hidden = hide_rows(choices, rows)
