@@ -30,7 +30,12 @@ from typing import IO, Any
 
 from dashboard.demo.embedded import die_with_parent
 
-_CHECKER = ("dashboard.checker_process", "dashboard.backends.monitored_sources", "dashboard.backends.registry")
+_CHECKER = (
+    *("dashboard.checker_process", "dashboard.backends.monitored_sources", "dashboard.backends.registry"),
+    # Which a process imports at its first sample.
+    *(f"dashboard.backends.{library}.backend" for library in ("bullmq", "celery", "rq", "sidekiq")),
+    "apscheduler.triggers.interval",
+)
 _CELERY = (
     *("celery.bin.celery", "celery.bin.worker", "celery.apps.worker", "celery.worker.consumer"),
     *("celery.concurrency.thread", "celery.concurrency.solo", "celery.concurrency.prefork", "celery.app.control"),
@@ -43,8 +48,10 @@ PRELOADED: dict[tuple[str, ...], tuple[str, ...]] = {
     ("tests.workloads.celery_drive",): _CELERY,
     ("tests.workloads.rq_worker",): ("rq", "rq.worker", "rq.scheduler", "tests.workloads.rq_jobs"),
     ("dashboard.cli", "checker"): _CHECKER,
+    ("dashboard.cli", "doctor"): _SERVER,
     ("dashboard.cli", "serve"): _SERVER,
     ("gunicorn", "wsgi:app"): _SERVER,
+    ("tests.workloads.limited_server",): _SERVER,
 }
 # Settings of an interpreter that a fork can still take on.
 _TAKEN_ON = {"PYTHONPATH", "PYTHONUNBUFFERED"}

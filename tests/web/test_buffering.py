@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -27,11 +27,10 @@ HEAD = b"POST /login HTTP/1.1\r\nHost: localhost\r\n"
 PAGE = b"GET /static/htmx.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
-def patched(**limits: float) -> str:
-    """A program that is `queuedeck` with other limits."""
-    changes = "; ".join(f"request_buffering.{name} = {value}" for name, value in limits.items())
-    imports = "import sys; from dashboard.cli import main; from dashboard.web import request_buffering"
-    return f"{imports}; {changes}; sys.exit(main())"
+def limited(limits: str, server: EmbeddedRedis, *options: str) -> AbstractContextManager[Served]:
+    """`queuedeck serve` with other limits, such as `SEND_S=0.2`."""
+    command = ["-m", "tests.workloads.limited_server", limits, "serve", "--redis", server.url, "--port", "0"]
+    return running([*command, *options])
 
 
 @pytest.mark.parametrize(
@@ -207,8 +206,7 @@ def test_a_request_over_the_limits_gets_an_error_response(served: Served) -> Non
 
 
 def test_a_slow_client_gets_a_timeout_response(server: EmbeddedRedis) -> None:
-    command = ["-c", patched(RECEIVE_S=0.2, LEAVE_S=0.2), "serve", "--redis", server.url, "--port", "0"]
-    with running(command) as served:
+    with limited("RECEIVE_S=0.2,LEAVE_S=0.2", server) as served:
         for beginning in (b"", b"G", HEAD + b"Content-Length: 1000\r\n\r\nn"):
             with connected(served) as sock:
                 sock.sendall(beginning)
@@ -253,8 +251,7 @@ def slow_reader(served: Served) -> socket.socket:
 
 
 def test_a_client_that_reads_no_responses_occupies_no_thread(server: EmbeddedRedis) -> None:
-    command = ["-c", patched(SEND_S=10 * CEILING_S), "serve", "--redis", server.url, "--port", "0", "--threads", "2"]
-    with running(command) as served, ExitStack() as stack:
+    with limited(f"SEND_S={10 * CEILING_S}", server, "--threads", "2") as served, ExitStack() as stack:
         for _ in range(4):
             stack.enter_context(slow_reader(served)).sendall(PAGE * 200)
         for _ in range(100):  # by then all that can be sent is sent
@@ -263,8 +260,7 @@ def test_a_client_that_reads_no_responses_occupies_no_thread(server: EmbeddedRed
 
 def test_the_response_to_a_client_that_does_not_read_is_dropped(server: EmbeddedRedis) -> None:
     """The log has no traceback."""
-    program = patched(SEND_S=0.2)
-    with running(["-c", program, "serve", "--redis", server.url, "--port", "0", "--threads", "2"]) as served:
+    with limited("SEND_S=0.2", server, "--threads", "2") as served:
         with slow_reader(served) as sock:
             sock.sendall(PAGE * 200)
             wait_until(lambda: _is_closed(sock), what="the end of the connection")
@@ -283,8 +279,7 @@ def _is_closed(sock: socket.socket) -> bool:
 
 
 def test_running_out_of_file_descriptors_ends_no_process(server: EmbeddedRedis) -> None:
-    program = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (160, 160)); " + patched(OTHER_FILES=0)
-    with running(["-c", program, "serve", "--redis", server.url, "--port", "0"]) as served, ExitStack() as stack:
+    with limited("FILES=160,OTHER_FILES=0", server) as served, ExitStack() as stack:
         for _ in range(400):
             stack.enter_context(connected(served))
         assert get_json(f"{served.url}/healthz") == {"status": "ok"}

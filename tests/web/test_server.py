@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
 import sys
 import urllib.request
 
@@ -17,7 +15,7 @@ from dashboard.sampling import snapshot_store
 from dashboard.sampling.snapshot_store import SnapshotStore
 from dashboard.sources.source import Source
 from dashboard.store import redis_store
-from tests.processes import ROOT
+from tests.processes import child
 from tests.serving import get_json, running, serving
 from tests.waiting import CEILING_S, wait_until
 
@@ -80,52 +78,27 @@ WRONG: list[tuple[list[str], str]] = [
     (["--host", "\udcff"], r"cannot listen on \udcff:"),
     (["--threads", "0"], "queuedeck: --threads: expected a number from 1 to 500"),
 ]
-# Each command in a process of its own, all forked from one that has imported the package: that is most of the work.
-EACH_COMMAND = """
-import json, os, sys
-from dashboard.cli import main
-import dashboard.web.server
-for arguments in json.load(sys.stdin):
-    reads, writes = os.pipe()
-    if not os.fork():
-        os.dup2(writes, 2)
-        os.close(writes)
-        sys.exit(main(["serve", *arguments]))
-    os.close(writes)
-    with open(reads, encoding="utf-8") as said:
-        text = said.read()
-    print(json.dumps([os.waitstatus_to_exitcode(os.wait()[1]), text]), flush=True)
-"""
 
 
 def test_a_wrong_setting_stops_the_start_with_one_line() -> None:
-    result = subprocess.run(
-        [sys.executable, "-c", EACH_COMMAND],
-        cwd=ROOT,
-        input=json.dumps([arguments for arguments, _ in WRONG]),
-        capture_output=True,
-        text=True,
-        timeout=CEILING_S,
-    )
-    assert result.returncode == 0, result.stderr
-    answers = [json.loads(line) for line in result.stdout.splitlines()]
-    for (arguments, expected), (status, said) in zip(WRONG, answers, strict=True):
+    for arguments, expected in WRONG:
+        status, said = run_serve(*arguments)
         assert status == 2, (arguments, said)
         assert expected in said, arguments
-        assert len(said.strip().splitlines()) == 1, arguments
+        assert len(said.strip().splitlines()) == 1, (arguments, said)
+
+
+def run_serve(*arguments: str) -> tuple[int, str]:
+    """The exit status of `queuedeck serve` that ends by itself, and what it printed."""
+    with child([sys.executable, "-m", "dashboard.cli", "serve", *arguments], name="server") as process:
+        return process.process.wait(CEILING_S), process.read_log()
 
 
 def test_a_port_in_use_is_reported_in_one_line(server: EmbeddedRedis) -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "dashboard.cli", "serve", "--port", str(server.port)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=CEILING_S,
-    )
-    assert result.returncode == 2
-    assert f"cannot listen on 127.0.0.1:{server.port}: Address already in use. Choose another" in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
+    status, said = run_serve("--port", str(server.port))
+    assert status == 2
+    assert f"cannot listen on 127.0.0.1:{server.port}: Address already in use. Choose another" in said
+    assert len(said.strip().splitlines()) == 1
 
 
 def test_the_server_starts_without_redis_says_so_and_recovers(server: EmbeddedRedis) -> None:
