@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 import redis
@@ -186,8 +186,13 @@ def test_sidekiq_is_read_with_any_value_in_any_field(sidekiq: Sidekiq, any_redis
 REF = QueueRef(source="main", backend="rq", name="alpha", key="rq:queue:alpha")
 
 
-# Keys that have another type at the same time: as they are far apart in the order of their names, they are read apart.
-# In the soak each key has it by itself.
+def far_apart(keys: Sequence[bytes], together: int) -> list[Sequence[bytes]]:
+    """The keys in groups of `together` at most; those of a group are far apart in this order, and so are read apart."""
+    groups = -(-len(keys) // together)
+    return [keys[begin::groups] for begin in range(groups)]
+
+
+# How many keys have another type at the same time; in the soak each key has it by itself.
 @pytest.mark.parametrize("together", [4, pytest.param(1, marks=pytest.mark.soak)])
 def test_rq_is_read_with_a_key_of_any_type(
     rq: RQ, any_server: EmbeddedRedis, any_redis: redis.Redis, together: int
@@ -197,9 +202,7 @@ def test_rq_is_read_with_a_key_of_any_type(
     keys = sorted(any_redis.scan_iter(), key=lambda key: (key.startswith((b"rq:job:", b"rq:results:")), key))
     dumps = {key: any_redis.dump(key) for key in keys}
     damaged = [*keys[:20], *keys[-3:], b"rq:queue:alpha:intermediate", b"rq:cron_schedulers", b"rq:executions:x"]
-    rounds = -(-len(damaged) // together)
-    for begin in range(rounds):
-        chosen = damaged[begin::rounds]
+    for chosen in far_apart(damaged, together):
         for turn in range(len(KINDS)):
             any_redis.delete(*chosen)
             for number, key in enumerate(chosen):
