@@ -18,6 +18,7 @@ from dashboard.search.list_scan import ReadableList, scan_last_rows, scan_rows
 from tests.actions.conftest import Bench
 from tests.actions.fake_backend import bury
 from tests.bench.bulk import LIBRARIES, QUEUE, Parts
+from tests.cases import failures_of
 
 JOBS, LIMIT = 1_200, 700
 # The failed jobs of each library, oldest first.
@@ -126,25 +127,15 @@ def make_moves(choices: random.Random, page: int) -> list[tuple[int, int]]:
     return [(choices.randint(0, 90), choices.randint(0, page // 2)) for _ in range(choices.randint(0, 12))]
 
 
-SEEDS = range(300)
-
-
-def failures_by_seed(check: Callable[[random.Random], None]) -> dict[int, str]:
-    """What `check` finds wrong, by the seed that repeats it."""
-    wrong = {}
-    for seed in SEEDS:
-        try:
-            check(random.Random(seed))
-        except AssertionError as exc:
-            wrong[seed] = str(exc)
-    return wrong
+SEEDS = [(seed,) for seed in range(300)]
 
 
 def test_no_job_that_stays_in_a_list_is_missed_or_seen_twice() -> None:
-    assert failures_by_seed(check_that_jobs_that_stay_are_seen_once) == {}
+    assert failures_of(check_that_jobs_that_stay_are_seen_once, SEEDS) == {}
 
 
-def check_that_jobs_that_stay_are_seen_once(choices: random.Random) -> None:
+def check_that_jobs_that_stay_are_seen_once(seed: int) -> None:
+    choices = random.Random(seed)
     rows, page = choices.randint(0, 400), choices.randint(16, 64)
     moves = make_moves(choices, page)
     moving = MovingList(rows, [each[0] for each in moves], [each[1] for each in moves])
@@ -156,10 +147,11 @@ def check_that_jobs_that_stay_are_seen_once(choices: random.Random) -> None:
 
 
 def test_the_last_jobs_are_the_last_ones_and_never_more() -> None:
-    assert failures_by_seed(check_the_last_jobs) == {}
+    assert failures_of(check_the_last_jobs, SEEDS) == {}
 
 
-def check_the_last_jobs(choices: random.Random) -> None:
+def check_the_last_jobs(seed: int) -> None:
+    choices = random.Random(seed)
     rows, page = choices.randint(1, 400), choices.randint(16, 64)
     moves = make_moves(choices, page)
     count = choices.randint(1, rows)
@@ -178,10 +170,11 @@ def hide_rows(choices: random.Random, rows: int) -> set[int]:
 
 
 def test_rows_that_cannot_be_read_hide_no_others() -> None:
-    assert failures_by_seed(check_rows_beside_unreadable_ones) == {}
+    assert failures_of(check_rows_beside_unreadable_ones, SEEDS) == {}
 
 
-def check_rows_beside_unreadable_ones(choices: random.Random) -> None:
+def check_rows_beside_unreadable_ones(seed: int) -> None:
+    choices = random.Random(seed)
     rows, page = choices.randint(1, 2_000), choices.choice((16, 64, 128))
     sizes = (page, page, page, 2 * page)
     hidden = hide_rows(choices, rows)

@@ -14,6 +14,7 @@ from werkzeug.security import generate_password_hash
 
 from dashboard.alerts.evaluation import rule_history
 from dashboard.web.context import EXTENSION
+from tests.cases import failures_of
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 
@@ -138,38 +139,40 @@ def test_a_conflicting_edit_names_the_user_and_the_changes(client: FlaskClient) 
     assert post(client, "/alerts/rule/mine/switch", on="0", version="x").status_code == 422
 
 
-@pytest.mark.parametrize(
-    ("wrong", "field", "told"),
-    [
-        ({"warning": "5 min"}, "warning", "expected a number"),
-        ({"warning": ""}, "warning", "expected at least one threshold"),
-        ({"critical": "1"}, "critical", "expected a value above warning"),
-        ({"for_s": "soon"}, "for_s", "expected a duration"),
-        ({"for_s": "400 d"}, "for_s", "expected a number from 0 to"),
-        ({"id": "a b"}, "id", "letters, digits"),
-        ({"id": "from-file"}, "id", "settings file"),
-        ({"id": "queue-dead"}, "id", "built-in rule"),
-        ({"metric": "queue.runtime_p95_ratio"}, "metric", "not available yet"),
-        ({"metric": "<b>"}, "metric", "choose a metric"),
-        ({"queues": "a\n[b]"}, "queues", "globs"),
-        ({"metric": "queue.error_ratio", "warning": "5"}, "warning", "as 0.05 for 5%"),
-        ({"channels": "nobody"}, "channels", "unknown channel"),
-        ({"runbook_url": "javascript:alert(1)"}, "runbook_url", "https://"),
-        ({"min_samples": "two"}, "min_samples", "a whole number"),
-        ({"warning_recover": "50"}, "warning_recover", "healthy side"),
-        ({"inhibited_by": "mine"}, "inhibited_by", "mutes itself"),
-        ({"inhibited_by": "queue-ded"}, "inhibited_by", "unknown rule 'queue-ded'"),
-        ({"name": "x" * 121}, "name", "120"),
-    ],
-)
-def test_errors_are_shown_at_their_fields(client: FlaskClient, wrong: dict[str, str], field: str, told: str) -> None:
-    answer = post(client, "/alerts/rules", **FORM | wrong)
-    assert answer.status_code == 422
-    said = re.search(rf'<em class="wrong" id="wrong-{field}">(.*?)</em>', answer.text)
-    assert said
-    assert told in unescape(said[1])
-    assert "<b>" not in answer.text
-    assert all(each["id"] != "mine" for each in client.get("/api/v1/rules").get_json()["rules"])
+WRONG: list[tuple[dict[str, str], str, str]] = [
+    ({"warning": "5 min"}, "warning", "expected a number"),
+    ({"warning": ""}, "warning", "expected at least one threshold"),
+    ({"critical": "1"}, "critical", "expected a value above warning"),
+    ({"for_s": "soon"}, "for_s", "expected a duration"),
+    ({"for_s": "400 d"}, "for_s", "expected a number from 0 to"),
+    ({"id": "a b"}, "id", "letters, digits"),
+    ({"id": "from-file"}, "id", "settings file"),
+    ({"id": "queue-dead"}, "id", "built-in rule"),
+    ({"metric": "queue.runtime_p95_ratio"}, "metric", "not available yet"),
+    ({"metric": "<b>"}, "metric", "choose a metric"),
+    ({"queues": "a\n[b]"}, "queues", "globs"),
+    ({"metric": "queue.error_ratio", "warning": "5"}, "warning", "as 0.05 for 5%"),
+    ({"channels": "nobody"}, "channels", "unknown channel"),
+    ({"runbook_url": "javascript:alert(1)"}, "runbook_url", "https://"),
+    ({"min_samples": "two"}, "min_samples", "a whole number"),
+    ({"warning_recover": "50"}, "warning_recover", "healthy side"),
+    ({"inhibited_by": "mine"}, "inhibited_by", "mutes itself"),
+    ({"inhibited_by": "queue-ded"}, "inhibited_by", "unknown rule 'queue-ded'"),
+    ({"name": "x" * 121}, "name", "120"),
+]
+
+
+def test_errors_are_shown_at_their_fields(client: FlaskClient) -> None:
+    def check(wrong: dict[str, str], field: str, told: str) -> None:
+        answer = post(client, "/alerts/rules", **FORM | wrong)
+        assert answer.status_code == 422
+        said = re.search(rf'<em class="wrong" id="wrong-{field}">(.*?)</em>', answer.text)
+        assert said
+        assert told in unescape(said[1])
+        assert "<b>" not in answer.text
+        assert all(each["id"] != "mine" for each in client.get("/api/v1/rules").get_json()["rules"])
+
+    assert failures_of(check, WRONG) == {}
 
 
 def test_a_form_is_previewed_before_it_is_saved(client: FlaskClient) -> None:

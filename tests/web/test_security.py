@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from itertools import product
 from typing import Any
 from urllib.parse import quote
 
@@ -15,6 +16,7 @@ from dashboard import Identity, Role
 from dashboard.errors import ConfigurationError
 from dashboard.settings import load
 from dashboard.web.access import security
+from tests.cases import failures_of
 from tests.web.conftest import MakeApp
 
 CI = "ci:viewer:" + hashlib.sha256(b"right").hexdigest()
@@ -22,37 +24,40 @@ ADA = {"name": "ada", "password_hash": generate_password_hash("password", "scryp
 PAGES = ["/", "/_overview", "/api/v1/overview", "/queues/main/rq/mail"]
 
 
-@pytest.mark.parametrize("path", PAGES)
-@pytest.mark.parametrize(
-    "environ",
-    [
-        {"REMOTE_ADDR": "10.1.2.3"},
-        {"HTTP_HOST": "evil.example"},
-        {"HTTP_X_FORWARDED_FOR": "127.0.0.1"},
-        {"HTTP_FORWARDED": "for=127.0.0.1"},
-        {"SERVER_PROTOCOL": "HTTP/1.0"},
-    ],
-)
-def test_without_sign_in_a_remote_client_gets_403_and_the_setting_to_add(
-    client: FlaskClient, jobs: list[str], path: str, environ: dict[str, Any]
-) -> None:
-    response = client.get(path, environ_overrides=environ)
-    assert response.status_code == 403
-    assert "mail" not in response.text.replace(path, "")
-    if not path.startswith("/api"):
-        assert "api_tokens" in response.text
+REMOTE: list[dict[str, Any]] = [
+    {"REMOTE_ADDR": "10.1.2.3"},
+    {"HTTP_HOST": "evil.example"},
+    {"HTTP_X_FORWARDED_FOR": "127.0.0.1"},
+    {"HTTP_FORWARDED": "for=127.0.0.1"},
+    {"SERVER_PROTOCOL": "HTTP/1.0"},
+]
+
+
+def test_without_sign_in_a_remote_client_gets_403_and_the_setting_to_add(client: FlaskClient, jobs: list[str]) -> None:
+    def check(path: str, environ: dict[str, Any]) -> None:
+        response = client.get(path, environ_overrides=environ)
+        assert response.status_code == 403
+        assert "mail" not in response.text.replace(path, "")
+        if not path.startswith("/api"):
+            assert "api_tokens" in response.text
+
+    assert failures_of(check, product(PAGES, REMOTE)) == {}
 
 
 TOKEN = "a token of this start, which nobody can guess"
 
 
-@pytest.mark.parametrize("path", [*PAGES, "/audit", "/workers", "/api/v1/openapi.json"])
 @pytest.mark.parametrize("settings", [{}, {"start_token": TOKEN}, {"api_tokens": [CI]}, {"read_only": True}])
-def test_no_address_grants_access(make_app: MakeApp, path: str, settings: dict[str, Any]) -> None:
+def test_no_address_grants_access(make_app: MakeApp, settings: dict[str, Any]) -> None:
     """Behind the plainest reverse proxy, everybody comes from this machine."""
-    response = make_app(**{"auth": "auto"} | settings).test_client().get(path)
-    assert response.status_code == 403
-    assert "token" in response.text
+    app = make_app(**{"auth": "auto"} | settings)
+
+    def check(path: str) -> None:
+        response = app.test_client().get(path)
+        assert response.status_code == 403
+        assert "token" in response.text
+
+    assert failures_of(check, [(path,) for path in (*PAGES, "/audit", "/workers", "/api/v1/openapi.json")]) == {}
 
 
 def test_being_local_is_not_enough_to_change_anything(make_app: MakeApp, jobs: list[str]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dashboard.web import assets
+from tests.cases import failures_of
 from tests.processes import ROOT
 
 TEMPLATES = sorted((ROOT / "templates").rglob("*.html"))
@@ -40,15 +41,13 @@ FORBIDDEN = {
 MAX_LINE = 140
 
 
-def failures_by_file(check: Callable[[str], None], paths: list[Path]) -> dict[str, str]:
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def failures_in(check: Callable[[str], None], paths: list[Path]) -> dict[str, str]:
     """What `check` finds wrong in the texts of the files."""
-    wrong = {}
-    for path in paths:
-        try:
-            check(path.read_text())
-        except AssertionError as exc:
-            wrong[path.relative_to(ROOT).as_posix()] = str(exc)
-    return wrong
+    return failures_of(lambda name: check((ROOT / name).read_text()), [(name_of(path),) for path in paths])
 
 
 def test_the_templates_are_found() -> None:
@@ -57,7 +56,7 @@ def test_the_templates_are_found() -> None:
 
 
 def test_no_template_weakens_the_policy() -> None:
-    assert failures_by_file(check_the_policy, TEMPLATES) == {}
+    assert failures_in(check_the_policy, TEMPLATES) == {}
 
 
 def check_the_policy(text: str) -> None:
@@ -75,7 +74,7 @@ def test_a_fragment_is_plain_markup() -> None:
         shared = path.parent.name == "overview"  # rendered once for all viewers, whatever they may do
         words = (" hx-", "nonce", "<script", "request.", *(("<form", "<input", "may_") if shared else ()))
         text = path.read_text()
-        wrong += [(path.relative_to(ROOT).as_posix(), word) for word in words if word in text]
+        wrong += [(name_of(path), word) for word in words if word in text]
     assert wrong == []
 
 
@@ -108,7 +107,7 @@ def test_vendored_files_are_the_ones_that_were_reviewed() -> None:
 
 
 def test_no_script_makes_markup_or_code_from_text() -> None:
-    assert failures_by_file(check_script, SCRIPTS) == {}
+    assert failures_in(check_script, SCRIPTS) == {}
 
 
 def check_script(text: str) -> None:
@@ -119,7 +118,7 @@ def check_script(text: str) -> None:
 
 
 def test_a_sheet_loads_nothing_and_uses_the_colours_by_their_meaning() -> None:
-    assert failures_by_file(check_sheet, SHEETS) == {}
+    assert failures_in(check_sheet, SHEETS) == {}
     coloured = [path.name for path in SHEETS if re.search(r"#[0-9a-f]{3,8}\b", path.read_text())]
     assert set(coloured) <= {"tokens.css"}
 
@@ -196,9 +195,6 @@ def test_contrast(theme: int) -> None:
 
 def test_lines_can_be_read_without_scrolling() -> None:
     long = [
-        (path.relative_to(ROOT).as_posix(), line)
-        for path in TEMPLATES
-        for line in path.read_text().splitlines()
-        if len(line) > MAX_LINE
+        (name_of(path), line) for path in TEMPLATES for line in path.read_text().splitlines() if len(line) > MAX_LINE
     ]
     assert long == []
