@@ -77,7 +77,9 @@ def browser() -> Iterator[Browser]:
     """One browser for all tests; each gets its own profile."""
     # As root, as in containers, Chromium starts only without its sandbox. One process renders all tabs: to start
     # one for each, and one more in reserve, costs more than most tests.
-    arguments = ["--disable-gpu", "--renderer-process-limit=1", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    # Nor does it optimize code: no page is there for long enough.
+    arguments = ["--disable-gpu", "--renderer-process-limit=1", "--js-flags=--no-opt"]
+    arguments += ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=chromium(), args=arguments)
         yield started

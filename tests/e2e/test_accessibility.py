@@ -20,7 +20,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from tests.contract.rq_library import open_client, run_waiting_jobs
 from tests.dead_letters import failing_jobs
 from tests.dead_letters.test_groups import fail_rq
-from tests.e2e.conftest import INTERVAL_S, PATIENCE_MS
+from tests.e2e.conftest import PATIENCE_MS
 from tests.serving import serving
 from tests.waiting import wait_until
 
@@ -48,7 +48,7 @@ CROWDED = """
   const CONTROLS = "a[href], button, input:not([type=hidden]), select, textarea, summary";
   for (const control of document.querySelectorAll(CONTROLS)) {
     if (!control.checkVisibility({ visibilityProperty: true, opacityProperty: true })) continue;
-    // What is only for screen readers, and what lies over the page on purpose.
+    // Only for screen readers, or over the page on purpose.
     if (control.closest(".skip, .hidden, .rail, .bar, .banner, .bulk-bar")) continue;
     if (control.closest("thead") && getComputedStyle(control.closest("thead")).clipPath !== "none") continue;
     const box = control.getBoundingClientRect();
@@ -62,7 +62,7 @@ CROWDED = """
     if (!isText && Math.min(box.width, box.height) < leastPx && !control.matches("[type=checkbox], [type=radio]"))
       found.push(`${name(control)} is ${Math.round(box.width)} x ${Math.round(box.height)}`);
     for (const [other, place] of boxes) {
-      if (other === control || other.contains(control) || control.contains(other)) continue;
+      if (other.contains(control) || control.contains(other)) continue;
       if (other.closest("dialog") !== control.closest("dialog")) continue;
       const wide = Math.min(box.right, place.right) - Math.max(box.left, place.left);
       const high = Math.min(box.bottom, place.bottom) - Math.max(box.top, place.top);
@@ -76,10 +76,8 @@ SIDEWAYS = """
 () => {
   const page = document.documentElement;
   if (page.scrollWidth <= page.clientWidth) return [];
-  return [...document.querySelectorAll("body *")]
-    .map((part) => [part, part.getBoundingClientRect().right])
-    .filter(([_, right]) => right > page.clientWidth + 1)
-    .slice(0, 5)
+  const parts = [...document.querySelectorAll("body *")].map((part) => [part, part.getBoundingClientRect().right]);
+  return parts.filter(([_, right]) => right > page.clientWidth + 1).slice(0, 5)
     .map(([part, right]) => `${part.tagName}.${part.className} reaches ${right}`);
 }
 """
@@ -119,6 +117,7 @@ SEND = """
 # Enough queues over their threshold for one incident.
 IMPORTS = {f"import-of-warehouse-{number}": 4 for number in range(6)}
 PEOPLE = {"ada": "admin", "vera": "viewer"}
+CALM_S = "2"  # between two polls: a page is looked at, not what it becomes
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +130,7 @@ def url(server: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iter
     file: Path = tmp_path_factory.mktemp("pages") / "queuedeck.toml"
     file.write_text("\n".join(lines) + RULES)
     fill(server)
-    with serving("--config", file, QUEUEDECK_SAMPLE_INTERVAL_S=INTERVAL_S, QUEUEDECK_AUTH="auto") as served:
+    with serving("--config", file, QUEUEDECK_SAMPLE_INTERVAL_S=CALM_S, QUEUEDECK_AUTH="auto") as served:
         yield served.url
 
 
@@ -140,9 +139,8 @@ def fill(server: EmbeddedRedis) -> None:
     with redis.Redis.from_url(server.url) as client:
         for name, size in {"order-confirmations": 12, "data-exports-of-the-night": 4, "mail": 1, **IMPORTS}.items():
             for number in range(size):
-                Queue(name, connection=client).enqueue(
-                    "shop.mails.send", {"order": number, "lines": [1, 2]}, job_timeout=9
-                )
+                order = {"order": number, "lines": [1, 2]}
+                Queue(name, connection=client).enqueue("shop.mails.send", order, job_timeout=9)
         client.hset("bull:reports:meta", mapping={"version": "bullmq:5.81.0", "opts.maxLenEvents": 10000})
         for name in ("evening", "night"):
             client.zadd("bull:reports:repeat", {name: 5})
@@ -249,15 +247,15 @@ class Inspector:
         """Note what is wrong with the page as it is now; in the dark only colors can be."""
         self.keeper.evaluate(PREPARE)
         for screen in self.screens:
-            width = screen["viewport"]["width"]
             if len(self.screens) > 1:
                 self.page.set_viewport_size(screen["viewport"])
-            assert self.page.evaluate("innerWidth") == width, name
+            width = self.page.evaluate("innerWidth")
+            assert width == screen["viewport"]["width"], name
             for theme in ("light", "dark"):
                 self.page.emulate_media(color_scheme=theme)
                 self.note(f"{name}, {width} px, {theme}", self.page.evaluate(RUN_AXE, theme == "dark"))
-            self.note(f"{name}, {width} px", self.page.evaluate(SIDEWAYS))
-            self.note(f"{name}, {width} px", self.page.evaluate(CROWDED, 24 if screen is PHONE else 20))
+            crowded = self.page.evaluate(CROWDED, 24 if screen is PHONE else 20)
+            self.note(f"{name}, {width} px", self.page.evaluate(SIDEWAYS) + crowded)
 
     def note(self, where: str, findings: Sequence[str]) -> None:
         self.found += [f"{where}: {finding}" for finding in findings]
@@ -280,9 +278,8 @@ def open_question(page: Page) -> None:
 
 def open_question_as_page(page: Page) -> None:
     """As without scripts."""
-    page.locator("button[data-confirm]").first.evaluate(
-        "(button) => { delete button.dataset.confirm; button.click(); }"
-    )
+    scriptless = "(button) => { delete button.dataset.confirm; button.click(); }"
+    page.locator("button[data-confirm]").first.evaluate(scriptless)
     expect(page.locator("main [data-question]")).to_be_visible()
 
 
@@ -350,16 +347,13 @@ def test_axe_finds_nothing_and_all_fits(
         vera.look("forbidden")
         vera.page.goto(f"{url}{paths['job']}")
         vera.look("job of a viewer")
-    found = ada.found + vera.found
-    assert not found, "\n".join(found)
+    assert not ada.found + vera.found, "\n".join(ada.found + vera.found)
 
 
 def is_whole(page: Page, selector: str, text: str) -> bool:
     """Whether the first such element with `text` cuts nothing off."""
-    part = page.locator(selector, has_text=text).first
-    return bool(
-        part.evaluate("(part) => part.scrollWidth <= part.clientWidth && part.scrollHeight <= part.clientHeight")
-    )
+    fits = "(part) => part.scrollWidth <= part.clientWidth && part.scrollHeight <= part.clientHeight"
+    return bool(page.locator(selector, has_text=text).first.evaluate(fits))
 
 
 def test_names_and_errors_have_the_room_that_there_is(browser: Browser, url: str, paths: dict[str, str]) -> None:
@@ -369,8 +363,9 @@ def test_names_and_errors_have_the_room_that_there_is(browser: Browser, url: str
         assert is_whole(page, "table.queues thead th", "Processed/min")
         assert is_whole(page, ".health td", "MiB")
         page.goto(f"{url}/search?q=user1")
-        job = page.locator("table.search-results td[data-label=job]").first
-        assert job.evaluate("(cell) => cell.clientWidth") > 350
+        assert (
+            page.locator("table.search-results td[data-label=job]").first.evaluate("(cell) => cell.clientWidth") > 350
+        )
         page.goto(f"{url}/workers")
         assert page.locator("td[data-label=queues]").first.evaluate("(cell) => cell.clientWidth") > 110
         page.goto(f"{url}/dead")
@@ -380,8 +375,8 @@ def test_names_and_errors_have_the_room_that_there_is(browser: Browser, url: str
         page.goto(f"{url}/alerts/rules")
         assert page.locator(".scroll").first.evaluate("(box) => box.scrollWidth <= box.clientWidth")
         page.goto(url + paths["queue dead"])
-        error = page.locator("table.jobs .bad", has_text="ConnectionError").first
-        assert error.evaluate("(error) => error.clientWidth") > 250
+        width = "(error) => error.clientWidth"
+        assert page.locator("table.jobs .bad", has_text="ConnectionError").first.evaluate(width) > 250
 
 
 def test_a_phone_shows_labels_messages_and_a_search_box(browser: Browser, url: str, paths: dict[str, str]) -> None:
@@ -405,6 +400,5 @@ def test_a_phone_shows_labels_messages_and_a_search_box(browser: Browser, url: s
         assert heading is not None
         assert banner["y"] + banner["height"] <= heading["y"]
         page.goto(f"{url}/alerts/rules")
-        name = page.locator("tr.critical th").first
-        assert name.evaluate("(name) => getComputedStyle(name).boxShadow") == "none"
+        assert page.locator("tr.critical th").first.evaluate("(name) => getComputedStyle(name).boxShadow") == "none"
         assert page.locator("tr.critical").first.evaluate("(row) => parseFloat(getComputedStyle(row).paddingLeft)") > 3
