@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 from rq import Queue, SimpleWorker
 from werkzeug.security import generate_password_hash
 
@@ -21,68 +20,12 @@ from tests.contract.rq_library import open_client, run_waiting_jobs
 from tests.dead_letters import failing_jobs
 from tests.dead_letters.test_groups import fail_rq
 from tests.e2e.conftest import PATIENCE_MS
+from tests.e2e.inspector import AXE, DESKTOP, KEEP_AXE, PHONE, TABLET, Inspector
 from tests.serving import serving
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 
-AXE = Path(__file__).parents[1] / "workloads" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
-# All rules of WCAG 2.2 AA and of good practice, and those that axe still calls experimental but that can be relied on.
-RUN_AXE = """
-async (colorsOnly) => {
-  const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22a", "wcag22aa", "best-practice"];
-  const found = await axe.run(document, colorsOnly
-    ? { runOnly: { type: "rule", values: ["color-contrast", "link-in-text-block"] }, resultTypes: ["violations"] }
-    : { runOnly: tags, rules: { "target-size": { enabled: true } }, resultTypes: ["violations"] });
-  return found.violations.flatMap((rule) => rule.nodes.map(
-    (node) => `${rule.id}: ${node.target.join(" ")} ${node.html.slice(0, 160)} ${node.any[0]?.message ?? ""}`));
-}
-"""
-# Axe is compiled once, and then works on one document after the other: in each page it would start cold again.
-KEEP_AXE = "(source) => { window.prepare = new Function('window', source); window.inspected = open('about:blank'); }"
-PREPARE = "() => prepare(inspected)"
-# Controls that can be pressed but are smaller than 24 pixels or lie on another; links within a sentence are exempt.
-CROWDED = """
-(leastPx) => {
-  const boxes = [];
-  const CONTROLS = "a[href], button, input:not([type=hidden]), select, textarea, summary";
-  for (const control of document.querySelectorAll(CONTROLS)) {
-    if (!control.checkVisibility({ visibilityProperty: true, opacityProperty: true })) continue;
-    // Only for screen readers, or over the page on purpose.
-    if (control.closest(".skip, .hidden, .rail, .bar, .banner, .bulk-bar")) continue;
-    if (control.closest("thead") && getComputedStyle(control.closest("thead")).clipPath !== "none") continue;
-    const box = control.getBoundingClientRect();
-    if (!box.width || !box.height) continue;
-    boxes.push([control, box]);
-  }
-  const name = (control) => `${control.tagName} ${(control.textContent || control.name).trim().slice(0, 40)}`;
-  const found = [];
-  for (const [control, box] of boxes) {
-    const isText = getComputedStyle(control).display === "inline";
-    if (!isText && Math.min(box.width, box.height) < leastPx && !control.matches("[type=checkbox], [type=radio]"))
-      found.push(`${name(control)} is ${Math.round(box.width)} x ${Math.round(box.height)}`);
-    for (const [other, place] of boxes) {
-      if (other.contains(control) || control.contains(other)) continue;
-      if (other.closest("dialog") !== control.closest("dialog")) continue;
-      const wide = Math.min(box.right, place.right) - Math.max(box.left, place.left);
-      const high = Math.min(box.bottom, place.bottom) - Math.max(box.top, place.top);
-      if (wide > 1 && high > 3 && !isText) found.push(`${name(control)} lies on ${name(other)}`);
-    }
-  }
-  return found;
-}
-"""
-SIDEWAYS = """
-() => {
-  const page = document.documentElement;
-  if (page.scrollWidth <= page.clientWidth) return [];
-  const parts = [...document.querySelectorAll("body *")].map((part) => [part, part.getBoundingClientRect().right]);
-  return parts.filter(([_, right]) => right > page.clientWidth + 1).slice(0, 5)
-    .map(([part, right]) => `${part.tagName}.${part.className} reaches ${right}`);
-}
-"""
-DESKTOP, TABLET = {"viewport": {"width": 1440, "height": 900}}, {"viewport": {"width": 1024, "height": 768}}
-PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 # Screens that differ only in size look at the same loaded page.
 SCREENS = {"desktop and tablet": (DESKTOP, TABLET), "phone": (PHONE,)}
 RULES = """
@@ -234,33 +177,6 @@ def paths(browser: Browser, server: EmbeddedRedis, url: str) -> dict[str, str]:
     }
 
 
-@dataclass
-class Inspector:
-    """A page, the page that keeps axe for it, and what was found."""
-
-    page: Page
-    keeper: Page
-    screens: Sequence[dict[str, Any]]
-    found: list[str] = field(default_factory=list)
-
-    def look(self, name: str) -> None:
-        """Note what is wrong with the page as it is now; in the dark only colors can be."""
-        self.keeper.evaluate(PREPARE)
-        for screen in self.screens:
-            if len(self.screens) > 1:
-                self.page.set_viewport_size(screen["viewport"])
-            width = self.page.evaluate("innerWidth")
-            assert width == screen["viewport"]["width"], name
-            for theme in ("light", "dark"):
-                self.page.emulate_media(color_scheme=theme)
-                self.note(f"{name}, {width} px, {theme}", self.page.evaluate(RUN_AXE, theme == "dark"))
-            crowded = self.page.evaluate(CROWDED, 24 if screen is PHONE else 20)
-            self.note(f"{name}, {width} px", self.page.evaluate(SIDEWAYS) + crowded)
-
-    def note(self, where: str, findings: Sequence[str]) -> None:
-        self.found += [f"{where}: {finding}" for finding in findings]
-
-
 @contextmanager
 def inspecting(browser: Browser, url: str, name: str, screens: Sequence[dict[str, Any]]) -> Iterator[Inspector]:
     """An inspector of the pages of `name`, who has signed in."""
@@ -356,6 +272,10 @@ def is_whole(page: Page, selector: str, text: str) -> bool:
     return bool(page.locator(selector, has_text=text).first.evaluate(fits))
 
 
+def width_of(parts: Locator) -> int:
+    return int(parts.first.evaluate("(part) => part.clientWidth"))
+
+
 def test_names_and_errors_have_the_room_that_there_is(browser: Browser, url: str, paths: dict[str, str]) -> None:
     with signed_in(browser, url, "ada", **TABLET) as page:
         page.goto(url)
@@ -367,30 +287,29 @@ def test_names_and_errors_have_the_room_that_there_is(browser: Browser, url: str
             page.locator("table.search-results td[data-label=job]").first.evaluate("(cell) => cell.clientWidth") > 350
         )
         page.goto(f"{url}/workers")
-        assert page.locator("td[data-label=queues]").first.evaluate("(cell) => cell.clientWidth") > 110
+        assert width_of(page.locator("td[data-label=queues]")) > 110
         page.goto(f"{url}/dead")
-        assert page.locator("table.groups tbody td:nth-child(3)").first.evaluate("(cell) => cell.clientWidth") > 140
+        assert width_of(page.locator("table.groups tbody td:nth-child(3)")) > 140
         page.goto(f"{url}/schedules")
-        assert page.locator("td[data-label=queue]").first.evaluate("(cell) => cell.clientWidth") > 90
+        assert width_of(page.locator("td[data-label=queue]")) > 90
         page.goto(f"{url}/alerts/rules")
         assert page.locator(".scroll").first.evaluate("(box) => box.scrollWidth <= box.clientWidth")
         page.goto(url + paths["queue dead"])
-        width = "(error) => error.clientWidth"
-        assert page.locator("table.jobs .bad", has_text="ConnectionError").first.evaluate(width) > 250
+        assert width_of(page.locator("table.jobs .bad", has_text="ConnectionError")) > 250
 
 
 def test_a_phone_shows_labels_messages_and_a_search_box(browser: Browser, url: str, paths: dict[str, str]) -> None:
     with signed_in(browser, url, "ada", **PHONE) as page:
         page.goto(f"{url}/dead")
-        assert page.locator("#search").evaluate("(box) => box.clientWidth") > 300
-        for label in page.locator(".rail li:not(.roomy) a > span").all():
-            assert label.evaluate("(label) => label.clientWidth") > 20
+        assert width_of(page.locator("#search")) > 300
+        labels = page.locator(".rail li:not(.roomy) a > span").all()
+        assert min(width_of(label) for label in labels) > 20
         page.set_viewport_size({"width": 360, "height": 780})
-        edges = [label.bounding_box() for label in page.locator(".rail li:not(.roomy) a > span").all()]
+        edges = [label.bounding_box() for label in labels]
         gaps = [right["x"] - left["x"] - left["width"] for left, right in pairwise(edges) if left and right]
         assert min(gaps) >= 4, gaps
         assert page.locator(".user button").evaluate("(button) => button.clientHeight") < 32  # on one line
-        assert page.locator("#search").evaluate("(box) => box.clientWidth") > 280
+        assert width_of(page.locator("#search")) > 280
         page.set_viewport_size(PHONE["viewport"])
         assert is_whole(page, "table.groups tbody th", "ConnectionError")
         expect(page.locator("table.groups .what").first).to_be_visible()

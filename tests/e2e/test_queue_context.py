@@ -17,7 +17,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from tests.dead_letters import failing_jobs
 from tests.dead_letters.test_groups import fail_rq
 from tests.e2e.conftest import Visit
-from tests.e2e.test_accessibility import DESKTOP, PHONE, TABLET
+from tests.e2e.inspector import DESKTOP, PHONE, TABLET
 from tests.serving import get_json, serving
 from tests.waiting import wait_until
 
