@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import sys
 import time
@@ -18,13 +17,12 @@ from .parent_watch import build_exit_action, end_with_parent
 from .processes import READY_LINE
 from .rate import WorkRate
 
-URL_VARIABLE = "DEMO_CELERY_URL"
 QUEUES = ("payouts", "exports", "ratings")
 TICK_S = 0.5
 # Result records expire after ten minutes, which keeps the demo small.
 RESULT_EXPIRES_S = 600
 
-app = Celery("demo", broker=os.environ.get(URL_VARIABLE), backend=os.environ.get(URL_VARIABLE))
+app = Celery("demo")
 app.conf.update(
     result_extended=True,  # records then include task and queue
     result_expires=RESULT_EXPIRES_S,
@@ -95,10 +93,7 @@ def run_worker() -> None:
 def main() -> None:
     """Run the producer or the worker."""
     url, part = sys.argv[1:3]
-    if os.environ.get(URL_VARIABLE) != url:
-        # The app reads its URL when it is created, which is before this line.
-        os.environ[URL_VARIABLE] = url
-        os.execv(sys.executable, [sys.executable, "-m", "dashboard.demo.celery_work", url, part])  # noqa: S606
+    app.conf.update(broker_url=url, result_backend=url)
     end_with_parent(build_exit_action(url))
     produce_jobs() if part == "produce" else run_worker()
 

@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from uuid import uuid4
@@ -15,7 +15,7 @@ import psutil
 
 from tests.processes import Child, child
 from tests.serving import get_json
-from tests.waiting import CEILING_S
+from tests.waiting import CEILING_S, wait_until
 
 TAG = "DEMO_UNDER_TEST"  # every process of the demo inherits it, whatever its session, group or parent
 DEMO = ("-m", "dashboard.cli", "demo")
@@ -78,6 +78,11 @@ class Demo:
     def alive(self) -> list[psutil.Process]:
         """The processes that carry the tag and are no zombies."""
         return [process for process in psutil.process_iter() if self._is_ours(process)]
+
+    def wait_for_nothing_left(self, started: Sequence[psutil.Process] = ()) -> None:
+        """Return once no process remains, those `started` first; killed children can take a moment to disappear."""
+        wait_until(lambda: not any(self._is_ours(each) for each in started), what="the end of the demo's processes")
+        wait_until(lambda: not self.alive(), what="the end of all processes of the demo")
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:

@@ -1,4 +1,7 @@
-"""The story of the demo: all is healthy, one outage, its alert and error, a retry with canary, calm again."""
+"""The demo as users start it, from calm queues through one outage to calm queues, until no process is left.
+
+Each demo is told as one story: most of its cost is the start of its workers.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,7 @@ BEGINS = r"\d\d:\d\d:\d\d payments\.example answers 502"
 ENDS = r"\d\d:\d\d:\d\d payments\.example answers again"
 CANARY = 3
 OLDEST = 5
+LIBRARIES = {"bullmq", "celery", "rq", "sidekiq"}
 # Library -> finished jobs.
 FINISHED = {"bullmq": 100, "celery": 60, "rq": 120, "sidekiq": 5}
 
@@ -55,34 +59,46 @@ def has_worked(demo: Demo, url: str) -> bool:
     return all(completed[library] >= least for library, least in FINISHED.items())
 
 
+def are_moving(queues: dict[tuple[str, str], Any]) -> bool:
+    """Whether there are queues of all libraries of the demo, that of the workers in Node among them."""
+    return len(queues) >= 6 and {library for library, _ in queues} >= {"bullmq", "rq"} and ("bullmq", "mails") in queues
+
+
+def finished(queues: dict[tuple[str, str], Any]) -> int:
+    return sum((queue["counts"]["completed"] or 0) + (queue["counts"]["dead"] or 0) for queue in queues.values())
+
+
+def wait_for_work(demo: Demo, url: str) -> None:
+    """Return once jobs of six queues or more are worked off."""
+    before = wait_until(
+        lambda: found if are_moving(found := demo.queues(url)) else None, what="six queues of both libraries moving"
+    )
+    wait_until(lambda: finished(demo.queues(url)) > finished(before), what="finished work")
+
+
 def problems(page: Page) -> Any:
     return page.get_by_role("region", name="Current problems")
 
 
-def test_it_begins_calm_with_jobs_of_all_libraries(demo: Callable[..., Demo], visit: Visit) -> None:
-    running = demo(*DEMO, "--port", "0", "--incident-after", NEVER)
-    url = running.announced_url()
-    assert running.sign_in_url is not None
-    page = visit(running.sign_in_url, **DESKTOP).page
+def check_that_it_is_calm(demo: Demo, url: str, page: Page) -> None:
+    """No page and no queue tells of a problem."""
     # From the first view on, and not only once everything runs.
     expect(page.get_by_role("link", name="payments", exact=True).first).to_be_visible()
     for _ in range(3):
         expect(problems(page)).to_have_count(0)
         expect(page.get_by_role("main")).to_contain_text("No problems in")
         page.reload()
-    queues = running.overview(url)
-    assert {queue["backend"] for queue in queues} >= {"bullmq", "celery", "rq", "sidekiq"}
+    queues = demo.overview(url)
+    assert {queue["backend"] for queue in queues} >= LIBRARIES
     assert {queue["error"] for queue in queues} == {None}
     assert not any(queue["paused"] for queue in queues)
-    wait_until(lambda: has_worked(running, url), what="finished jobs of each library")
-    assert dead_letters(running, url) == {}
-    assert get(running, url, "alerts")["alerts"] == []
-    page.reload()
-    expect(problems(page)).to_have_count(0)
+    assert dead_letters(demo, url) == {}
+    assert get(demo, url, "alerts")["alerts"] == []
     page.goto(f"{url}/dead")
     expect(page.get_by_role("main")).to_contain_text("No dead letters")
     page.goto(f"{url}/alerts")
     expect(page.get_by_role("main")).to_contain_text("No alerts are firing")
+    page.goto(url)
 
 
 def follow_the_alert(page: Page) -> None:
@@ -141,17 +157,49 @@ def check_what_is_recorded(page: Page, url: str) -> None:
 def wait_for_dead_letters(demo: Demo, url: str) -> None:
     wait_until(lambda: dead_letters(demo, url).get("payments", 0) > 4 * CANARY, what="failed payments")
     assert set(dead_letters(demo, url)) == {"payments"}
+    alerts = get(demo, url, "alerts")["alerts"]
+    assert {alert["rule"] for alert in alerts} <= {"payments-failing"}
 
 
 def wait_until_resolved(demo: Demo, url: str, page: Page) -> None:
-    """Return once all payments succeeded and the pages say that the alert is over."""
+    """Return once all payments succeeded and the pages say that the alert is over.
+
+    The other queues worked all the time: each library has finished many jobs by then, and none is dead.
+    """
     wait_until(lambda: dead_letters(demo, url) == {}, what="all payments retried with success")
     wait_until(lambda: get(demo, url, "alerts")["alerts"] == [], what="the end of the alert")
+    wait_until(lambda: has_worked(demo, url), what="finished jobs of each library")
+    assert dead_letters(demo, url) == {}
+    page.goto(url)
+    expect(page.get_by_role("main")).to_contain_text("Queues")
+    # The share of failed payments falls slowly.
+    expect(problems(page).get_by_role("listitem").filter(has_not_text="payments")).to_have_count(0)
     page.goto(f"{url}/alerts")
     expect(page.get_by_role("main")).to_contain_text("No alerts are firing")
     expect(page.get_by_role("row").filter(has_text="Payments are failing").first).to_contain_text("resolved after")
     page.goto(f"{url}/dead")
     expect(page.get_by_role("main")).to_contain_text("No dead letters")
+
+
+def retry_too_early(page: Page) -> None:
+    """Retry a group whose first jobs fail again, and abort what is left."""
+    retry(page)
+    expect(page.get_by_role("main")).to_contain_text("canary", ignore_case=True)
+    expect(page.locator("#operation .tag").first).to_have_text("paused")
+    page.get_by_role("button", name="Abort").click()
+    expect(page.locator("#operation .tag").first).to_have_text("aborted")
+
+
+def check_that_ctrl_c_ends_it(demo: Demo, url: str) -> None:
+    """It stops everything and has reported no error and no process that exited."""
+    started = demo.alive()
+    assert len(started) > 8
+    status, printed, errors = demo.end(signal.SIGINT)
+    assert (status, errors) == (0, "")
+    (address,) = re.findall(r"https?://\S+", printed)
+    assert re.fullmatch(rf"{url}/\?token=[\w-]{{43}}", address)
+    assert "exited" not in printed
+    demo.wait_for_nothing_left(started)
 
 
 def test_an_early_canary_stops_the_retry_and_a_later_one_resolves_the_alert(
@@ -161,20 +209,16 @@ def test_an_early_canary_stops_the_retry_and_a_later_one_resolves_the_alert(
     url = running.announced_url()
     assert running.sign_in_url is not None
     page = visit(running.sign_in_url, **DESKTOP).page
-    expect(page.get_by_role("link", name="payments", exact=True).first).to_be_visible()
-    expect(problems(page)).to_have_count(0)
+    check_that_it_is_calm(running, url, page)
+    wait_for_work(running, url)
+    assert get_json(f"{url}/api/v1/overview")["error"]["code"] == "forbidden"
 
     running.process.send(signal.SIGUSR1)
     running.wait_for_line(BEGINS)
     wait_for_dead_letters(running, url)
     follow_the_alert(page)
     group = page.url
-
-    retry(page)
-    expect(page.get_by_role("main")).to_contain_text("canary", ignore_case=True)
-    expect(page.locator("#operation .tag").first).to_have_text("paused")
-    page.get_by_role("button", name="Abort").click()
-    expect(page.locator("#operation .tag").first).to_have_text("aborted")
+    retry_too_early(page)
     assert dead_letters(running, url)["payments"] > CANARY
 
     running.process.send(signal.SIGUSR1)
@@ -185,13 +229,16 @@ def test_an_early_canary_stops_the_retry_and_a_later_one_resolves_the_alert(
     page.goto(group)
     expect(page.get_by_role("main")).to_contain_text("No jobs left in this group")
     check_what_is_recorded(page, url)
+    page.goto("about:blank")  # nobody asks a server that is being ended
+    check_that_ctrl_c_ends_it(running, url)
 
 
 def test_on_a_phone_the_outage_comes_and_goes_at_its_times(demo: Callable[..., Demo], visit: Visit) -> None:
-    running = demo(*DEMO, "--port", "0", "--incident-after", "8", "--incident-for", "12")
+    """Without sign-in; and its processes end with it even when it is killed."""
+    running = demo(*DEMO, "--port", "0", "--incident-after", "8", "--incident-for", "12", "--no-auth")
     url = running.announced_url()
-    assert running.sign_in_url is not None
-    page = visit(running.sign_in_url, **PHONE).page
+    assert running.sign_in_url == f"{url}/"
+    page = visit(url, **PHONE).page
     running.wait_for_line(BEGINS)
     wait_for_dead_letters(running, url)
     follow_the_alert(page)
@@ -200,3 +247,8 @@ def test_on_a_phone_the_outage_comes_and_goes_at_its_times(demo: Callable[..., D
     retry_the_oldest_and_the_rest(page)
     wait_until_resolved(running, url, page)
     check_what_is_recorded(page, url)
+    page.goto("about:blank")
+    started = running.alive()
+    assert len(started) > 8
+    running.process.send(signal.SIGKILL)  # not its group: they have to see that it is gone
+    running.wait_for_nothing_left(started)
