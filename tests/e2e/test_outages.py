@@ -1,11 +1,13 @@
-"""What pages say while Redis is stopped, frozen or loading, and Queuedeck itself is: four single, right messages."""
+"""What pages say while Redis is stopped, frozen or loading, and Queuedeck itself is: four single, right messages.
+
+The same pages see one outage after the other, and recover from each without a reload.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -19,6 +21,16 @@ from tests.e2e.conftest import Serve, Visit, wait_for_queues
 
 pytestmark = pytest.mark.e2e
 PAGES = ("/", "/queues/main/rq/mails", "/workers", "/dead", "/alerts")
+# It loads these keys for minutes unless the delay is removed, and answers after each of them, not only every two MB.
+BALLAST = {f"ballast:{number}": "x" * 1024 for number in range(3_000)}
+SLOW_LOADING = (
+    "--key-load-delay",
+    "40000",
+    "--loading-process-events-interval-bytes",
+    "1024",
+    "--rdbcompression",
+    "no",
+)
 DOWN = re.compile(r"^Redis down \d+ s$")
 
 
@@ -28,6 +40,17 @@ class Watched:
 
     server: EmbeddedRedis
     tabs: dict[str, Page] = field(default_factory=dict)
+
+    def open_pages(self, visit: Visit, base: str) -> None:
+        """Open the tabs; each is live."""
+        for path in PAGES:
+            page = self.tabs[path] = visit(base + path, outage=True).page
+            page.evaluate("window.stayed = true")
+            expect(page.locator("[data-live-button]")).to_have_attribute("data-state", "live")
+
+    def add_job(self) -> None:
+        with redis.Redis.from_url(self.server.url) as connection:
+            Queue("mails", connection=connection).enqueue("app.send")
 
     def check_each(self, message: str) -> None:
         """Each page shows one message: that Redis is down, with `message`."""
@@ -51,54 +74,7 @@ class Watched:
             assert page.evaluate("window.stayed"), path
 
 
-@pytest.fixture
-def watch(serve: Serve, visit: Visit) -> Iterator[Callable[..., Watched]]:
-    """Opens the pages of a dashboard that has seen a queue with two jobs."""
-    begun = []
-
-    def open_pages(*options: str) -> Watched:
-        server = start_server("redis-7", *options)
-        begun.append(server)
-        connection = redis.Redis.from_url(server.url)
-        queue = Queue("mails", connection=connection)
-        for _ in range(2):
-            queue.enqueue("app.send")
-        connection.close()
-        running = serve(server.url)
-        base = running.__enter__()
-        begun.append(running)
-        wait_for_queues(base, 1)
-        found = Watched(server)
-        for path in PAGES:
-            page = found.tabs[path] = visit(base + path, outage=True).page
-            page.evaluate("window.stayed = true")
-            expect(page.locator("[data-live-button]")).to_have_attribute("data-state", "live")
-        return found
-
-    yield open_pages
-    for each in reversed(begun):
-        each.close() if isinstance(each, EmbeddedRedis) else each.__exit__(None, None, None)
-
-
-def test_a_stopped_redis_is_reported_once_with_what_was_known(watch: Callable[..., Watched]) -> None:
-    watched = watch()
-    watched.server.stop(kill=True)
-    watched.check_each("Connection refused")
-    overview = watched.tabs["/"]
-    row = overview.locator("#queues tbody tr")
-    expect(row).to_have_class("old")
-    expect(row.locator("td.wait")).to_have_text("2")
-    expect(overview.locator(".as-of")).to_have_text(re.compile(r"Last known figures, from\s+\d+\ss ago\."))
-    expect(overview.locator("#source-main .dot")).to_have_class("dot critical")
-    watched.server.start()
-    with redis.Redis.from_url(watched.server.url) as connection:  # it has lost its data
-        Queue("mails", connection=connection).enqueue("app.send")
-    watched.check_that_each_recovers()
-    expect(overview.locator(".as-of")).to_have_count(0)
-
-
-def test_a_frozen_redis_is_not_blamed_on_queuedeck(watch: Callable[..., Watched]) -> None:
-    watched = watch()
+def check_that_a_frozen_redis_is_not_blamed_on_queuedeck(watched: Watched) -> None:
     assert watched.server.pid is not None
     os.kill(watched.server.pid, signal.SIGSTOP)
     watched.check_each("did not respond in time")
@@ -108,11 +84,25 @@ def test_a_frozen_redis_is_not_blamed_on_queuedeck(watch: Callable[..., Watched]
     watched.check_that_each_recovers()
 
 
-def test_a_loading_redis_is_reported_as_loading(watch: Callable[..., Watched]) -> None:
-    # It loads for minutes, unless the delay is removed.
-    watched = watch("--appendonly", "yes", "--key-load-delay", "400")
+def check_that_a_stopped_redis_is_reported_once_with_what_was_known(watched: Watched) -> None:
+    watched.server.stop(kill=True)
+    watched.check_each("Connection refused")
+    overview = watched.tabs["/"]
+    row = overview.locator("#queues tbody tr")
+    expect(row).to_have_class("old")
+    expect(row.locator("td.wait")).to_have_text("2")
+    expect(overview.locator(".as-of")).to_have_text(re.compile(r"Last known figures, from\s+\d+\ss ago\."))
+    expect(overview.locator("#source-main .dot")).to_have_class("dot critical")
+    watched.server.start()
+    watched.add_job()  # it has lost its data
+    watched.check_that_each_recovers()
+    expect(overview.locator(".as-of")).to_have_count(0)
+
+
+def check_that_a_loading_redis_is_reported_as_loading(watched: Watched) -> None:
     with redis.Redis.from_url(watched.server.url) as client:
-        client.eval("for number = 1, ARGV[1] do redis.call('SET', 'ballast:' .. number, 'x') end", 0, 300_000)
+        client.mset(BALLAST)
+        client.save()
         watched.server.stop(kill=True)
         watched.server.start()
         watched.check_each("is loading")
@@ -120,16 +110,22 @@ def test_a_loading_redis_is_reported_as_loading(watch: Callable[..., Watched]) -
     watched.check_that_each_recovers()
 
 
-def test_a_stopped_dashboard_is_reported_as_such(serve: Serve, visit: Visit, server: EmbeddedRedis) -> None:
-    with redis.Redis.from_url(server.url) as connection:
-        Queue("mails", connection=connection).enqueue("app.send")
-    with reserved_port() as port:
+def check_that_a_stopped_dashboard_is_reported_as_such(watched: Watched) -> None:
+    for page in watched.tabs.values():
+        expect(page.locator("[data-live-button]")).to_have_attribute("data-state", "lost")
+        expect(page.get_by_text("Cannot reach Queuedeck.").filter(visible=True)).to_have_count(1)
+        expect(page.get_by_text("Redis down").filter(visible=True)).to_have_count(0)
+
+
+def test_each_outage_is_reported_once_and_as_what_it_is(serve: Serve, visit: Visit) -> None:
+    with reserved_port() as port, start_server("redis-7", *SLOW_LOADING) as server:
+        watched = Watched(server)
+        for _ in range(2):
+            watched.add_job()
         with serve(server.url, port, gently=True) as base:
             wait_for_queues(base, 1)
-            pages = [visit(base + path, outage=True).page for path in PAGES]
-            for page in pages:
-                expect(page.locator("[data-live-button]")).to_have_attribute("data-state", "live")
-        for page in pages:
-            expect(page.locator("[data-live-button]")).to_have_attribute("data-state", "lost")
-            expect(page.get_by_text("Cannot reach Queuedeck.").filter(visible=True)).to_have_count(1)
-            expect(page.get_by_text("Redis down").filter(visible=True)).to_have_count(0)
+            watched.open_pages(visit, base)
+            check_that_a_frozen_redis_is_not_blamed_on_queuedeck(watched)
+            check_that_a_stopped_redis_is_reported_once_with_what_was_known(watched)
+            check_that_a_loading_redis_is_reported_as_loading(watched)
+        check_that_a_stopped_dashboard_is_reported_as_such(watched)
