@@ -37,6 +37,8 @@ def url(server: EmbeddedRedis) -> Iterator[str]:
         (failing_jobs.fail_with, "<b hx-get='/x' hx-trigger='load'>" * 500),
     )
     BullMQLibrary().run_jobs(server.url, "mails", good=1, bad=3)
+    with redis.Redis.from_url(server.url) as client:  # looking for new queues takes seconds
+        client.sadd("rq:queues", "rq:queue:slow", "rq:queue:back")
     with dashboard(server.url) as found:
         wait_until(lambda: get_json(f"{found}/api/v1/dead")["total"] >= DEAD + 5, what="finding the dead letters")
         yield found
