@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from collections.abc import Callable
@@ -296,18 +297,26 @@ PUMPS = (
     ),
 )
 SIZE = 12_000
+# What looks twice at each place takes thousands of plain scans.
+MOST_SCANS = 500
+TRIES = 10
 
 
 def test_a_long_text_takes_as_long_as_it_is_long() -> None:
-    """Compared with one plain scan of as many letters: what looks twice at each place takes thousands of times as
-    long."""
+    """Compared with one plain scan of as many letters, by processor time. Other processes can only add to that: what
+    takes long once is measured again."""
+    plain = min(cpu_s(lambda: re.sub("[A-Z]", "", "a" * SIZE)) for _ in range(20))
 
     def scans(text: str) -> float:
-        plain = min(cpu_s(lambda: re.sub("[A-Z]", "", "a" * SIZE)) for _ in range(5))
-        return min(cpu_s(lambda: mask_text(text)) for _ in range(2)) / plain
+        least = math.inf
+        for _ in range(TRIES):
+            least = min(least, cpu_s(lambda: mask_text(text)) / plain)
+            if least < MOST_SCANS:
+                break
+        return least
 
     ratios = {(pump, end): scans(pump * (SIZE // len(pump)) + end) for pump in PUMPS for end in ("", "'x")}
-    assert {case: ratio for case, ratio in ratios.items() if ratio >= 500} == {}
+    assert {case: ratio for case, ratio in ratios.items() if ratio >= MOST_SCANS} == {}
 
 
 def test_the_row_of_a_list_takes_a_few_plain_scans() -> None:
