@@ -69,7 +69,7 @@ clean: ## remove what the other targets created in this folder
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 test-ready: test-packages
-	@$(MAKE) --no-print-directory -j2 $(VENV)/.installed-test $(NODE_STAMPS)
+	@$(MAKE) --no-print-directory -j3 $(VENV)/.installed-test $(VENV)/.installed-oldest $(NODE_STAMPS)
 
 test-packages:
 	@.ci/packages venv redis chromium node nginx openssl sidekiq
@@ -79,6 +79,11 @@ $(VENV)/bin/python:
 		|| { echo "Queuedeck needs Python 3.11 or later; name one with: make PYTHON=python3.11"; exit 1; }
 	@PYTHON=$(PYTHON) .ci/packages venv
 	$(PYTHON) -m venv $(VENV)
+
+# The oldest packages that pyproject.toml allows, in a folder of their own, for the tests of tests/console.
+$(VENV)/.installed-oldest: pyproject.toml tests/oldest_packages.py $(VENV)/bin/python
+	$(BIN)/python -m tests.oldest_packages
+	@touch $@
 
 # --no-compile: most installed modules are never imported, and the others are compiled on first import.
 $(VENV)/.installed-%: pyproject.toml $(VENV)/bin/python

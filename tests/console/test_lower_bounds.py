@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
-import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 
 from dashboard.demo.embedded import EmbeddedRedis
-from tests.processes import ROOT
-
-# What people have in their environments already; the dashboard is to be added to it.
-THEIRS = ["celery[redis]==5.3.6"]
-_BOUND = re.compile(r"(?P<name>[a-z0-9-]+)(?P<extras>\[\w+\])?>=(?P<least>[\d.]+)(?:,<[\d.]+)?\Z")
+from tests.oldest_packages import ROOT, install_oldest
 
 pytestmark = pytest.mark.usefixtures("redis_client")
 
@@ -36,28 +27,9 @@ for path in paths:
 
 
 @pytest.fixture(scope="module")
-def oldest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the oldest of each package, and Celery; kept in the cache of pytest until a bound changes."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    bounds = [_BOUND.match(bound) for bound in project["dependencies"]]
-    assert all(bounds), "a dependency without a lower bound, or of a form that this test does not know"
-    packages = [f"{bound['name']}{bound['extras'] or ''}=={bound['least']}" for bound in bounds if bound] + THEIRS
-    named = hashlib.sha256(repr((packages, sys.version)).encode()).hexdigest()[:16]
-    cache: pytest.Cache | None = getattr(request.config, "cache", None)
-    folder = (cache.mkdir("oldest-packages") if cache else tmp_path_factory.mktemp("packages")) / named
-    if not folder.is_dir():
-        made = tmp_path_factory.mktemp("oldest", numbered=True)
-        options = ["-q", "--disable-pip-version-check", "--no-compile", "--target", made]
-        command = [sys.executable, "-m", "pip", "install", *options, *packages]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        partial = folder.with_suffix(f".{os.getpid()}")  # so that a run that is interrupted leaves no part of it
-        shutil.move(made, partial)
-        try:
-            partial.rename(folder)
-        except OSError:  # another process was faster
-            shutil.rmtree(partial)
-    return folder
+def oldest() -> Path:
+    """A folder with the oldest of each package, and Celery; kept until a bound changes."""
+    return install_oldest(ROOT / ".pytest_cache" / "oldest-packages")
 
 
 def run(oldest: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
