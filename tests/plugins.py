@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -29,10 +30,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (place[item.path], item.path))
 
 
-def pytest_collection_finish() -> None:
-    """What was collected stays until the end: looking through it for garbage cost 0.18 s each time."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What was collected stays until the end: looking through it for garbage cost 0.18 s each time.
+
+    What tests leave behind is looked for more rarely than by default: there is little of it.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 10, 10)
+        gc.enable()
 
 
 class _SkipRecorder:
