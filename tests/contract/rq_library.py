@@ -53,12 +53,21 @@ class RQLibrary(Library):
 
 
 class Worker(SimpleWorker):
-    """Runs jobs in this process and leaves its signals, which belong to pytest, alone."""
+    """Runs jobs in this process and leaves its signals, which belong to pytest, alone.
+
+    Nobody stops it through Redis either: the end of the thread that listens for that would be waited for each time.
+    """
 
     death_penalty_class = TimerDeathPenalty
 
     def _install_signal_handlers(self) -> None:
         pass
+
+    def subscribe(self) -> None:
+        """Listen for no commands."""
+
+    def unsubscribe(self) -> None:
+        """Nothing was listened for."""
 
 
 @contextlib.contextmanager
