@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType
@@ -11,7 +12,7 @@ import pytest
 import redis
 from flask import Flask
 from flask.testing import FlaskClient
-from jinja2.bccache import Bucket, BytecodeCache
+from jinja2.bccache import Bucket, BytecodeCache, FileSystemBytecodeCache
 from rq import Queue
 from werkzeug.routing import Rule
 
@@ -27,37 +28,65 @@ MakeApp = Callable[..., Flask]
 
 
 class Compiled(BytecodeCache):
-    """Templates that an app of this process has compiled already, for the apps after it."""
+    """Templates that an app of this run has compiled already, for the apps after it."""
 
     def __init__(self) -> None:
         self._code: dict[tuple[str, str], CodeType | None] = {}
+        self._shared: FileSystemBytecodeCache | None = None
+
+    def share(self, folder: Path) -> None:
+        """Exchange them with the other processes of this run, which have the same `folder`."""
+        folder.mkdir(exist_ok=True)
+        self._shared = FileSystemBytecodeCache(str(folder))
 
     def load_bytecode(self, bucket: Bucket) -> None:
-        bucket.code = self._code.get((bucket.key, bucket.checksum))
+        known = (bucket.key, bucket.checksum)
+        if known not in self._code and self._shared is not None:
+            self._shared.load_bytecode(bucket)
+            self._code[known] = bucket.code
+        bucket.code = self._code.get(known)
 
     def dump_bytecode(self, bucket: Bucket) -> None:
         self._code[bucket.key, bucket.checksum] = bucket.code
+        if self._shared is not None:
+            self._shared.dump_bytecode(bucket)
 
 
 COMPILED = Compiled()
-# Compiled URL builders, shared by all apps: compiling them is most of the cost of creating an app.
-BUILDERS: dict[object, Any] = {}
-_compile_builder = Rule._compile_builder
+# What rules of an address were compiled to, shared by all apps: compiling them is most of the cost of creating an app.
+RULES: dict[object, dict[str, Any]] = {}
+_compile_rule = Rule.compile
 
 
-def _compiled_once(rule: Rule, append_unknown: bool = True) -> Any:
-    converters = tuple((name, type(converter)) for name, converter in rule._converters.items())
-    key = (rule.rule, rule.subdomain, rule.host, append_unknown, converters, repr(rule.defaults))
-    if key not in BUILDERS:
-        BUILDERS[key] = _compile_builder(rule, append_unknown)
-    return BUILDERS[key]
+def _compile_once(rule: Rule) -> None:
+    """Compile a rule, or take what the same rule of an earlier app was compiled to."""
+    assert rule.map is not None
+    key = (
+        *(rule.rule, rule.subdomain, rule.host, rule.merge_slashes, repr(rule.defaults)),
+        *(rule.map.host_matching, frozenset(rule.map.converters.items())),
+    )
+    if key not in RULES:
+        _compile_rule(rule)
+        compiled = ("_parts", "_trace", "_converters", "arguments", "_build", "_build_unknown")
+        RULES[key] = {name: getattr(rule, name) for name in compiled}
+        for name in ("_build", "_build_unknown"):
+            RULES[key][name] = RULES[key][name].__func__
+    for name, value in RULES[key].items():
+        setattr(rule, name, value.__get__(rule, None) if name.startswith("_build") else value)
 
 
-Rule._compile_builder = _compiled_once  # type: ignore[method-assign]
+Rule.compile = _compile_once  # type: ignore[method-assign]
+
+
+@pytest.fixture(scope="session")
+def shared_templates(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The processes of one run share what they compile. Another run may have other filters, or other options."""
+    if "PYTEST_XDIST_WORKER" in os.environ:  # only then this folder is of all processes of the run, and of no other
+        COMPILED.share(tmp_path_factory.getbasetemp().parent / "templates")
 
 
 @pytest.fixture
-def make_app(server: EmbeddedRedis, tmp_path: Path) -> Iterator[MakeApp]:
+def make_app(server: EmbeddedRedis, tmp_path: Path, shared_templates: None) -> Iterator[MakeApp]:
     """Creates apps on `server` that run their own sampler, each with its own spool file; all are stopped at the end.
 
     Local users have full access, unless `settings` say otherwise.
