@@ -202,9 +202,15 @@ def test_a_job_names_the_owner_of_its_queue_its_alerts_and_its_error_group(app: 
     assert "Error group" not in section(client.get(f"{PAGE}/jobs/{waiting}").text, "job-context")
 
 
-def test_a_job_without_alerts_has_the_owner_alone_and_no_empty_list(app: Flask, redis_client: redis.Redis) -> None:
-    job = Queue("calm", connection=redis_client).enqueue("app.calm.send")
-    page = app.test_client().get(f"/queues/main/rq/calm/jobs/{job.id}").text
+@pytest.fixture
+def calm_job(redis_client: redis.Redis) -> str:
+    """The id of a job of a queue without alerts."""
+    return Queue("calm", connection=redis_client).enqueue("app.calm.send").id
+
+
+# The job first: a checker that has sampled already does not know its queue yet.
+def test_a_job_without_alerts_has_the_owner_alone_and_no_empty_list(calm_job: str, app: Flask) -> None:
+    page = app.test_client().get(f"/queues/main/rq/calm/jobs/{calm_job}").text
     (owner,) = re.findall(r'<section class="panel job-context">.*?</section>', page, re.DOTALL)
     assert section(page, "job-context") == "Queue Owner platform"
     assert "<dl>" not in owner
