@@ -17,7 +17,7 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.e2e
 
 SETTINGS = """
-sample_interval_s = 0.5
+sample_interval_s = 5
 [[sources]]
 name = "main"
 url = "{url}"

@@ -34,7 +34,7 @@ def filled(server: EmbeddedRedis) -> str:
 
 @pytest.fixture(scope="module")
 def base(filled: str) -> Iterator[str]:
-    with dashboard(filled) as url:
+    with dashboard(filled, interval_s="5") as url:
         wait_for_queues(url, len(NAMES))
         yield url
 

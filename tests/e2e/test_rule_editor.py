@@ -16,7 +16,7 @@ from tests.e2e.conftest import Visit, wait_for_queues
 from tests.serving import get_json, serving
 
 pytestmark = pytest.mark.e2e
-SETTINGS = 'redis_url = "{url}"\nsample_interval_s = 0.5\n'
+SETTINGS = 'redis_url = "{url}"\nsample_interval_s = 5\n'
 DESKTOP = {"width": 1440, "height": 900}
 TABLET = {"width": 1024, "height": 768}
 PHONE = {"width": 390, "height": 844}
