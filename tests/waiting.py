@@ -9,7 +9,7 @@ from typing import TypeVar
 # No test measures time. A wait that reaches this ceiling is a fault, not a slow machine.
 CEILING_S = 120.0
 # The longer a wait takes, the more rarely it checks: each check costs time of the same machine.
-FIRST_PAUSE_S, LONGEST_PAUSE_S, PAUSE_SHARE = 0.01, 0.2, 0.05
+FIRST_PAUSE_S, LONGEST_PAUSE_S, PAUSE_SHARE = 0.01, 0.3, 0.1
 
 T = TypeVar("T")
 

@@ -23,6 +23,7 @@ from dashboard.web.views import firing_banner
 from tests.dead_letters import failing_jobs
 from tests.dead_letters.test_groups import fail_rq
 from tests.declared_responses import note_undeclared
+from tests.forking import TEMPLATES
 
 MakeApp = Callable[..., Flask]
 
@@ -34,10 +35,10 @@ class Compiled(BytecodeCache):
         self._code: dict[tuple[str, str], CodeType | None] = {}
         self._shared: FileSystemBytecodeCache | None = None
 
-    def share(self, folder: Path) -> None:
+    def share(self, folder: str | None) -> None:
         """Exchange them with the other processes of this run, which have the same `folder`."""
-        folder.mkdir(exist_ok=True)
-        self._shared = FileSystemBytecodeCache(str(folder))
+        if folder is not None and self._shared is None:
+            self._shared = FileSystemBytecodeCache(folder)
 
     def load_bytecode(self, bucket: Bucket) -> None:
         known = (bucket.key, bucket.checksum)
@@ -78,15 +79,8 @@ def _compile_once(rule: Rule) -> None:
 Rule.compile = _compile_once  # type: ignore[method-assign]
 
 
-@pytest.fixture(scope="session")
-def shared_templates(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The processes of one run share what they compile. Another run may have other filters, or other options."""
-    if "PYTEST_XDIST_WORKER" in os.environ:  # only then this folder is of all processes of the run, and of no other
-        COMPILED.share(tmp_path_factory.getbasetemp().parent / "templates")
-
-
 @pytest.fixture
-def make_app(server: EmbeddedRedis, tmp_path: Path, shared_templates: None) -> Iterator[MakeApp]:
+def make_app(server: EmbeddedRedis, tmp_path: Path) -> Iterator[MakeApp]:
     """Creates apps on `server` that run their own sampler, each with its own spool file; all are stopped at the end.
 
     Local users have full access, unless `settings` say otherwise.
@@ -104,6 +98,7 @@ def make_app(server: EmbeddedRedis, tmp_path: Path, shared_templates: None) -> I
             "spool_dir": str(tmp_path / "spool"),
         }
         app = create_app(identify=identify, start_token=start_token, **ours | settings)
+        COMPILED.share(os.environ.get(TEMPLATES))
         app.jinja_env.bytecode_cache = COMPILED
         made.append((app, note_undeclared(app)))
         return app
