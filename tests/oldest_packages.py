@@ -1,7 +1,7 @@
-"""A folder with the oldest packages that pyproject.toml allows, and a Celery of 2023, which people have already.
+"""Installs the oldest packages that pyproject.toml allows, with a Celery of 2023, into a folder of their own.
 
-`make test` runs this module while it installs the newest ones: each of both uses one processor. It needs only the
-standard library and pip.
+`make test` runs this module in parallel with the installation of the newest packages. It needs only the standard
+library and pip.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# What people have in their environments already; the dashboard is to be added to it.
+# Packages that an existing environment may contain when the dashboard is added to it.
 THEIRS = ["celery[redis]==5.3.6"]
 _BOUND = re.compile(r"(?P<name>[a-z0-9-]+)(?P<extras>\[\w+\])?>=(?P<least>[\d.]+)(?:,<[\d.]+)?\Z")
 

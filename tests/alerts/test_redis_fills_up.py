@@ -35,9 +35,9 @@ class Writer:
             self._write(int(LIMIT * 0.4 / FILLS_IN_EVALUATIONS))
 
     def fill(self) -> None:
-        """Write until there is no room, and none either when others free a little.
+        """Write until Redis refuses, then lower the limit below the memory in use.
 
-        An application that goes on writing takes that at once; a limit below what is in use does so without luck.
+        With the lower limit, writes stay refused while other clients free a little memory.
         """
         for size in (100_000, 1000, 16):
             try:

@@ -53,9 +53,9 @@ class RQLibrary(Library):
 
 
 class Worker(SimpleWorker):
-    """Runs jobs in this process and leaves its signals, which belong to pytest, alone.
+    """Runs jobs in this process without replacing the signal handlers of pytest.
 
-    Nobody stops it through Redis either: the end of the thread that listens for that would be waited for each time.
+    It does not subscribe to commands such as stop: joining the subscription's thread would slow down every test.
     """
 
     death_penalty_class = TimerDeathPenalty

@@ -1,6 +1,6 @@
 """The demo as users start it, from calm queues through one outage to calm queues, until no process is left.
 
-Each demo is told as one story: most of its cost is the start of its workers.
+Each test runs one demo from start to end, because starting the workers takes most of the time.
 """
 
 from __future__ import annotations
@@ -229,7 +229,7 @@ def test_an_early_canary_stops_the_retry_and_a_later_one_resolves_the_alert(
     page.goto(group)
     expect(page.get_by_role("main")).to_contain_text("No jobs left in this group")
     check_what_is_recorded(page, url)
-    page.goto("about:blank")  # nobody asks a server that is being ended
+    page.goto("about:blank")  # so that no poll reaches a server that is shutting down
     check_that_ctrl_c_ends_it(running, url)
 
 

@@ -42,4 +42,4 @@ def test_every_click_stays_below_the_path(server: EmbeddedRedis, connection: red
         expect(page.locator("table.queues")).to_be_visible()
         assert asked
         assert {url for url in asked if not url.startswith(f"{served.url}/ops/queues/")} == set()
-        page.goto("about:blank")  # nobody asks a server that is being ended
+        page.goto("about:blank")  # so that no poll reaches a server that is shutting down

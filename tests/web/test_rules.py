@@ -152,7 +152,7 @@ WRONG: list[tuple[dict[str, str], str, str]] = [
     ({"metric": "<b>"}, "metric", "choose a metric"),
     ({"queues": "a\n[b]"}, "queues", "globs"),
     ({"metric": "queue.error_ratio", "warning": "5"}, "warning", "as 0.05 for 5%"),
-    ({"channels": "nobody"}, "channels", "unknown channel"),
+    ({"channels": "unknown"}, "channels", "unknown channel"),
     ({"runbook_url": "javascript:alert(1)"}, "runbook_url", "https://"),
     ({"min_samples": "two"}, "min_samples", "a whole number"),
     ({"warning_recover": "50"}, "warning_recover", "healthy side"),
