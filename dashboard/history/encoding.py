@@ -1,0 +1,209 @@
+"""How records are stored: one by one in a tail, and by columns in compressed blocks. Pure: no Redis, no clock.
+
+A tail is what a leader appends to: records in MessagePack, each behind its length. A block holds the records of a tail
+that grew long: each column as differences in the narrowest type that holds them, its bytes by significance, all of it
+compressed. What is not ours, or damaged, is skipped: it costs its own records, never the others.
+"""
+
+from __future__ import annotations
+
+import operator
+import struct
+import zlib
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, chain
+
+import msgspec
+
+from .columns import KINDS, Cell, Cells, Merge, Record, SeriesKind, merge_cells
+from .histogram import LAST_BUCKET, Histogram
+
+_TAIL_HEAD = struct.Struct("<HB")  # length of what follows the kind; kind
+# Version, kind, start of the first and of the last record, step, span of a histogram, number of records, body length.
+_BLOCK_HEAD = struct.Struct("<BBIIIIHI")
+VERSION = 1
+# Decompressed, a block is smaller than this; a damaged one could claim any size.
+MAX_BODY_BYTES = 8_000_000
+MAX_RECORDS = 65_535
+_WIDTHS = "bhiq"
+_LARGEST = 2**62
+_DAMAGE = (struct.error, zlib.error, msgspec.MsgspecError, ValueError, TypeError, IndexError, OverflowError)
+
+
+class Block(msgspec.Struct, frozen=True, gc=False):
+    """A block as it lies in a value: `raw` is the whole of it. Times in seconds since 1970.
+
+    `step_s`: the length of its slots. `span_s`: the time that each of its histograms covers, from the slot that holds
+    it; at least `step_s`.
+    """
+
+    kind: SeriesKind
+    first_s: int
+    last_s: int
+    step_s: int
+    span_s: int
+    count: int
+    raw: bytes
+
+
+def encode_record(kind: SeriesKind, record: Record) -> bytes:
+    """A record as an entry of a tail, at most 64 KiB."""
+    cells = [list(chain(*cell.items())) if isinstance(cell, dict) else cell for cell in record.cells]
+    body = msgspec.msgpack.encode([record.start_s, *cells])
+    return _TAIL_HEAD.pack(len(body), kind.code) + body
+
+
+def decode_tail(kind: SeriesKind, raw: bytes | None) -> list[Record]:
+    """The records of a tail in the order in which they were added; those that cannot be read are left out."""
+    found: list[Record] = []
+    place = 0
+    while raw is not None and place + _TAIL_HEAD.size <= len(raw):
+        length, code = _TAIL_HEAD.unpack_from(raw, place)
+        place += _TAIL_HEAD.size
+        if code == kind.code and (record := _decode_record(kind, raw[place : place + length])) is not None:
+            found.append(record)
+        place += length
+    return found
+
+
+def _decode_record(kind: SeriesKind, body: bytes) -> Record | None:
+    try:
+        start_s, *cells = msgspec.msgpack.decode(body, type=list[int | list[int] | None])
+    except (*_DAMAGE, ValueError):
+        return None
+    if not isinstance(start_s, int) or not 0 <= start_s < 2**32 or len(cells) != len(kind.columns):
+        return None
+    read = [_decoded_cell(column.merge, cell) for column, cell in zip(kind.columns, cells, strict=True)]
+    return Record(start_s, tuple(read))
+
+
+def _decoded_cell(merge: Merge, cell: int | list[int] | None) -> Cell:
+    if merge is Merge.HISTOGRAM:
+        return _as_histogram(cell[::2], cell[1::2]) if isinstance(cell, list) else None
+    return cell if isinstance(cell, int) and abs(cell) < _LARGEST else None
+
+
+def _as_histogram(buckets: Iterable[int], counts: Iterable[int]) -> Histogram | None:
+    pairs = zip(buckets, counts, strict=False)
+    return {bucket: count for bucket, count in pairs if 0 <= bucket <= LAST_BUCKET and 0 < count < _LARGEST} or None
+
+
+def sorted_records(kind: SeriesKind, records: Iterable[Record]) -> list[Record]:
+    """Records by time, those with the same start merged: two leaders can each have seen a part of a slot."""
+    by_start: dict[int, list[Cells]] = {}
+    for record in records:
+        by_start.setdefault(record.start_s, []).append(record.cells)
+    return [Record(start_s, merge_cells(kind, by_start[start_s])) for start_s in sorted(by_start)]
+
+
+def encode_block(kind: SeriesKind, records: Sequence[Record], step_s: int, span_s: int) -> bytes:
+    """Records by time, at most MAX_RECORDS, as one block; see Block. `records` must not be empty."""
+    starts = [record.start_s for record in records]
+    parts = [*_encode_numbers(starts)]
+    for position, column in enumerate(kind.columns):
+        cells = [record.cells[position] for record in records]
+        if column.merge is Merge.HISTOGRAM:
+            parts.extend(_encode_histograms(cells))
+        else:
+            parts.extend(_encode_cells(cells))
+    body = zlib.compress(msgspec.msgpack.encode(parts), 9)
+    return _BLOCK_HEAD.pack(VERSION, kind.code, starts[0], starts[-1], step_s, span_s, len(records), len(body)) + body
+
+
+def split_blocks(raw: bytes | None) -> list[Block]:
+    """The blocks of a value, in their order. What follows a damaged head is left out."""
+    found: list[Block] = []
+    place = 0
+    while raw is not None and place + _BLOCK_HEAD.size <= len(raw):
+        version, code, first_s, last_s, step_s, span_s, count, length = _BLOCK_HEAD.unpack_from(raw, place)
+        end = place + _BLOCK_HEAD.size + length
+        if version != VERSION or code not in KINDS or end > len(raw) or not 0 < step_s <= span_s:
+            break
+        found.append(Block(KINDS[code], first_s, last_s, step_s, span_s, count, raw[place:end]))
+        place = end
+    return found
+
+
+def decode_block(block: Block) -> list[Record]:
+    """The records of a block by time; none if it is damaged."""
+    try:
+        body = zlib.decompressobj().decompress(block.raw[_BLOCK_HEAD.size :], MAX_BODY_BYTES)
+        parts = iter(msgspec.msgpack.decode(body, type=list[bytes]))
+        starts = _decode_numbers(parts, block.count)
+        columns = [
+            _decode_histograms(parts, block.count)
+            if column.merge is Merge.HISTOGRAM
+            else _decode_cells(parts, block.count)
+            for column in block.kind.columns
+        ]
+    except (*_DAMAGE, StopIteration):
+        return []
+    return [Record(start_s, cells) for start_s, cells in zip(starts, zip(*columns, strict=True), strict=True)]
+
+
+def _encode_numbers(numbers: Sequence[int]) -> Iterator[bytes]:
+    """The type and the bytes of the differences between numbers, the first from 0."""
+    differences = list(map(operator.sub, numbers, chain((0,), numbers)))
+    widest = max(map(abs, differences), default=0)
+    code = next(code for code in _WIDTHS if widest < 1 << (8 * array(code).itemsize - 1))
+    raw = array(code, differences).tobytes()
+    size = array(code).itemsize
+    yield code.encode()
+    # All lowest bytes first, then all second ones: the higher ones are mostly 0.
+    yield b"".join(raw[place::size] for place in range(size))
+
+
+def _decode_numbers(parts: Iterator[bytes], count: int) -> list[int]:
+    code, planes = next(parts).decode("ascii"), next(parts)
+    numbers = array(code if code in _WIDTHS else "")
+    size = numbers.itemsize
+    if len(planes) != count * size:
+        raise ValueError("a column of another length")
+    raw = bytearray(len(planes))
+    for place in range(size):
+        raw[place::size] = planes[place * count : (place + 1) * count]
+    numbers.frombytes(bytes(raw))
+    return list(accumulate(numbers))
+
+
+def _encode_cells(cells: Sequence[Cell]) -> Iterator[bytes]:
+    """Which cells are known, then their numbers; an unknown one repeats the number before it."""
+    known = bytes(isinstance(cell, int) for cell in cells)
+    numbers: list[int] = []
+    last = 0
+    for cell in cells:
+        last = cell if isinstance(cell, int) else last
+        numbers.append(last)
+    yield b"" if all(known) else known
+    yield from _encode_numbers(numbers)
+
+
+def _decode_cells(parts: Iterator[bytes], count: int) -> Sequence[Cell]:
+    known = next(parts)
+    numbers = _decode_numbers(parts, count)
+    if not known:
+        return numbers
+    return [number if is_known else None for number, is_known in zip(numbers, known, strict=True)]
+
+
+def _encode_histograms(cells: Sequence[Cell]) -> Iterator[bytes]:
+    """The number of buckets of each cell, then all buckets, then their counts."""
+    ordered = [sorted(cell.items()) if isinstance(cell, dict) else [] for cell in cells]
+    yield from _encode_numbers([len(pairs) for pairs in ordered])
+    yield from _encode_numbers([bucket for pairs in ordered for bucket, _ in pairs])
+    yield from _encode_numbers([count for pairs in ordered for _, count in pairs])
+
+
+def _decode_histograms(parts: Iterator[bytes], count: int) -> Sequence[Cell]:
+    lengths = _decode_numbers(parts, count)
+    total = sum(lengths)
+    buckets, counts = _decode_numbers(parts, total), _decode_numbers(parts, total)
+    found: list[Cell] = []
+    place = 0
+    for length in lengths:
+        if length < 0:
+            raise ValueError("a negative number of buckets")
+        found.append(_as_histogram(buckets[place : place + length], counts[place : place + length]))
+        place += length
+    return found

@@ -1,0 +1,219 @@
+"""What one sample says about each series, over the time since the sample before. Pure: no Redis, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from ..model import Counts, FlowDelta, Quality, QueueFlow, QueueStats, RedisHealth, Snapshot, SourceStats, State
+from ..sampling.rate_periods import count_ended
+from .columns import QUALITY_CODES, QUEUE, SOURCE, Cell, Cells
+from .histogram import Histogram, add_durations, add_histogram
+from .series_keys import SeriesKey
+
+# Two samples of a source that are further apart than this many intervals, and than this time, have a gap between them.
+GAP_INTERVALS = 5
+GAP_S = 30.0
+# A flow may cover so much less than the time between two samples: their clocks are read at other moments.
+SPAN_TOLERANCE_S = 0.5
+
+Flows = Mapping[tuple[str, str], FlowDelta]  # by (source, library)
+
+
+class Reading(NamedTuple):
+    """The cells of a series at `end_s`, with what was counted since `begin_s`; both in seconds since 1970."""
+
+    key: SeriesKey
+    begin_s: float
+    end_s: float
+    cells: Cells
+
+
+class _Ends(NamedTuple):
+    """The jobs of a queue that finished between two samples; None where unknown."""
+
+    quality: Quality = Quality.UNKNOWN
+    uncounted_s: float = 0.0
+    finished: int | None = None
+    failed: int | None = None
+    runtimes: Histogram | None = None
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """The columns that all series of finished jobs begin with."""
+        return QUALITY_CODES[self.quality], round(self.uncounted_s * 1000), self.finished, self.failed
+
+
+class SampleReadings:
+    """Turns the samples of one leader into readings. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._sampled_at: dict[str, float] = {}  # by source; absent after a gap
+        self._health: dict[str, RedisHealth] = {}
+        self._counted: set[tuple[str, str, str]] = set()  # (source, library, key) of the queues with an earlier flow
+        self._unfinished: dict[tuple[str, str, str], int] = {}  # the same -> jobs that had not finished
+
+    def read_sample(self, snapshot: Snapshot, flows: Flows) -> Iterator[Reading]:
+        """The readings of a sample: of each queue of a source that was reached, of the sources, and of the totals.
+
+        The first sample of a source after a gap, and of a queue that is new, counts no jobs: when they finished is not
+        known.
+        """
+        at = snapshot.sampled_at
+        begin = {
+            source.name: self._begin_of(source.name, at, snapshot.interval_s)
+            for source in snapshot.sources
+            if source.reachable
+        }
+        self._sampled_at = dict.fromkeys(begin, at)
+        flow_of = {(*of, flow.key): flow for of, delta in flows.items() if of[0] in begin for flow in delta.queues}
+        rows: dict[str, list[Cells]] = {source: [] for source in begin}
+        unfinished: dict[tuple[str, str, str], int] = {}
+        for queue in snapshot.queues:
+            if queue.source in begin:
+                cells = self._read_queue(queue, flow_of, at - begin[queue.source], unfinished)
+                rows[queue.source].append(cells)
+                key = SeriesKey(QUEUE, queue.source, queue.backend, queue.name)
+                yield Reading(key, begin[queue.source], at, cells)
+        self._counted, self._unfinished = set(flow_of), unfinished
+        yield from self._read_totals(snapshot, begin, rows)
+
+    def _begin_of(self, source: str, at: float, interval_s: float) -> float:
+        """When the time that this sample counts began: `at` after a gap, or when the clock went back."""
+        last = self._sampled_at.get(source, at)
+        return last if 0 <= at - last <= max(GAP_S, GAP_INTERVALS * interval_s) else at
+
+    def _read_queue(
+        self,
+        queue: QueueStats,
+        flow_of: Mapping[tuple[str, str, str], QueueFlow],
+        passed_s: float,
+        unfinished: dict[tuple[str, str, str], int],
+    ) -> Cells:
+        where = queue.source, queue.backend, queue.key
+        counts = queue.counts
+        ends = _ends_of(flow_of.get(where), passed_s, is_first=where not in self._counted)
+        enqueued = None
+        here = _count_unfinished(counts)
+        if here is not None:
+            unfinished[where] = here
+            before = self._unfinished.get(where)
+            if before is not None and ends.finished is not None:
+                # Jobs that were deleted or moved away would make it negative.
+                enqueued = max(0, here - before + ends.finished)
+        levels = (queue.depth, counts.active, counts.scheduled, counts.retrying, counts.dead)
+        latency_ms = None if queue.latency_s is None else round(queue.latency_s * 1000)
+        return (*levels, latency_ms, queue.workers, *ends.cells, enqueued, None, ends.runtimes, None)
+
+    def _read_totals(
+        self, snapshot: Snapshot, begin: Mapping[str, float], rows: Mapping[str, list[Cells]]
+    ) -> Iterator[Reading]:
+        at = snapshot.sampled_at
+        for source in snapshot.sources:
+            if source.name in begin:
+                yield Reading(
+                    SeriesKey(SOURCE, source.name),
+                    begin[source.name],
+                    at,
+                    self._read_source(source, at - begin[source.name]),
+                )
+                yield Reading(SeriesKey(QUEUE, source.name), begin[source.name], at, sum_queues(rows[source.name]))
+        if begin:
+            longest = min(begin.values())
+            sampled = [None] * (len(SOURCE.columns) - 1)
+            yield Reading(SeriesKey(SOURCE), longest, at, (round((at - longest) * 1000), *sampled))
+            yield Reading(SeriesKey(QUEUE), longest, at, sum_queues([row for of in rows.values() for row in of]))
+
+    def _read_source(self, source: SourceStats, passed_s: float) -> Cells:
+        health, before = source.health, self._health.get(source.name)
+        self._health[source.name] = health
+        same = before is not None and before.run_id is not None and before.run_id == health.run_id
+        return (
+            round(passed_s * 1000),
+            health.used_memory_bytes,
+            health.maxmemory_bytes,
+            health.clients,
+            health.blocked_clients,
+            health.ops_per_s,
+            health.keys,
+            _permille(health.fragmentation_ratio),
+            _permille(health.keyspace_hit_ratio),
+            health.replica_lag_bytes,
+            _increase(before.evicted_keys, health.evicted_keys) if before is not None and same else None,
+            _increase(before.rejected_connections, health.rejected_connections)
+            if before is not None and same
+            else None,
+        )
+
+
+def _ends_of(flow: QueueFlow | None, passed_s: float, *, is_first: bool) -> _Ends:
+    if flow is None or is_first or flow.quality is Quality.UNKNOWN or not passed_s:
+        return _Ends(uncounted_s=passed_s)
+    missing_s = passed_s - flow.span_s
+    runtimes: Histogram = {}
+    ended = count_ended(flow)
+    if flow.runtimes_s:
+        add_durations(runtimes, flow.runtimes_s, max(1, round(ended / len(flow.runtimes_s))))
+    completed_hidden = bool(flow.hidden) and flow.ended is None
+    return _Ends(
+        quality=Quality.UNKNOWN if completed_hidden else flow.quality,
+        uncounted_s=passed_s if completed_hidden else missing_s if missing_s > SPAN_TOLERANCE_S else 0.0,
+        finished=None if completed_hidden else ended,
+        failed=None if State.DEAD in flow.hidden else flow.dead,
+        runtimes=runtimes or None,
+    )
+
+
+def _count_unfinished(counts: Counts) -> int | None:
+    """The jobs of a queue that have not finished; None where the number of waiting or running ones is unknown."""
+    if counts.waiting is None or counts.active is None:
+        return None
+    others = (counts.scheduled, counts.retrying, counts.blocked)
+    return counts.waiting + counts.active + sum(count for count in others if count is not None)
+
+
+def _permille(ratio: float | None) -> int | None:
+    return None if ratio is None else round(ratio * 1000)
+
+
+def _increase(before: int | None, now: int | None) -> int | None:
+    """How much a counter of a server grew; None if it began anew or is unknown."""
+    return now - before if before is not None and now is not None and now >= before else None
+
+
+def sum_queues(rows: list[Cells]) -> Cells:
+    """The cells of several queues of the same moment as those of all of them: sums, the highest age, all durations.
+
+    The sums are of the queues where the figure is known, and None if it is known of none; `quality` is then that of the
+    worst of them, and at most ESTIMATED if some queue is missing in the number of finished jobs.
+    """
+    found: list[Cell] = []
+    for place, column in enumerate(QUEUE.columns):
+        known = [cells[place] for cells in rows if cells[place] is not None]
+        if column.name in ("runtimes", "waits"):
+            found.append(_sum_histograms(known))
+            continue
+        numbers = [cell for cell in known if isinstance(cell, int)]
+        if column.name in ("latency_ms", "uncounted_ms"):
+            found.append((max if column.name == "latency_ms" else min)(numbers, default=None))
+        elif column.name == "quality":
+            found.append(_sum_qualities(numbers))
+        else:
+            found.append(sum(numbers) if numbers else None)
+    return tuple(found)
+
+
+def _sum_histograms(histograms: list[Cell]) -> Histogram | None:
+    merged: Histogram = {}
+    for histogram in histograms:
+        if isinstance(histogram, dict):
+            add_histogram(merged, histogram)
+    return merged or None
+
+
+def _sum_qualities(codes: list[int]) -> int:
+    unknown = QUALITY_CODES[Quality.UNKNOWN]
+    known = [code for code in codes if code != unknown]
+    if not known:
+        return unknown
+    return min(known) if len(known) == len(codes) else min(*known, QUALITY_CODES[Quality.ESTIMATED])

@@ -1,0 +1,151 @@
+"""What the leader records: readings, filed into the slots of each tier. Pure: no Redis, no clock.
+
+What was not sampled is a gap: a new leader, an outage or a stalled process never becomes a spike, a negative or a
+doubled count. A queue of which nothing changes has no records: its levels hold from the last one on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ..model import Snapshot
+from .columns import (
+    SOURCE,
+    Cells,
+    Record,
+    carry_cells,
+    is_idle_after,
+    levels_of,
+    merge_slot,
+    share_cells,
+    with_levels,
+)
+from .readings import Flows, Reading, SampleReadings
+from .series_keys import SeriesKey
+from .tiers import MOST_TIERS, Tier, slot_of, tiers_of
+
+
+class ClosedSlot(NamedTuple):
+    """A record that is complete, of one tier of a series."""
+
+    key: SeriesKey
+    tier: Tier
+    record: Record
+
+
+class _OpenSlot:
+    """The slot of one tier of a series that is being filled, and what was written last."""
+
+    __slots__ = ("before", "records", "start_s")
+
+    def __init__(self) -> None:
+        self.start_s = 0
+        self.records: list[Record] = []
+        self.before: Cells | None = None
+
+
+class HistoryRecorder:
+    """Builds the records of one leader. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._readings = SampleReadings()
+        self._open: dict[SeriesKey, list[_OpenSlot]] = {}  # one for each tier of the series
+        self._filled: list[set[SeriesKey]] = [
+            set() for _ in range(MOST_TIERS)
+        ]  # series with records in that tier's slot
+        self._seen: dict[SeriesKey, Cells] = {}  # as of the last sample
+        self._closed: list[ClosedSlot] = []
+
+    def add_sample(self, snapshot: Snapshot, flows: Flows) -> list[ClosedSlot]:
+        """Add a sample with what finished since the one before; the records of the slots that ended.
+
+        `flows` are those that the sample was made from. A queue that is gone gets one last record of unknown figures.
+        """
+        present: set[SeriesKey] = set()
+        for reading in self._readings.read_sample(snapshot, flows):
+            present.add(reading.key)
+            self._file_reading(reading)
+        reached = {source.name for source in snapshot.sources if source.reachable}
+        for key in [key for key in self._seen.keys() - present if key.source in reached]:
+            self._end_series(key, snapshot.sampled_at)
+        return self._close_before(snapshot.sampled_at)
+
+    def close(self) -> list[ClosedSlot]:
+        """The records of all slots that are open, as far as they are filled. What another leader adds to the same slots
+        is merged with them."""
+        for tier, keys in enumerate(self._filled):
+            for key in list(keys):
+                self._close_slot(key, tier, continues=False)
+        closed, self._closed = self._closed, []
+        return closed
+
+    def _file_reading(self, reading: Reading) -> None:
+        key, kind = reading.key, reading.key.kind
+        before = self._seen.get(key)
+        self._seen[key] = reading.cells
+        if before is not None and kind is not SOURCE and is_idle_after(kind, before, reading.cells):
+            return
+        if key not in self._open:
+            self._open[key] = [_OpenSlot() for _ in tiers_of(kind)]
+        for record in _split_reading(reading, before, tiers_of(kind)[0].step_s):
+            self._add_record(key, 0, record)
+
+    def _end_series(self, key: SeriesKey, at: float) -> None:
+        unknown: Cells = (None,) * len(key.kind.columns)
+        self._add_record(key, 0, Record(slot_of(at, tiers_of(key.kind)[0].step_s), unknown))
+        del self._seen[key]
+
+    def _add_record(self, key: SeriesKey, tier: int, record: Record) -> None:
+        slot, start_s = self._open[key][tier], slot_of(record.start_s, tiers_of(key.kind)[tier].step_s)
+        while slot.records and slot.start_s != start_s:
+            self._close_slot(key, tier, continues=slot.start_s < start_s)
+        slot.start_s = start_s
+        slot.records.append(record)
+        self._filled[tier].add(key)
+
+    def _close_before(self, at: float) -> list[ClosedSlot]:
+        for tier, keys in enumerate(self._filled):
+            for key in list(keys):
+                slot, step_s = self._open[key][tier], tiers_of(key.kind)[tier].step_s
+                while slot.records and slot.start_s < slot_of(at, step_s):
+                    self._close_slot(key, tier, continues=True)
+        closed, self._closed = self._closed, []
+        return closed
+
+    def _close_slot(self, key: SeriesKey, tier: int, *, continues: bool) -> None:
+        """Write the record of a slot, unless nothing changed, and pass it on to the next tier.
+
+        A level that was higher within the slot than at its end needs one more record, in the next slot if time
+        `continues`: a level holds until the next record.
+        """
+        kind, slot, tiers = key.kind, self._open[key][tier], tiers_of(key.kind)
+        cells, last = merge_slot(kind, slot.start_s, slot.before, slot.records), slot.records[-1].cells
+        slot.records = []
+        self._filled[tier].discard(key)
+        if kind is SOURCE or slot.before is None or not is_idle_after(kind, slot.before, cells):
+            record = Record(slot.start_s, cells)
+            self._closed.append(ClosedSlot(key, tiers[tier], record))
+            slot.before = cells
+            if tier + 1 < len(tiers):
+                self._add_record(key, tier + 1, record)
+        if continues and kind is not SOURCE and levels_of(kind, cells) != levels_of(kind, last):
+            slot.start_s += tiers[tier].step_s
+            slot.records = [Record(slot.start_s, carry_cells(kind, last))]
+            self._filled[tier].add(key)
+
+
+def _split_reading(reading: Reading, before: Cells | None, step_s: int) -> Iterator[Record]:
+    """The records of the slots that a reading covers, each with its share of what was counted.
+
+    Levels were not looked at meanwhile: until the last slot, they are as `before`.
+    """
+    kind, (_, begin_s, end_s, cells) = reading.key.kind, reading
+    last_s, passed_s = slot_of(end_s, step_s), end_s - begin_s
+    done = 0.0
+    for start_s in range(slot_of(begin_s, step_s), last_s, step_s):
+        share = (start_s + step_s - max(begin_s, start_s)) / passed_s
+        if before is not None:
+            yield Record(start_s, share_cells(kind, with_levels(kind, cells, before), done, share))
+        done += share
+    yield Record(last_s, share_cells(kind, cells, done, 1.0) if done else cells)
