@@ -32,7 +32,7 @@ class Reading(NamedTuple):
 class _Ends(NamedTuple):
     """The jobs of a queue that finished between two samples; None where unknown."""
 
-    quality: Quality = Quality.UNKNOWN
+    quality: Quality | None = Quality.UNKNOWN  # None: these jobs are left out, and say nothing about others
     uncounted_s: float = 0.0
     finished: int | None = None
     failed: int | None = None
@@ -41,7 +41,8 @@ class _Ends(NamedTuple):
     @property
     def cells(self) -> tuple[Cell, ...]:
         """The columns that all series of finished jobs begin with."""
-        return QUALITY_CODES[self.quality], round(self.uncounted_s * 1000), self.finished, self.failed
+        quality = None if self.quality is None else QUALITY_CODES[self.quality]
+        return quality, round(self.uncounted_s * 1000), self.finished, self.failed
 
 
 class SampleReadings:
@@ -147,8 +148,10 @@ class SampleReadings:
 
 
 def _ends_of(flow: QueueFlow | None, passed_s: float, *, is_first: bool) -> _Ends:
-    if flow is None or is_first or flow.quality is Quality.UNKNOWN or not passed_s:
+    if flow is None or flow.quality is Quality.UNKNOWN:
         return _Ends(uncounted_s=passed_s)
+    if is_first or not passed_s:
+        return _Ends(quality=None, uncounted_s=passed_s)
     missing_s = passed_s - flow.span_s
     runtimes: Histogram = {}
     ended = count_ended(flow)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..store.packing import pack, unpack
@@ -54,10 +54,10 @@ def parse_stored(value: bytes | None) -> StoredAs | None:
     return StoredAs(int(numbers[0]), int(numbers[1]))
 
 
-def parse_ids(raw: Mapping[bytes, bytes] | None) -> dict[SeriesKey, StoredAs]:
-    """The series in IDS; fields that are not ours are left out."""
+def parse_ids(raw: Sequence[bytes] | None) -> dict[SeriesKey, StoredAs]:
+    """The series in IDS, from the reply to HGETALL; fields that are not ours are left out."""
     found: dict[SeriesKey, StoredAs] = {}
-    for field, value in (raw or {}).items():
+    for field, value in zip((raw or ())[::2], (raw or ())[1::2], strict=True):
         parts: list[Any] | None = unpack(field, list)
         stored = parse_stored(value)
         if stored is None or parts is None or len(parts) != 5 or not all(isinstance(part, str) for part in parts[1:]):

@@ -1,0 +1,171 @@
+"""The history in a real Redis: written by one leader, read by any process."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+
+from dashboard.history.columns import QUEUE, SOURCE
+from dashboard.history.history_reader import HistoryReader, choose_range
+from dashboard.history.history_writer import HistoryWriter
+from dashboard.history.recorder import HistoryRecorder
+from dashboard.history.series_keys import IDS, SeriesKey
+from dashboard.history.slots import figure_values
+from dashboard.sources.source import Source
+from dashboard.store.redis_store import LEAD, Store
+from tests.unit.history.samples import flow_of, flows_of, queue_row, snapshot_of
+
+MAIL, CASH = SeriesKey(QUEUE, "main", "rq", "mail"), SeriesKey(QUEUE, "main", "rq", "cash\udcff")
+START_S = 1_700_000_100
+BUDGET_BYTES = 64 * 2**20
+
+
+class Leader:
+    """A leader whose samples are two seconds apart by a clock of their own."""
+
+    def __init__(self, store: Store, name: str, budget_bytes: int = BUDGET_BYTES) -> None:
+        self.store = store
+        self.lead = f"{name}:1"
+        store.source.execute("SET", LEAD, self.lead, "PX", 10_000_000)
+        self.writer = HistoryWriter(store, budget_bytes)
+        self.writer.load_series()
+        self.recorder = HistoryRecorder()
+
+    def run(self, start_s: int, end_s: int, *, depth: int = 4, jobs: int = 2) -> bool:
+        """Sample from `start_s` until before `end_s`; whether everything was stored."""
+        stored = True
+        for second in range(start_s, end_s, 2):
+            rows = [queue_row("mail", depth + second % 3), queue_row("cash\udcff", 1)]
+            flows = flows_of(flow_of("mail", jobs, 0, *([0.5] * jobs)), flow_of("cash\udcff"))
+            stored &= self.writer.append_slots(self.lead, self.recorder.add_sample(snapshot_of(second, *rows), flows))
+            self.writer.compact(self.lead, second)
+        return stored
+
+    def stop(self) -> bool:
+        return self.writer.append_slots(self.lead, self.recorder.close())
+
+
+@pytest.fixture
+def store(source: Source) -> Store:
+    return Store(source)
+
+
+@pytest.fixture
+def leader(store: Store) -> Leader:
+    return Leader(store, "one")
+
+
+def read(store: Store, key: SeriesKey, figure: str, start_s: int, end_s: int) -> list[float | int | None]:
+    wanted = choose_range(key.kind, start_s, end_s, end_s)
+    return figure_values(key.kind, figure, HistoryReader(store).read_slots([key], wanted, end_s)[key])
+
+
+def test_what_was_recorded_is_read_at_each_resolution(leader: Leader, store: Store) -> None:
+    end_s = START_S + 3 * 3600
+    assert leader.run(START_S, end_s)
+    for length_s, step_s in ((1800, 10), (3 * 3600, 60), (10 * 86_400, 3600)):
+        wanted = choose_range(QUEUE, end_s - length_s, end_s, end_s)
+        assert wanted.step_s == step_s
+        rates = read(store, MAIL, "throughput_per_min", end_s - length_s, end_s)
+        known = [rate for rate in rates if rate is not None]
+        assert len(known) * step_s == pytest.approx(min(length_s, 3 * 3600), abs=2 * step_s)
+        assert known == pytest.approx([60.0] * len(known), rel=0.02)
+        assert set(read(store, CASH, "depth", end_s - length_s, end_s)) <= {1, None}
+        slowest_s = {
+            value for value in read(store, MAIL, "runtime_p95_s", end_s - length_s, end_s) if value is not None
+        }
+        assert slowest_s == {pytest.approx(0.5, rel=0.05)}
+    assert set(read(store, SeriesKey(QUEUE), "depth", end_s - 600, end_s)) == {7, None}
+
+
+def test_reading_writes_nothing_and_takes_two_round_trips(
+    leader: Leader, store: Store, redis_client: redis.Redis
+) -> None:
+    leader.run(START_S, START_S + 3600)
+    before = redis_client.info("commandstats")
+    read(store, MAIL, "depth", START_S, START_S + 3600)
+    after = redis_client.info("commandstats")
+    changed = {name for name in after if after[name]["calls"] != before.get(name, {"calls": 0})["calls"]}
+    assert changed - {"cmdstat_info"} == {"cmdstat_hmget", "cmdstat_get"}
+
+
+def test_a_second_leader_continues_and_doubles_nothing(store: Store) -> None:
+    first = Leader(store, "one")
+    first.run(START_S, START_S + 1000)
+    assert first.stop()
+    second = Leader(store, "two")
+    second.run(START_S + 1000, START_S + 2000)
+    assert second.stop()
+    rates = read(store, MAIL, "throughput_per_min", START_S, START_S + 1990)
+    assert {rate for rate in rates if rate is not None} == {60.0}
+    assert len([rate for rate in rates if rate is not None]) >= 198
+
+
+def test_a_leader_that_was_replaced_writes_nothing(store: Store, redis_client: redis.Redis) -> None:
+    first = Leader(store, "one")
+    first.run(START_S, START_S + 100)
+    Leader(store, "two")
+    before = {key: redis_client.dump(key) for key in redis_client.scan_iter("{queuedeck}:ts:*")}
+    assert not first.run(START_S + 100, START_S + 1900)
+    assert not first.stop()
+    assert {key: redis_client.dump(key) for key in redis_client.scan_iter("{queuedeck}:ts:*")} == before
+
+
+def test_an_emptied_store_costs_what_was_in_it_and_no_more(
+    leader: Leader, store: Store, redis_client: redis.Redis
+) -> None:
+    leader.run(START_S, START_S + 1000)
+    redis_client.delete(*redis_client.scan_iter("{queuedeck}:ts:*"))
+    leader.run(START_S + 1000, START_S + 2000)
+    rates = read(store, MAIL, "throughput_per_min", START_S, START_S + 1990)
+    assert set(rates[:100]) == {None}
+    assert set(rates[110:-2]) == {60.0}
+
+
+def test_values_of_others_are_neither_read_nor_a_reason_to_stop(
+    leader: Leader, store: Store, redis_client: redis.Redis
+) -> None:
+    leader.run(START_S, START_S + 1000)
+    keys = [key for key in redis_client.scan_iter("{queuedeck}:ts:*") if key != IDS.encode()]
+    for number, key in enumerate(keys):
+        left = redis_client.pttl(key)
+        redis_client.delete(key)
+        if number % 2:
+            redis_client.set(key, b"\xff\x00 of a later version" * 100, px=left)
+        else:
+            redis_client.rpush(key, "not a string")
+    assert leader.run(START_S + 1000, START_S + 2000)
+    rates = read(store, MAIL, "throughput_per_min", START_S, START_S + 1990)
+    assert 60.0 in rates[-20:]
+    redis_client.hset(
+        IDS, mapping={b"\xff": b"x", b"\x93\x01": b"1 2", b"\x95\x01\xc4\x00\xc4\x00\xc4\x00\x01": b"9 9"}
+    )
+    leader.writer.load_series()
+    assert leader.run(START_S + 2000, START_S + 2100)
+
+
+def test_old_records_are_dropped(leader: Leader, redis_client: redis.Redis) -> None:
+    leader.run(START_S, START_S + 3600)
+    hour = redis_client.memory_usage("{queuedeck}:ts:10s:2") or 0
+    leader.run(START_S + 3600, START_S + 4 * 3600)
+    assert (redis_client.memory_usage("{queuedeck}:ts:10s:2") or 0) < 2 * hour
+    assert redis_client.pttl("{queuedeck}:ts:10s:2") > 3600 * 1000
+
+
+def test_idle_queues_write_nothing(leader: Leader, redis_client: redis.Redis) -> None:
+    leader.run(START_S, START_S + 1000)
+    series_id = redis_client.hgetall(IDS)[next(field for field in redis_client.hkeys(IDS) if b"cash" in field)].split()[
+        0
+    ]
+    tails = [f"{{queuedeck}}:ts:{tier}:{series_id.decode()}:tail" for tier in ("10s", "1m", "15m")]
+    before = [redis_client.get(tail) for tail in tails]
+    leader.run(START_S + 1000, START_S + 3000)
+    assert [redis_client.get(tail) for tail in tails] == before
+
+
+def test_sources_are_read_by_the_same_way(leader: Leader, store: Store) -> None:
+    leader.run(START_S, START_S + 600)
+    wanted = choose_range(SOURCE, START_S, START_S + 600, START_S + 600)
+    key = SeriesKey(SOURCE, "main")
+    slots = HistoryReader(store).read_slots([key], wanted, START_S + 600)[key]
+    assert [slot.sampled_ms for slot in slots[1:-2]] == [10_000] * (len(slots) - 3)
