@@ -27,6 +27,8 @@ from .dead_letters.annotations import AnnotationStore
 from .dead_letters.service import DeadLetterService
 from .dead_letters.top_errors import TopErrors
 from .errors import QueuedeckError, Unsupported
+from .history.history_reader import HistoryReader
+from .history.recording import HistoryRecording
 from .model import Capability, QueueRef, Schedule, Snapshot, Worker
 from .sampling.checker import Checker
 from .sampling.leadership import Leadership, holder_name
@@ -81,6 +83,7 @@ class Services:
     bulk_store: BulkStore
     bulk_runner: BulkRunner
     alert_service: AlertService
+    history: HistoryReader
     queue_directory: QueueDirectory
     checker: CheckerThreads | None  # None in a process that only reads what others publish
 
@@ -166,6 +169,7 @@ def build_services(settings: Settings, *, checks: bool, on_hung: Callable[[], No
         alert_service=build_alert_service(
             settings, store, AlertOwnership(snapshots.is_elsewhere, sources.settings_digest)
         ),
+        history=HistoryReader(store),
         queue_directory=QueueDirectory(settings.queues),
         checker=build_checker(settings, sources, store, holder, on_hung=on_hung, reader=snapshots) if checks else None,
     )
@@ -193,7 +197,10 @@ def build_checker(
     sampler = Sampler(sources, settings.sample_interval_s, holder, clock=store.now_s)
     leadership = Leadership(store, holder)
     interval_s = settings.sample_interval_s
-    loop = Checker(store, sampler, leadership, interval_s, listener=alerts, on_hung=on_hung, reader=reader)
+    recorder = HistoryRecording(store, settings.history_max_bytes) if settings.history_max_bytes else None
+    loop = Checker(
+        store, sampler, leadership, interval_s, listener=alerts, on_hung=on_hung, reader=reader, recorder=recorder
+    )
     return CheckerThreads(loop, alerts, top_errors)
 
 

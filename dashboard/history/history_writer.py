@@ -81,6 +81,11 @@ class HistoryWriter:
         """About how much memory the history takes, with what Redis needs for its keys."""
         return self._total_bytes + KEY_BYTES * len(self._stored)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the budget is used up: what is stored has to lose detail or age first."""
+        return self.stored_bytes >= self._budget_bytes
+
     def load_series(self) -> None:
         """Learn what is stored, as a new leader. Raises BackendUnavailable, Forbidden. Cost: 1 round trip, of at most
         MAX_SERIES fields."""

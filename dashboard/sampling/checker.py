@@ -7,7 +7,7 @@ import faulthandler
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from ..clock import monotonic_s
 from ..errors import QueuedeckError
-from ..model import Snapshot
+from ..model import FlowDelta, Snapshot
 from ..redact import masked_logger
 from .leadership import RENEW_EVERY_S, Leadership
 from .recent_history import History
@@ -54,6 +54,19 @@ class TickListener(Protocol):
         """The store could not be read or written."""
 
 
+class SampleRecorder(Protocol):
+    """Stores every sample of a leader; implemented by the history. One thread at a time calls it."""
+
+    def take_over(self, lead: str) -> bool:
+        """This process has become leader, with the lease `lead`; True. Raises BackendUnavailable, Forbidden."""
+
+    def record(self, snapshot: Snapshot, flows: Mapping[tuple[str, str], FlowDelta]) -> bool:
+        """A sample was published; False if another process leads by now. Raises BackendUnavailable, Forbidden."""
+
+    def stop(self) -> None:
+        """This process leads no longer. Never raises."""
+
+
 class Checker:
     """Samples and publishes once per interval while this process leads. Start it once per process, after forking."""
 
@@ -67,6 +80,7 @@ class Checker:
         listener: TickListener | None = None,
         on_hung: Callable[[], None] | None = None,
         reader: SnapshotReader | None = None,
+        recorder: SampleRecorder | None = None,
     ) -> None:
         """`on_hung` is called once if a tick hangs; a dedicated checker process then exits.
 
@@ -80,6 +94,8 @@ class Checker:
         self._listener = listener
         self._on_hung = on_hung
         self._reader = reader
+        self._recorder = recorder
+        self._recording = threading.Lock()
         self._looked_at = monotonic_s()
         self._hung = False
         self._stop = threading.Event()
@@ -123,6 +139,7 @@ class Checker:
             self._keeper.join(timeout=STOP_S)
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
+        self._stop_recording()
         self._leadership.release_lease()
         atexit.unregister(self.stop)
 
@@ -176,6 +193,31 @@ class Checker:
             return
         if self._listener is not None and not self._listener.on_sample(epoch, snapshot, history):
             self._leadership.note_loss()
+        if not self._record(lambda recorder: recorder.record(snapshot, self._sampler.flows)):
+            self._leadership.note_loss()
+
+    def _record(self, step: Callable[[SampleRecorder], bool]) -> bool:
+        """Run a step of recording the history; False if another process leads by now.
+
+        Its faults are its own: they end neither sampling nor alerting.
+        """
+        if self._recorder is None:
+            return True
+        try:
+            with self._recording:
+                return self._stop.is_set() or step(self._recorder)
+        except QueuedeckError as exc:
+            log.warning("history not recorded: %s", exc.message)
+        except Exception:
+            log.exception("history not recorded")
+        return True
+
+    def _stop_recording(self) -> None:
+        if self._recorder is not None and self._recording.acquire(timeout=STOP_S):
+            try:
+                self._recorder.stop()
+            finally:
+                self._recording.release()
 
     def _take_over(self, epoch: int) -> None:
         """Continue where the last leader stopped, so that a restart does not lose the hour of history."""
@@ -184,6 +226,7 @@ class Checker:
         if self._listener is not None:
             self._listener.on_takeover(former)
         self._led_epoch, self._history_sent = epoch, -1
+        self._record(lambda recorder: recorder.take_over(f"{self._leadership.holder}:{epoch}"))
 
     def _keep_lease(self) -> None:
         """Renew the lease while ticks finish; wake a scheduler that overslept because the system clock was set back."""

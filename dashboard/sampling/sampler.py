@@ -69,6 +69,8 @@ class Sampler:
         self._last: dict[str, tuple[QueueStats, ...]] = {}
         self._keeper = HistoryKeeper(history)
         self._adopted_at = 0.0
+        # What finished since the sample before, by source and library; of the last sample.
+        self.flows: dict[tuple[str, str], FlowDelta] = {}
 
     @property
     def history(self) -> History:
@@ -124,6 +126,7 @@ class Sampler:
     def _sample_sources(self, epoch: int) -> Snapshot:
         sources: list[SourceStats] = []
         queues: list[QueueStats] = []
+        self.flows = {}
         for source in self._watch.sources.values():
             stats, found = self._sample_source(source, leading=epoch > 0)
             sources.append(stats)
@@ -155,6 +158,8 @@ class Sampler:
                 rows, finished = backend.sample(meter, problems, leading=leading)
                 queues.extend(rows)
                 together.append(finished)
+                if backend.flow is not None:
+                    self.flows[source.name, backend.name] = backend.flow
         except (BackendUnavailable, Forbidden) as exc:
             return self._unreachable_stats(source, exc)
         self._last[source.name] = tuple(queues)
@@ -220,6 +225,12 @@ class _BackendSampler:
         self._seen: dict[str, Any] = {}  # by key, state that the backend needs for the next sample
         self._windows: dict[str, FlowWindow] = {}  # by key
         self._together: FlowWindow | None = None  # of the queues that cannot be distinguished
+        self.flow: FlowDelta | None = None  # of the last sample; None if it could not be read
+
+    @property
+    def name(self) -> str:
+        """The name of its library."""
+        return self._backend.name
 
     def adopt_queue(self, queue: QueueStats) -> bool:
         """Add a queue that another sampler found, if it is of this backend and its settings include it."""
@@ -242,6 +253,7 @@ class _BackendSampler:
         backend = self._backend
         queues: list[QueueStats] = []
         finished: float | None = None
+        self.flow = None
         try:
             if leading:
                 backend.maintain()
@@ -272,7 +284,7 @@ class _BackendSampler:
         begun = monotonic_s()
         queues = read_each(self._refresh_stats, refs, _unreadable_stats)
         now = monotonic_s()
-        delta = self._read_flow(refs, problems)
+        delta = self.flow = self._read_flow(refs, problems)
         self._forget_queues_except({ref.key for ref in refs})
         self._add_flow(now, delta, queues, blur_s=now - begun)
         nothing, least_s = FlowWindow(), self._least_rate_s

@@ -67,6 +67,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     read_only: bool = False  # disables every write action: their routes are not registered
     require_reason: bool = False  # requires a reason for every action
     bin_max_bytes: int = 64 * 1024 * 1024  # limit for the backups of deleted jobs that can be restored
+    history_max_bytes: int = 64 * 1024 * 1024  # limit for the stored history; 0: none is recorded
     bulk_max_jobs: int = 100_000  # maximum jobs per bulk operation
     sample_interval_s: float = 2.0  # seconds between two samples, 0.5 to 300
     checker: Literal["auto", "off"] = "auto"  # auto: this process takes part in sampling; off: only reads

@@ -18,6 +18,7 @@ _STORE_PREFIX = re.compile(r"[A-Za-z0-9._-]{0,64}\{[A-Za-z0-9._-]{1,64}\}[A-Za-z
 _PREFIX_PART = re.compile(r"[A-Za-z0-9._-]+")
 KEY_LIMIT = 200
 MAX_BIN_BYTES = 2**40
+LEAST_HISTORY_BYTES, MAX_HISTORY_BYTES = 1_000_000, 10_000_000_000
 MAX_PROXIES = 8
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _USER = re.compile(r"[A-Za-z0-9._@+-]{1,64}\Z")
@@ -73,6 +74,8 @@ def _faults(settings: Settings, origin: Mapping[str, str]) -> Iterator[tuple[str
         yield "secret_key_fallbacks", "expected keys of at least 32 bytes"
     if not 0 <= settings.bin_max_bytes <= MAX_BIN_BYTES:
         yield "bin_max_bytes", f"expected 0 to {MAX_BIN_BYTES} bytes"
+    if settings.history_max_bytes and not LEAST_HISTORY_BYTES <= settings.history_max_bytes <= MAX_HISTORY_BYTES:
+        yield "history_max_bytes", f"expected 0, or {LEAST_HISTORY_BYTES} to {MAX_HISTORY_BYTES} bytes"
     if not 1 <= settings.bulk_max_jobs <= 1_000_000:
         yield "bulk_max_jobs", "expected a number from 1 to 1,000,000"
 

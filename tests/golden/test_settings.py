@@ -39,6 +39,7 @@ IN_ENVIRONMENT: dict[str, str] = {
     "channels": json.dumps([{"id": "ops", "kind": "teams", "url": URL}]),
     "checker": "off",
     "dlq_queues": "a*, b",
+    "history_max_bytes": "5000000",
     "metrics_public": "true",
     "ping_url": URL,
     "public_url": URL,

@@ -36,6 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("dashboard.store",),
     ("dashboard.backends",),
     ("dashboard.sampling",),
+    ("dashboard.history",),
     ("dashboard.search",),
     ("dashboard.dead_letters",),
     ("dashboard.actions",),

@@ -1,0 +1,74 @@
+"""Records the history while this process leads: what the checker calls after each sample."""
+
+from __future__ import annotations
+
+from ..clock import monotonic_s
+from ..errors import QueuedeckError
+from ..model import Snapshot
+from ..redact import masked_logger
+from ..store.redis_store import Store
+from .history_writer import HistoryWriter
+from .readings import Flows
+from .recorder import HistoryRecorder
+
+log = masked_logger(__name__)
+
+# Above this share of its memory limit, nothing is recorded: the rest belongs to the jobs.
+FULL_RATIO = 0.9
+MEMORY_CHECK_S = 60.0
+
+
+class HistoryRecording:
+    """The history of one process, as far as it leads. Called by one thread at a time."""
+
+    def __init__(self, store: Store, budget_bytes: int) -> None:
+        self._store = store
+        self._writer = HistoryWriter(store, budget_bytes)
+        self._recorder = HistoryRecorder()
+        self._lead = ""
+        self._checked_at: float | None = None
+        self.problem: str | None = None  # why nothing is recorded at the moment
+
+    def take_over(self, lead: str) -> bool:
+        """Begin to record, with the lease `lead`; True. Raises BackendUnavailable, Forbidden. Cost: 1 round trip."""
+        self._recorder, self._lead = HistoryRecorder(), lead
+        self._writer.load_series()
+        return True
+
+    def record(self, snapshot: Snapshot, flows: Flows) -> bool:
+        """Add a sample with what finished since the one before; False if another process leads by now.
+
+        What cannot be stored is a gap: while the store is nearly full, and while the history has used up its budget.
+        Raises BackendUnavailable, Forbidden. Cost: none for most samples, otherwise see HistoryWriter; once a minute 1
+        more round trip.
+        """
+        closed = self._recorder.add_sample(snapshot, flows)
+        self._check_room()
+        if closed and self.problem is None and not self._writer.append_slots(self._lead, closed):
+            return False
+        self._writer.compact(self._lead, snapshot.sampled_at)
+        return True
+
+    def stop(self) -> None:
+        """Store the slots that are not complete yet, so that the next leader continues them. Never raises."""
+        if not self._lead or self.problem is not None:
+            return
+        try:
+            self._writer.append_slots(self._lead, self._recorder.close())
+        except QueuedeckError as exc:
+            log.info("the last minutes of history could not be stored: %s", exc.message)
+        self._lead = ""
+
+    def _check_room(self) -> None:
+        if self._checked_at is not None and monotonic_s() - self._checked_at < MEMORY_CHECK_S:
+            return
+        self._checked_at = monotonic_s()
+        ratio = self._store.source.read_health().memory_ratio
+        problem = None
+        if ratio is not None and ratio > FULL_RATIO:
+            problem = f"the Redis of Queuedeck's own data uses {ratio:.0%} of its memory limit"
+        elif self._writer.is_full:
+            problem = "the history has used up history_max_bytes"
+        if problem != self.problem:
+            log.warning("no history is recorded: %s", problem) if problem else log.info("history is recorded again")
+        self.problem = problem
