@@ -6,7 +6,18 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from .columns import Cells, Merge, Record, SeriesKind, carry_cells, levels_of, merge_cells, merge_slot
+from .columns import (
+    Cells,
+    Merge,
+    Record,
+    SeriesKind,
+    carry_cells,
+    levels_of,
+    merge_cells,
+    merge_slot,
+    share_cells,
+    with_durations,
+)
 from .encoding import Block, decode_block, encode_block
 from .tiers import Tier, slot_of
 
@@ -78,6 +89,18 @@ def widen_steps(kind: SeriesKind, records: Sequence[Record], step_s: int) -> lis
         found.append(Record(start_s, merge_slot(kind, start_s, last.cells if last else None, of_slot)))
         last = of_slot[-1]
     return [*found, *_settle(kind, found[-1], last.cells, step_s)] if last is not None else found
+
+
+def narrow_steps(kind: SeriesKind, record: Record, from_s: int, to_s: int) -> list[Record]:
+    """A record of a slot of `from_s` as those of its slots of `to_s`: equal shares of its sums, the same levels, all
+    durations in the first."""
+    share = to_s / from_s
+    found: list[Record] = []
+    for place in range(max(1, from_s // to_s)):
+        cells = share_cells(kind, record.cells, place * share, share)
+        durations = record.cells if place == 0 else (None,) * len(cells)
+        found.append(Record(record.start_s + place * to_s, with_durations(kind, cells, durations)))
+    return found
 
 
 def _settle(kind: SeriesKind, merged: Record, last: Cells, step_s: int) -> list[Record]:

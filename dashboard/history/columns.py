@@ -204,3 +204,11 @@ def with_levels(kind: SeriesKind, cells: Cells, levels: Cells) -> Cells:
     return tuple(
         level if column.is_level else cell for column, cell, level in zip(kind.columns, cells, levels, strict=True)
     )
+
+
+def with_durations(kind: SeriesKind, cells: Cells, durations: Cells) -> Cells:
+    """`cells` with the histograms of `durations`."""
+    return tuple(
+        other if column.merge is Merge.HISTOGRAM else cell
+        for column, cell, other in zip(kind.columns, cells, durations, strict=True)
+    )

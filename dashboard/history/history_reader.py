@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..store.redis_store import Store
+from .coarsening import narrow_steps
 from .columns import SOURCE, Record, SeriesKind
 from .encoding import decode_block, decode_tail, split_blocks
 from .series_keys import IDS, SeriesKey, blocks_key, pack_key, parse_stored, tail_key
@@ -98,6 +99,9 @@ def decode_values(
     """The records since `since_s` in the two values of a series, and for each the seconds that its durations cover."""
     found: list[tuple[Record, int]] = []
     for block in split_blocks(raw_blocks):
-        if block.kind is kind and block.last_s >= since_s:
-            found += [(record, block.span_s) for record in decode_block(block) if record.start_s >= since_s]
+        if block.kind is kind and block.last_s + block.step_s > since_s:
+            records = decode_block(block)
+            if block.step_s > tier.step_s:
+                records = [part for one in records for part in narrow_steps(kind, one, block.step_s, tier.step_s)]
+            found += [(record, block.span_s) for record in records if record.start_s >= since_s]
     return found + [(record, tier.step_s) for record in decode_tail(kind, raw_tail) if record.start_s >= since_s]

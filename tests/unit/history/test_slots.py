@@ -6,7 +6,14 @@ import random
 
 import pytest
 
-from dashboard.history.coarsening import Detail, coarsen_block, detail_for, widen_histograms, widen_steps
+from dashboard.history.coarsening import (
+    Detail,
+    coarsen_block,
+    detail_for,
+    narrow_steps,
+    widen_histograms,
+    widen_steps,
+)
 from dashboard.history.columns import QUEUE, SOURCE, Cell, Record
 from dashboard.history.encoding import decode_block, encode_block, split_blocks
 from dashboard.history.histogram import bucket_of
@@ -105,3 +112,11 @@ def test_blocks_lose_detail_only_when_room_is_short(seed: int) -> None:
     assert len(widest.raw) < len(wider.raw) < len(block.raw)
     finished = QUEUE.index_of("finished")
     assert sum(one.cells[finished] or 0 for one in decode_block(widest)) == 120
+
+
+def test_narrower_steps_share_the_sums_and_hold_the_levels() -> None:
+    parts = narrow_steps(QUEUE, record(240, depth=9, finished=7, runtimes=ONE_S), 240, 60)
+    assert [part.start_s for part in parts] == [240, 300, 360, 420]
+    assert [part.cells[0] for part in parts] == [9] * 4
+    assert sum(part.cells[QUEUE.index_of("finished")] for part in parts) == 7
+    assert [part.cells[QUEUE.index_of("runtimes")] for part in parts] == [ONE_S, None, None, None]

@@ -1,0 +1,53 @@
+"""What the charts of a page draw: one set of values for each of their figures, all over the same slots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ....history.history_reader import HistoryRange, HistoryReader, choose_range
+from ....history.series_keys import SeriesKey
+from ....history.slots import Slot, figure_values
+from .chart_range import ChartRange
+from .charts import Chart
+
+Values = list[float | int | None]
+
+
+class ChartData(msgspec.Struct, frozen=True, kw_only=True):
+    """Values by figure, one for each slot from `start_s` on; null is a gap. Seconds since 1970.
+
+    `earlier`: the values of the time before that the URL compares with, in as many slots.
+    """
+
+    start_s: int
+    step_s: int
+    end_s: int
+    values: dict[str, Values]
+    earlier: dict[str, Values] = {}
+
+
+def read_chart_data(
+    reader: HistoryReader, key: SeriesKey, charts: Sequence[Chart], wanted: ChartRange, now_s: float
+) -> ChartData:
+    """The data of `charts` about one series. Raises BackendUnavailable, Forbidden.
+
+    Cost: 2 round trips, 4 if the range is compared with an earlier one; both then have the slots of the earlier one.
+    """
+    shift_s = wanted.earlier_s
+    before = choose_range(key.kind, wanted.start_s - shift_s, wanted.end_s - shift_s, now_s)
+    slots = HistoryRange(before.start_s + shift_s, before.end_s + shift_s, before.step_s)
+    earlier = _values_of(key, charts, reader.read_slots([key], before, now_s)[key]) if shift_s else {}
+    return ChartData(
+        start_s=slots.start_s,
+        step_s=slots.step_s,
+        end_s=slots.end_s,
+        values=_values_of(key, charts, reader.read_slots([key], slots, now_s)[key]),
+        earlier=earlier,
+    )
+
+
+def _values_of(key: SeriesKey, charts: Sequence[Chart], slots: Sequence[Slot]) -> dict[str, Values]:
+    figures = dict.fromkeys(line.figure for chart in charts for line in chart.lines)
+    return {figure: figure_values(key.kind, figure, slots) for figure in figures}

@@ -1,0 +1,62 @@
+"""The range of time that a chart page shows, as its URL says. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from ....errors import Unsupported
+from ....history.tiers import DAY_S, HOUR_S, QUARTERS
+
+# Name in the URL -> seconds, in the order of the picker.
+RANGES: Mapping[str, int] = {
+    "15m": 900,
+    "1h": HOUR_S,
+    "6h": 6 * HOUR_S,
+    "24h": DAY_S,
+    "2d": 2 * DAY_S,
+    "7d": 7 * DAY_S,
+    "30d": 30 * DAY_S,
+}
+DEFAULT_RANGE = "6h"
+# Name in the URL -> how much earlier the faint line is.
+COMPARISONS: Mapping[str, int] = {"day": DAY_S, "week": 7 * DAY_S}
+LEAST_S = 60
+
+
+class ChartRange(NamedTuple):
+    """Seconds since 1970. `name`: of RANGES, or None for a range between two moments. `compare`: of COMPARISONS."""
+
+    start_s: float
+    end_s: float
+    name: str | None
+    compare: str | None = None
+
+    @property
+    def earlier_s(self) -> int:
+        """How much earlier the time to compare with is; 0 for none."""
+        return COMPARISONS[self.compare] if self.compare else 0
+
+
+def parse_range(
+    name: str | None, start_s: float | None, end_s: float | None, compare: str | None, now_s: float
+) -> ChartRange:
+    """The range of a URL. Without a name or moments, the last hours; a moment in the future means now.
+
+    Raises Unsupported for an unknown name, and for a range that ends before it begins, is shorter than LEAST_S, or
+    begins before anything that is stored.
+    """
+    if compare and compare not in COMPARISONS:
+        raise Unsupported(f"compare={compare[:20]!r}: expected {' or '.join(COMPARISONS)}.")
+    if start_s is None and end_s is None:
+        if name and name not in RANGES:
+            raise Unsupported(f"range={name[:20]!r}: expected one of {', '.join(RANGES)}.")
+        name = name or DEFAULT_RANGE
+        return ChartRange(now_s - RANGES[name], now_s, name, compare or None)
+    end_s = now_s if end_s is None else min(end_s, now_s)
+    start_s = end_s - RANGES[DEFAULT_RANGE] if start_s is None else start_s
+    if end_s - start_s < LEAST_S:
+        raise Unsupported("The range must end at least a minute after it begins.", hint="Check from and to.")
+    if start_s < now_s - QUARTERS.keep_s - DAY_S:
+        raise Unsupported("The history goes back 30 days.", hint="Choose a later beginning.")
+    return ChartRange(start_s, end_s, None, compare or None)

@@ -1,0 +1,108 @@
+"""The charts of each kind of page: their titles, lines and units. Pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ....history.columns import QUEUE, SOURCE, SeriesKind
+from ....history.slots import FIGURES
+
+
+class ChartLine(NamedTuple):
+    """A line of a chart: a figure of the history, and the words of the legend. `tone` names its color in charts.css."""
+
+    figure: str
+    label: str
+    tone: str
+    stacked: bool = False  # a bar on top of the ones before
+
+
+class Chart(NamedTuple):
+    """One chart. `log`: it can be switched to a logarithmic scale."""
+
+    id: str
+    title: str
+    lines: tuple[ChartLine, ...]
+    note: str = ""
+    log: bool = False
+
+    @property
+    def unit(self) -> str:
+        """The unit of its axis."""
+        return FIGURES[self.lines[0].figure].unit
+
+
+_DEPTH = Chart(
+    "depth",
+    "Jobs",
+    (
+        ChartLine("depth", "waiting", "main"),
+        ChartLine("active", "active", "calm"),
+        ChartLine("scheduled", "scheduled", "faint"),
+        ChartLine("retrying", "retrying", "warning"),
+        ChartLine("dead", "dead", "critical"),
+    ),
+    "the highest number of waiting jobs in each interval; the last number of the others",
+)
+_FLOW = Chart(
+    "flow",
+    "Jobs per minute",
+    (
+        ChartLine("throughput_per_min", "processed", "calm", stacked=True),
+        ChartLine("failed_per_min", "of these failed", "critical", stacked=True),
+        ChartLine("enqueued_per_min", "enqueued", "main"),
+    ),
+)
+_ERRORS = Chart("errors", "Error ratio", (ChartLine("error_ratio", "failed of those processed", "critical"),))
+_RUNTIMES = Chart(
+    "runtimes",
+    "Run time",
+    (
+        ChartLine("runtime_p50_s", "median", "calm"),
+        ChartLine("runtime_p95_s", "95th percentile", "main"),
+        ChartLine("runtime_p99_s", "99th percentile", "warning"),
+    ),
+    log=True,
+)
+_WAITS = Chart(
+    "waits",
+    "Waiting time",
+    (
+        ChartLine("latency_s", "oldest waiting job", "warning"),
+        ChartLine("wait_p50_s", "median of started jobs", "calm"),
+        ChartLine("wait_p95_s", "95th percentile of started jobs", "main"),
+    ),
+    log=True,
+)
+_WORKERS = Chart(
+    "workers", "Workers", (ChartLine("workers", "workers", "main"), ChartLine("active", "active jobs", "calm"))
+)
+QUEUE_CHARTS = (_DEPTH, _FLOW, _ERRORS, _RUNTIMES, _WAITS, _WORKERS)
+SOURCE_CHARTS = (
+    Chart(
+        "memory",
+        "Memory",
+        (ChartLine("used_memory_bytes", "used", "main"), ChartLine("maxmemory_bytes", "limit", "critical")),
+    ),
+    Chart("commands", "Commands per second", (ChartLine("ops_per_s", "all clients", "main"),)),
+    Chart(
+        "clients",
+        "Clients",
+        (ChartLine("clients", "connected", "main"), ChartLine("blocked_clients", "waiting for a job", "calm")),
+    ),
+    Chart("evictions", "Evicted keys per minute", (ChartLine("evicted_per_min", "evicted", "critical"),)),
+    Chart(
+        "fragmentation",
+        "Fragmentation and hit ratio",
+        (
+            ChartLine("fragmentation_ratio", "memory of the process to data", "warning"),
+            ChartLine("keyspace_hit_ratio", "reads that found a key", "calm"),
+        ),
+    ),
+    Chart("keys", "Keys", (ChartLine("keys", "keys", "main"),)),
+)
+
+
+def charts_of(kind: SeriesKind) -> tuple[Chart, ...]:
+    """The charts of a kind of series, in their order on the page."""
+    return {QUEUE: QUEUE_CHARTS, SOURCE: SOURCE_CHARTS}[kind]
