@@ -25,9 +25,13 @@ class HistoryRange(NamedTuple):
     step_s: int
 
 
-def choose_tier(kind: SeriesKind, start_s: float, now_s: float) -> Tier:
-    """The finest tier that still has the records since `start_s`; the coarsest if none does."""
-    return next((tier for tier in tiers_of(kind) if now_s - start_s <= tier.keep_s), tiers_of(kind)[-1])
+def choose_tier(kind: SeriesKind, start_s: float, now_s: float, step_s: int = 0) -> Tier:
+    """The finest tier that still has the records since `start_s`; the coarsest if none does.
+
+    With `step_s`, only of the tiers whose slots make up slots of that length.
+    """
+    tiers = [tier for tier in tiers_of(kind) if step_s % tier.step_s == 0] or list(tiers_of(kind)[:1])
+    return next((tier for tier in tiers if now_s - start_s <= tier.keep_s), tiers[-1])
 
 
 def choose_range(kind: SeriesKind, start_s: float, end_s: float, now_s: float, least_step_s: float = 0) -> HistoryRange:
@@ -55,21 +59,23 @@ class HistoryReader:
         Raises BackendUnavailable, Forbidden. Cost: 2 round trips, of at most 4 values for each series and source.
         """
         sources = {key: SeriesKey(SOURCE, key.source) for key in keys}
-        stored = self._read_series(list(dict.fromkeys((*keys, *sources.values()))), wanted.start_s, now_s)
+        stored = self._read_series(list(dict.fromkeys((*keys, *sources.values()))), wanted, now_s)
         sampled = {
             source: sampled_slots(stored[source].records, wanted.start_s, wanted.end_s, wanted.step_s)
             for source in set(sources.values())
         }
         return {key: slice_series(key.kind, stored[key], sampled[sources[key]], *wanted) for key in keys}
 
-    def _read_series(self, keys: Sequence[SeriesKey], start_s: float, now_s: float) -> dict[SeriesKey, StoredSeries]:
+    def _read_series(
+        self, keys: Sequence[SeriesKey], wanted: HistoryRange, now_s: float
+    ) -> dict[SeriesKey, StoredSeries]:
         (raw,) = self._store.read_keys(("HMGET", IDS, *(pack_key(key) for key in keys)))
         ids = {key: parse_stored(value) for key, value in zip(keys, raw or [None] * len(keys), strict=True)}
         parts = [
             (key, tier, since_s, stored.series_id)
             for key, stored in ids.items()
             if stored is not None
-            for tier, since_s in _tiers_to_read(key.kind, start_s, now_s)
+            for tier, since_s in _tiers_to_read(key.kind, wanted, now_s)
         ]
         values = self._store.read_keys(
             *(("GET", name(tier.name, number)) for _, tier, _, number in parts for name in (blocks_key, tail_key))
@@ -80,9 +86,9 @@ class HistoryReader:
         return {key: _joined(records) for key, records in found.items()}
 
 
-def _tiers_to_read(kind: SeriesKind, start_s: float, now_s: float) -> list[tuple[Tier, float]]:
+def _tiers_to_read(kind: SeriesKind, wanted: HistoryRange, now_s: float) -> list[tuple[Tier, float]]:
     """The tier that has the records since `start_s`, and the next finer one since the slot that is not stored yet."""
-    tier = choose_tier(kind, start_s, now_s)
+    tier = choose_tier(kind, wanted.start_s, now_s, wanted.step_s)
     tiers = tiers_of(kind)
     finer = tiers[max(0, tiers.index(tier) - 1)]
     return [(tier, 0.0)] if finer is tier else [(tier, 0.0), (finer, slot_of(now_s, tier.step_s))]

@@ -35,6 +35,7 @@ from .context import EXTENSION, AppContext, app_context
 from .forms import job_tokens, request_input
 from .pages import (
     audit,
+    charts,
     confirmations,
     job_actions,
     jobs,
@@ -73,6 +74,7 @@ READS = (
         overview.bp,
         palette.bp,
         queues.bp,
+        charts.bp,
         jobs.bp,
         workers.bp,
         schedules.bp,

@@ -36,6 +36,7 @@ BUNDLES: Mapping[str, tuple[str, ...]] = {
         "css/dead_letters.css",
         "css/actions.css",
         "css/alerts.css",
+        "css/charts.css",
         "css/utilities.css",
         "css/phone.css",
     ),
@@ -53,6 +54,8 @@ BUNDLES: Mapping[str, tuple[str, ...]] = {
         "js/complete.js",
         "js/palette.js",
     ),
+    # Only for pages with charts.
+    "charts.js": ("vendor/uplot.min.js", "js/charts.js"),
     "wall.js": (*_LIVE_SCRIPTS, "js/wall.js"),
 }
 # As with separate files, a script that throws does not stop those after it, and its error is reported.

@@ -29,6 +29,8 @@ from ..units import (
     write_amount,
 )
 from .urls import quote_segment
+from .views.charts.chart_range import range_title, range_url
+from .views.charts.charts import chart_figure, chart_json
 
 # gunicorn rejects a longer request line by default, and so do most proxies.
 URL_LIMIT = 3500
@@ -51,6 +53,10 @@ def install(app: Flask) -> None:
         interval,
         glob_of,
         queue_title,
+        chart_json,
+        chart_figure,
+        range_title,
+        range_url,
     )
     app.jinja_env.filters.update({function.__name__: function for function in filters})
     app.jinja_env.filters.update(

@@ -27,6 +27,7 @@ ROLES: dict[str, Role | None] = {
     "metrics": None,  # checks itself: requires a token, unless it is public
     "overview": Role.VIEWER,
     "queues": Role.VIEWER,
+    "charts": Role.VIEWER,
     "jobs": Role.VIEWER,
     "workers": Role.VIEWER,
     "schedules": Role.VIEWER,

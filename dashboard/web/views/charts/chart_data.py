@@ -27,6 +27,19 @@ class ChartData(msgspec.Struct, frozen=True, kw_only=True):
     values: dict[str, Values]
     earlier: dict[str, Values] = {}
 
+    def since(self, start_s: float | None) -> ChartData:
+        """Only the slots that end after `start_s`; all of them for None."""
+        skipped = 0 if start_s is None else int((start_s - self.start_s) // self.step_s)
+        if not 0 < skipped < (self.end_s - self.start_s) // self.step_s:
+            return self
+        return ChartData(
+            start_s=self.start_s + skipped * self.step_s,
+            step_s=self.step_s,
+            end_s=self.end_s,
+            values={name: values[skipped:] for name, values in self.values.items()},
+            earlier={name: values[skipped:] for name, values in self.earlier.items()},
+        )
+
 
 def read_chart_data(
     reader: HistoryReader, key: SeriesKey, charts: Sequence[Chart], wanted: ChartRange, now_s: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import NamedTuple
+from urllib.parse import urlencode
 
 from ....errors import Unsupported
 from ....history.tiers import DAY_S, HOUR_S, QUARTERS
@@ -19,9 +20,17 @@ RANGES: Mapping[str, int] = {
     "30d": 30 * DAY_S,
 }
 DEFAULT_RANGE = "6h"
+TITLES: Mapping[str, str] = {"15m": "15 min", "1h": "1 hour", "6h": "6 hours", "24h": "24 hours"} | {
+    name: f"{seconds // DAY_S} days" for name, seconds in RANGES.items() if seconds > DAY_S
+}
 # Name in the URL -> how much earlier the faint line is.
 COMPARISONS: Mapping[str, int] = {"day": DAY_S, "week": 7 * DAY_S}
 LEAST_S = 60
+
+
+def range_title(name: str) -> str:
+    """The words of a range in the picker."""
+    return TITLES[name]
 
 
 class ChartRange(NamedTuple):
@@ -60,3 +69,9 @@ def parse_range(
     if start_s < now_s - QUARTERS.keep_s - DAY_S:
         raise Unsupported("The history goes back 30 days.", hint="Choose a later beginning.")
     return ChartRange(start_s, end_s, None, compare or None)
+
+
+def range_url(wanted: ChartRange, compare: str) -> str:
+    """The query of the same range with another comparison, "" for none."""
+    query = {"range": wanted.name} if wanted.name else {"from": int(wanted.start_s), "to": int(wanted.end_s)}
+    return f"?{urlencode(query | ({'compare': compare} if compare else {}))}"

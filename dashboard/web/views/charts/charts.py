@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import NamedTuple
 
 from ....history.columns import QUEUE, SOURCE, SeriesKind
 from ....history.slots import FIGURES
+from ....units import format_figure, shorten_number
 
 
 class ChartLine(NamedTuple):
@@ -106,3 +108,22 @@ SOURCE_CHARTS = (
 def charts_of(kind: SeriesKind) -> tuple[Chart, ...]:
     """The charts of a kind of series, in their order on the page."""
     return {QUEUE: QUEUE_CHARTS, SOURCE: SOURCE_CHARTS}[kind]
+
+
+def chart_json(chart: Chart) -> str:
+    """A chart for charts.js."""
+    return json.dumps(
+        {
+            "id": chart.id,
+            "unit": chart.unit,
+            "lines": [
+                {"figure": line.figure, "label": line.label, "tone": line.tone, "stacked": line.stacked}
+                for line in chart.lines
+            ],
+        }
+    )
+
+
+def chart_figure(value: float | None, unit: str) -> str:
+    """A value of a chart as text; a dash for None."""
+    return format_figure(value, unit) if unit in ("s", "bytes", "ratio") else shorten_number(value)

@@ -1,0 +1,115 @@
+"""The charts of all queues, of one queue, and of one Redis: pages that draw the stored history."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, render_template, request, url_for
+
+from ...errors import BackendUnavailable, Forbidden, NotFound
+from ...history.columns import QUEUE, SOURCE
+from ...history.series_keys import SeriesKey
+from ...sources.metering import measure_cost
+from ..api.responses import encode_json
+from ..context import app_services
+from ..formatting import queue_title
+from ..forms.job_query import asked_time
+from ..views.charts.chart_data import ChartData, read_chart_data
+from ..views.charts.chart_range import COMPARISONS, RANGES, ChartRange, parse_range
+from ..views.charts.chart_table import build_chart_table
+from ..views.charts.charts import charts_of
+from . import layout
+from .queues import find_queue
+
+bp = Blueprint("charts", __name__)
+
+
+@bp.get("/charts")
+def overview() -> str:
+    """The charts of all queues together."""
+    return _render_page(SeriesKey(QUEUE), "All queues", url_for("overview.index"), url_for(".overview_data"))
+
+
+@bp.get("/charts/_data")
+def overview_data() -> Response:
+    """What they draw, as JSON."""
+    return _send_data(SeriesKey(QUEUE))
+
+
+@bp.get("/queues/<segment:source>/<segment:backend>/<segment:name>/charts")
+def queue(source: str, backend: str, name: str) -> str:
+    """The charts of one queue. 404 when the queue is not in the latest snapshot."""
+    _, stats = find_queue(source, backend, name)
+    return _render_page(
+        SeriesKey(QUEUE, source, backend, name),
+        queue_title(stats, app_services().sources.titles[backend]),
+        url_for("queues.show", source=source, backend=backend, name=name),
+        url_for(".queue_data", source=source, backend=backend, name=name),
+    )
+
+
+@bp.get("/queues/<segment:source>/<segment:backend>/<segment:name>/charts/_data")
+def queue_data(source: str, backend: str, name: str) -> Response:
+    """What they draw, as JSON."""
+    find_queue(source, backend, name)
+    return _send_data(SeriesKey(QUEUE, source, backend, name))
+
+
+@bp.get("/sources/<segment:source>/charts")
+def redis(source: str) -> str:
+    """The charts of one Redis server. 404 for an unknown source."""
+    _check_source(source)
+    return _render_page(
+        SeriesKey(SOURCE, source), f"Redis {source}", url_for("overview.index"), url_for(".redis_data", source=source)
+    )
+
+
+@bp.get("/sources/<segment:source>/charts/_data")
+def redis_data(source: str) -> Response:
+    """What they draw, as JSON."""
+    _check_source(source)
+    return _send_data(SeriesKey(SOURCE, source))
+
+
+def _check_source(name: str) -> None:
+    if name not in app_services().sources.sources:
+        raise NotFound(f"There is no source {name!r}.")
+
+
+def _asked_range(now: float) -> ChartRange:
+    args = request.args
+    return parse_range(args.get("range"), asked_time("from"), asked_time("to"), args.get("compare"), now)
+
+
+def _read(key: SeriesKey) -> tuple[ChartRange, ChartData]:
+    now = app_services().store.now_s()
+    wanted = _asked_range(now)
+    return wanted, read_chart_data(app_services().history, key, charts_of(key.kind), wanted, now)
+
+
+def _send_data(key: SeriesKey) -> Response:
+    """The data of the charts; with `since`, only of the slots from that second on, for a page that has the others."""
+    _, data = _read(key)
+    response = Response(encode_json(data.since(asked_time("since"))), mimetype="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _render_page(key: SeriesKey, title: str, back: str, data_url: str) -> str:
+    variables: dict[str, Any] = {"problem": None, "table": None}
+    with measure_cost() as meter:
+        now = app_services().store.now_s()
+        wanted = _asked_range(now)
+        charts = charts_of(key.kind)
+        try:
+            data = read_chart_data(app_services().history, key, charts, wanted, now)
+            variables["table"] = build_chart_table(charts, data)
+        except (BackendUnavailable, Forbidden) as exc:
+            variables["problem"] = exc
+    variables |= {"title": title, "back": back, "data_url": data_url, "charts": charts, "wanted": wanted}
+    variables["scripts"] = ("charts.js",)
+    variables |= {"ranges": list(RANGES), "comparisons": list(COMPARISONS)}
+    cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
+    return render_template(
+        "charts/show.html", **layout.page_context(app_services().snapshots.current(), cost), **variables
+    )

@@ -1,0 +1,47 @@
+"""The figures of a chart page as a table, for screen readers and browsers without scripts. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .chart_data import ChartData
+from .charts import Chart
+
+# A table of more rows is read by nobody: each row then stands for several slots.
+MOST_ROWS = 48
+
+
+class TableColumn(NamedTuple):
+    """One column: `values` by row, None where unknown; in `unit`."""
+
+    chart: str
+    label: str
+    unit: str
+    values: list[float | int | None]
+
+
+class ChartTable(NamedTuple):
+    """Rows newest first, each `step_s` long and from `starts_s` (seconds since 1970). Columns without values are left out."""
+
+    step_s: int
+    starts_s: list[int]
+    columns: list[TableColumn]
+
+
+def build_chart_table(charts: Sequence[Chart], data: ChartData) -> ChartTable:
+    """At most MOST_ROWS rows: the highest value of the slots that each of them stands for."""
+    count = (data.end_s - data.start_s) // data.step_s
+    joined = max(1, -(-count // MOST_ROWS))
+    columns = []
+    for chart in charts:
+        for line in chart.lines:
+            values = [_highest(data.values[line.figure][place : place + joined]) for place in range(0, count, joined)]
+            if any(value is not None for value in values):
+                columns.append(TableColumn(chart.title, line.label, chart.unit, values[::-1]))
+    starts = list(range(data.start_s, data.end_s, data.step_s * joined))
+    return ChartTable(data.step_s * joined, starts[::-1], columns)
+
+
+def _highest(values: Sequence[float | int | None]) -> float | int | None:
+    return max((value for value in values if value is not None), default=None)
