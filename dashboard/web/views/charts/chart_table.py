@@ -22,7 +22,7 @@ class TableColumn(NamedTuple):
 
 
 class ChartTable(NamedTuple):
-    """Rows newest first, each `step_s` long and from `starts_s` (seconds since 1970). Columns without values are left out."""
+    """Rows newest first, each `step_s` long; `starts_s` in seconds since 1970. Columns without values are left out."""
 
     step_s: int
     starts_s: list[int]
