@@ -1,0 +1,132 @@
+"""Chart pages: what was recorded, in any range, for scripts and without them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import redis
+from flask.testing import FlaskClient
+
+from dashboard.clock import now_s
+from dashboard.history.history_writer import HistoryWriter
+from dashboard.history.recorder import HistoryRecorder
+from dashboard.sources.source import Source
+from dashboard.store.redis_store import LEAD, Store
+from tests.unit.history.samples import flow_of, flows_of, queue_row, snapshot_of
+from tests.web.conftest import MakeApp
+
+HOURS = 3
+PATHS = ("/charts", "/queues/main/rq/mail/charts", "/sources/main/charts")
+FIGURE_OF = {"/charts": "throughput_per_min", "/queues/main/rq/mail/charts": "depth", "/sources/main/charts": "clients"}
+
+
+@pytest.fixture
+def browser(make_app: MakeApp, source: Source, jobs: list[str]) -> FlaskClient:
+    """A browser on a dashboard with the queue `mail` and the last HOURS of its history."""
+    record_past(source)
+    return make_app().test_client()
+
+
+def record_past(source: Source) -> None:
+    """Record the last HOURS of a queue with 60 jobs a minute, as a leader would."""
+    source.execute("SET", LEAD, "past:1", "PX", 60_000)
+    writer, recorder = HistoryWriter(Store(source), 64 * 2**20), HistoryRecorder()
+    writer.load_series()
+    end_s = now_s()
+    for number in range(HOURS * 360, 0, -1):
+        flow = flow_of("mail", 10, 1, *([0.5] * 10), span_s=10)
+        sample = snapshot_of(end_s - number * 10, queue_row("mail", 4))
+        assert writer.append_slots("past:1", recorder.add_sample(sample, flows_of(flow)))
+    assert writer.append_slots("past:1", recorder.close())
+    source.execute("DEL", LEAD)
+
+
+def data_of(browser: FlaskClient, path: str, **query: Any) -> dict[str, Any]:
+    response = browser.get(f"{path}/_data", query_string=query)
+    assert response.status_code == 200, response.text
+    found: dict[str, Any] = response.json
+    return found
+
+
+def known(values: list[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def test_the_data_has_the_recorded_rates_and_gaps_elsewhere(browser: FlaskClient) -> None:
+    for name, seconds in {"15m": 900, "1h": 3600, "24h": 86_400, "30d": 30 * 86_400}.items():
+        data = data_of(browser, "/queues/main/rq/mail/charts", range=name)
+        count = (data["end_s"] - data["start_s"]) // data["step_s"]
+        assert {len(values) for values in data["values"].values()} == {count}
+        assert data["end_s"] - data["start_s"] == pytest.approx(seconds, abs=2 * data["step_s"])
+        rates = known(data["values"]["throughput_per_min"])
+        assert sorted(rates)[len(rates) // 2] == 60.0
+        assert len(rates) * data["step_s"] == pytest.approx(min(seconds, HOURS * 3600), abs=3 * data["step_s"])
+
+
+def test_a_refresh_gets_only_the_newest_slots(browser: FlaskClient) -> None:
+    whole = data_of(browser, "/charts", range="1h")
+    newer = data_of(browser, "/charts", range="1h", since=whole["end_s"] - 2 * whole["step_s"])
+    assert len(newer["values"]["depth"]) <= 3
+    assert len(whole["values"]["depth"]) >= 360
+
+
+def test_a_page_has_its_figures_as_a_table_and_links_to_ranges(browser: FlaskClient) -> None:
+    for path in PATHS:
+        text = browser.get(path, query_string={"range": "1h"}).text
+        assert 'aria-current="true">1 hour</a>' in text
+        assert "Figures as a table" in text or path.startswith("/sources")
+    page = browser.get("/queues/main/rq/mail/charts", query_string={"range": "1h"}).text
+    assert "Jobs per minute: processed" in page
+    assert ">60</td>" in page
+    assert ">500 ms</td>" not in page  # no more exact than a bucket
+
+
+def test_a_page_without_history_says_so(make_app: MakeApp, jobs: list[str]) -> None:
+    page = make_app().test_client().get("/queues/main/rq/mail/charts")
+    assert page.status_code == 200
+    assert "No history in this range." in page.text
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ({"range": "1y"}, "expected one of 15m"),
+        ({"from": "2026-02-30"}, "expected a time"),
+        ({"from": "100", "to": "50"}, "at least a minute"),
+        ({"from": "1", "to": "999"}, "30 days"),
+        ({"compare": "year"}, "expected day or week"),
+    ],
+)
+def test_a_wrong_range_is_refused_in_one_line(browser: FlaskClient, query: dict[str, str], words: str) -> None:
+    for path in PATHS:
+        for address in (path, f"{path}/_data"):
+            response = browser.get(address, query_string=query)
+            assert response.status_code == 422
+            assert words in response.text
+
+
+def test_a_moment_in_the_future_means_now(browser: FlaskClient) -> None:
+    data = data_of(browser, "/charts", to="9999-12-31T00:00:00Z")
+    assert abs(data["end_s"] - now_s()) < 2 * data["step_s"] + 60
+
+
+def test_a_range_can_be_compared_with_the_day_before(browser: FlaskClient) -> None:
+    data = data_of(browser, "/charts", range="1h", compare="day")
+    assert {len(values) for values in data["earlier"].values()} == {len(data["values"]["depth"])}
+    assert known(data["earlier"]["depth"]) == []
+
+
+def test_unknown_queues_and_sources_are_not_found(browser: FlaskClient) -> None:
+    for path in ("/queues/main/rq/none/charts", "/sources/none/charts", "/sources/none/charts/_data"):
+        assert browser.get(path).status_code == 404
+
+
+def test_reading_costs_two_round_trips(browser: FlaskClient, redis_client: redis.Redis) -> None:
+    data_of(browser, "/charts", range="30d")
+    before = redis_client.info("commandstats")
+    data_of(browser, "/charts", range="30d")
+    after = redis_client.info("commandstats")
+    calls = {name: after[name]["calls"] - before.get(name, {"calls": 0})["calls"] for name in after}
+    assert calls.get("cmdstat_hmget") == 1
+    assert calls.get("cmdstat_set", 0) == calls.get("cmdstat_append", 0) == 0
