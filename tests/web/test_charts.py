@@ -130,3 +130,25 @@ def test_reading_costs_two_round_trips(browser: FlaskClient, redis_client: redis
     calls = {name: after[name]["calls"] - before.get(name, {"calls": 0})["calls"] for name in after}
     assert calls.get("cmdstat_hmget") == 1
     assert calls.get("cmdstat_set", 0) == calls.get("cmdstat_append", 0) == 0
+
+
+def test_the_api_has_the_stored_history(browser: FlaskClient) -> None:
+    start_s = now_s() - 2 * 3600
+    for path in ("/api/v1/queues/main/rq/mail/history", "/api/v1/history"):
+        answer = browser.get(path, query_string={"metric": "throughput_per_min", "from": start_s}).json
+        assert (answer["metric"], answer["unit"], answer["step_s"]) == ("throughput_per_min", "jobs/min", 60)
+        rates = known([value for _, value in answer["points"]])
+        assert sorted(rates)[len(rates) // 2] == 60.0
+        longer = browser.get(path, query_string={"metric": "runtime_p95_s", "from": start_s, "step_s": 1000}).json
+        assert longer["step_s"] == 1800
+        assert known([value for _, value in longer["points"]])[0] == pytest.approx(0.5, rel=0.05)
+    memory = browser.get("/api/v1/sources/main/history", query_string={"from": start_s}).json
+    assert memory["unit"] == "bytes"
+
+
+def test_metrics_that_a_series_does_not_have_are_named(browser: FlaskClient) -> None:
+    for path, metric in (("/api/v1/history", "clients"), ("/api/v1/sources/main/history", "depth")):
+        response = browser.get(path, query_string={"metric": metric})
+        assert response.status_code == 422
+        assert "Available metrics: " in response.json["error"]["hint"]
+    assert browser.get("/api/v1/sources/none/history").status_code == 404

@@ -22,6 +22,8 @@ ANSWERED = {
     "/redis": "/redis",
     "/queues/{source}/{backend}/{name}": "/queues/main/rq/mail",
     "/queues/{source}/{backend}/{name}/history": "/queues/main/rq/mail/history",
+    "/history": "/history?metric=throughput_per_min",
+    "/sources/{source}/history": "/sources/main/history",
     "/queues/{source}/{backend}/{name}/jobs": "/queues/main/rq/mail/jobs?state=waiting",
     "/queues/{source}/{backend}/{name}/jobs/{job_id}": "/queues/main/rq/mail/jobs/{job}",
     "/queues/{source}/{backend}/{name}/classes": "/queues/main/rq/mail/classes",

@@ -36,11 +36,14 @@ ERRORS = {
     503: "A Redis is not responding.",
 }
 
+_OVER_TIME = {"metric": _TEXT, "from": _TIME, "to": _TIME, "step_s": _WHOLE}
 _NARROWED = {"source": _TEXT, "backend": _TEXT}
 QUERIES: dict[str, dict[str, dict[str, Any]]] = {
     "api.queues": {**_NARROWED, "q": _TEXT},
     "api.jobs": {"state": _TEXT, "native": _TEXT, "page": _WHOLE, "per_page": _WHOLE, "q": _TEXT, "cursor": _TEXT},
-    "api_history.history": {"metric": _TEXT, "from": _TIME, "to": _TIME, "step_s": _WHOLE},
+    "api_history.history": _OVER_TIME,
+    "api_history.total_history": _OVER_TIME,
+    "api_history.source_history": _OVER_TIME,
     "api.search": {"q": _TEXT, "cursor": _TEXT},
     "api.workers": _NARROWED,
     "api.schedules": _NARROWED,
