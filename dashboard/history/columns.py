@@ -6,6 +6,7 @@ All values are whole numbers, so that columns compress well: durations are in mi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -28,15 +29,15 @@ class Column(NamedTuple):
 
     name: str
     merge: Merge
-
-    @property
-    def is_level(self) -> bool:
-        """Whether the value holds until the next record."""
-        return self.merge in (Merge.LAST, Merge.PEAK, Merge.LOWEST)
+    is_level: bool
 
 
-class SeriesKind(NamedTuple):
-    """What a series describes: a queue, a job class or a source. `code` is stored; never reuse one."""
+@dataclass(frozen=True, slots=True, eq=False)
+class SeriesKind:
+    """What a series describes: a queue, a job class or a source. There is one object for each.
+
+    `code` is stored; never reuse one.
+    """
 
     name: str
     code: int
@@ -56,7 +57,8 @@ class SeriesKind(NamedTuple):
 
 
 def _columns(**merges: Merge) -> tuple[Column, ...]:
-    return tuple(Column(name, merge) for name, merge in merges.items())
+    levels = (Merge.LAST, Merge.PEAK, Merge.LOWEST)
+    return tuple(Column(name, merge, merge in levels) for name, merge in merges.items())
 
 
 # How reliable the counts of finished jobs are: see QUALITY_CODES. The worst of all records counts.
