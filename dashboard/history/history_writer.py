@@ -6,7 +6,7 @@ long is compressed. All writes check the lease, so a leader that was replaced ch
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..redact import masked_logger
@@ -16,7 +16,7 @@ from .columns import CLASS, Record, SeriesKind
 from .encoding import Block, decode_block, decode_tail, encode_block, encode_record, sorted_records, split_blocks
 from .recorder import ClosedSlot
 from .series_keys import IDS, MAX_SERIES, SeriesKey, StoredAs, blocks_key, pack_key, parse_ids, tail_key
-from .tiers import DAY_S, Tier
+from .tiers import DAY_S, Tier, tiers_of
 
 log = masked_logger(__name__)
 
@@ -30,6 +30,8 @@ CLASS_TAIL_BYTES = 500
 SMALL_BLOCK = 256
 COMPACTIONS_A_TICK = 8
 COARSENED_AT_ONCE = 2
+VISIT_EVERY_S = 6 * 3600
+VISITS_A_TICK = 50
 # About what Redis needs for the keys of a series besides their values.
 KEY_BYTES = 600
 
@@ -64,6 +66,24 @@ redis.call('HSET', KEYS[2], ARGV[5], ARGV[6])
 return 1
 """
 
+# KEYS: lead, ids, all values of a series. ARGV: the lease value; the field of the series; "1" if it is still sampled;
+# the TTL in ms of each value. Keeps the values of a sampled series; of another one, removes its field once they are
+# gone. Returns whether the series is still stored.
+_VISIT = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 1 end
+local found = 0
+for n = 3, #KEYS do
+  if ARGV[3] == '1' then
+    found = found + redis.call('PEXPIRE', KEYS[n], ARGV[n + 1])
+  else
+    found = found + redis.call('EXISTS', KEYS[n])
+  end
+end
+if found > 0 or ARGV[3] == '1' then return 1 end
+redis.call('HDEL', KEYS[2], ARGV[2])
+return 0
+"""
+
 
 class HistoryWriter:
     """Stores the records of one leader. Not thread-safe."""
@@ -74,12 +94,18 @@ class HistoryWriter:
         self._stored: dict[SeriesKey, StoredAs] = {}
         self._total_bytes = 0
         self._next_id = 1
+        self._unvisited: list[SeriesKey] = []
+        self._visited_at: float | None = None
         self._due: dict[tuple[SeriesKey, Tier], None] = {}  # tails that are long enough to be compressed, oldest first
 
     @property
     def stored_bytes(self) -> int:
         """About how much memory the history takes, with what Redis needs for its keys."""
         return self._total_bytes + KEY_BYTES * len(self._stored)
+
+    def id_of(self, key: SeriesKey) -> int:
+        """The number under which a series is stored. Raises KeyError if it is not."""
+        return self._stored[key].series_id
 
     @property
     def is_full(self) -> bool:
@@ -149,6 +175,32 @@ class HistoryWriter:
             del self._due[key, tier]
             self._compact(lead, key, tier, now_s)
         return len(due)
+
+    def visit_series(self, lead: str, now_s: float, is_sampled: Callable[[SeriesKey], bool]) -> None:
+        """Keep what idle series have, and forget those that are gone; each series once every VISIT_EVERY_S.
+
+        An idle series writes nothing, so its values would expire. Raises BackendUnavailable, Forbidden. Cost: 1 round
+        trip for each series that is due.
+        """
+        passed_s = 0.0 if self._visited_at is None else max(0.0, now_s - self._visited_at)
+        due = int(len(self._stored) * passed_s / VISIT_EVERY_S)
+        if due or self._visited_at is None:
+            self._visited_at = now_s
+        if not self._unvisited:
+            self._unvisited = list(self._stored)
+        for _ in range(min(due, len(self._unvisited), VISITS_A_TICK)):
+            key = self._unvisited.pop()
+            if key in self._stored and self._stored[key].series_id:
+                self._visit(lead, key, is_sampled=is_sampled(key))
+
+    def _visit(self, lead: str, key: SeriesKey, *, is_sampled: bool) -> None:
+        series_id = self._stored[key].series_id
+        tiers = tiers_of(key.kind)
+        names = [name(tier.name, series_id) for tier in tiers for name in (blocks_key, tail_key)]
+        ttls = [ttl for tier in tiers for ttl in (_ttl_ms(tier), _ttl_ms(tier))]
+        flag = "1" if is_sampled else "0"
+        if not self._store.run_script(_VISIT, (LEAD, IDS, *names), lead, pack_key(key), flag, *ttls):
+            self._total_bytes -= self._stored.pop(key).size_bytes
 
     def _compact(self, lead: str, key: SeriesKey, tier: Tier, now_s: float) -> None:
         series_id, size_bytes = self._stored[key]

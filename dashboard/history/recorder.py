@@ -71,6 +71,10 @@ class HistoryRecorder:
             self._end_series(key, snapshot.sampled_at)
         return self._close_before(snapshot.sampled_at)
 
+    def is_sampled(self, key: SeriesKey) -> bool:
+        """Whether the last sample had figures of a series."""
+        return key in self._seen
+
     def close(self) -> list[ClosedSlot]:
         """The records of all slots that are open, as far as they are filled. What another leader adds to the same slots
         is merged with them."""

@@ -47,6 +47,7 @@ class HistoryRecording:
         if closed and self.problem is None and not self._writer.append_slots(self._lead, closed):
             return False
         self._writer.compact(self._lead, snapshot.sampled_at)
+        self._writer.visit_series(self._lead, snapshot.sampled_at, self._recorder.is_sampled)
         return True
 
     def stop(self) -> None:

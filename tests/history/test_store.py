@@ -9,7 +9,7 @@ from dashboard.history.columns import QUEUE, SOURCE
 from dashboard.history.history_reader import HistoryReader, choose_range
 from dashboard.history.history_writer import HistoryWriter
 from dashboard.history.recorder import HistoryRecorder
-from dashboard.history.series_keys import IDS, SeriesKey
+from dashboard.history.series_keys import IDS, SeriesKey, tail_key
 from dashboard.history.slots import figure_values
 from dashboard.sources.source import Source
 from dashboard.store.redis_store import LEAD, Store
@@ -39,6 +39,7 @@ class Leader:
             flows = flows_of(flow_of("mail", jobs, 0, *([0.5] * jobs)), flow_of("cash\udcff"))
             stored &= self.writer.append_slots(self.lead, self.recorder.add_sample(snapshot_of(second, *rows), flows))
             self.writer.compact(self.lead, second)
+            self.writer.visit_series(self.lead, second, self.recorder.is_sampled)
         return stored
 
     def stop(self) -> bool:
@@ -152,10 +153,8 @@ def test_old_records_are_dropped(leader: Leader, redis_client: redis.Redis) -> N
 
 def test_idle_queues_write_nothing(leader: Leader, redis_client: redis.Redis) -> None:
     leader.run(START_S, START_S + 1000)
-    series_id = redis_client.hgetall(IDS)[next(field for field in redis_client.hkeys(IDS) if b"cash" in field)].split()[
-        0
-    ]
-    tails = [f"{{queuedeck}}:ts:{tier}:{series_id.decode()}:tail" for tier in ("10s", "1m", "15m")]
+    series_id = leader.writer.id_of(CASH)
+    tails = [tail_key(tier, series_id) for tier in ("10s", "1m", "15m")]
     before = [redis_client.get(tail) for tail in tails]
     leader.run(START_S + 1000, START_S + 3000)
     assert [redis_client.get(tail) for tail in tails] == before
@@ -167,3 +166,28 @@ def test_sources_are_read_by_the_same_way(leader: Leader, store: Store) -> None:
     key = SeriesKey(SOURCE, "main")
     slots = HistoryReader(store).read_slots([key], wanted, START_S + 600)[key]
     assert [slot.sampled_ms for slot in slots[1:-2]] == [10_000] * (len(slots) - 3)
+
+
+def test_the_values_of_idle_series_are_kept(leader: Leader, redis_client: redis.Redis) -> None:
+    leader.run(START_S, START_S + 100)
+    keys = [key for key in redis_client.scan_iter("{queuedeck}:ts:*") if redis_client.pttl(key) > 0]
+    for key in keys:
+        redis_client.pexpire(key, 60_000)
+    leader.writer.visit_series(leader.lead, START_S + 100, leader.recorder.is_sampled)
+    for hour in range(1, 9):
+        leader.writer.visit_series(leader.lead, START_S + 100 + hour * 3600, leader.recorder.is_sampled)
+    assert min(redis_client.pttl(key) for key in keys) > 3600 * 1000
+
+
+def test_series_that_are_gone_are_forgotten_once_their_values_expired(
+    leader: Leader, redis_client: redis.Redis
+) -> None:
+    leader.run(START_S, START_S + 100)
+    known = redis_client.hlen(IDS)
+    for hour in range(1, 9):
+        leader.writer.visit_series(leader.lead, START_S + hour * 3600, lambda _: False)
+    assert redis_client.hlen(IDS) == known
+    redis_client.delete(*[key for key in redis_client.scan_iter("{queuedeck}:ts:*") if key != IDS.encode()])
+    for hour in range(9, 60):
+        leader.writer.visit_series(leader.lead, START_S + hour * 3600, lambda _: False)
+    assert redis_client.hlen(IDS) == 0
