@@ -37,7 +37,7 @@ KEY_BYTES = 600
 
 # KEYS: lead, ids, tails. ARGV: the lease value; the number of new series; field and value for each; for each tail what
 # to add and its TTL in ms. Returns the number of series and the lengths of the tails; nothing if another process leads.
-# The whole tail is set anew: APPEND would reserve twice its length.
+# Each tail is set as a whole: APPEND would reserve twice its length.
 _APPEND = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return nil end
 local place = 3
@@ -161,8 +161,8 @@ class HistoryWriter:
         return True
 
     def _forget_series(self) -> None:
-        """Begin anew, under other numbers: the store was emptied, or lost some series."""
-        log.warning("the history in the store lost series: recording starts anew for all of them")
+        """Start again under other numbers: the store was emptied, or lost some series."""
+        log.warning("the history in the store lost series: recording starts again for all of them")
         self._stored, self._due, self._total_bytes = {}, {}, 0
 
     def compact(self, lead: str, now_s: float, most: int = COMPACTIONS_A_TICK) -> int:

@@ -180,7 +180,7 @@ def _permille(ratio: float | None) -> int | None:
 
 
 def _increase(before: int | None, now: int | None) -> int | None:
-    """How much a counter of a server grew; None if it began anew or is unknown."""
+    """How much a counter of a server grew; None if it started again from 0 or is unknown."""
     return now - before if before is not None and now is not None and now >= before else None
 
 

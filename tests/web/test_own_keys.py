@@ -15,6 +15,8 @@ from dashboard.actions.bulk.undo import build_undo
 from dashboard.alerts.delivery.channels.base import DeliveryResult
 from dashboard.backends.monitored_sources import open_sources
 from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.history.recording import HistoryRecording
+from dashboard.model import Snapshot
 from dashboard.sampling import snapshot_parts
 from dashboard.sampling.sampler import Sampler
 from dashboard.sampling.snapshot_store import SnapshotStore
@@ -173,6 +175,7 @@ def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
     assert epoch is not None
     snapshot = sampler.sample(epoch)
     store.publish_snapshot("one", epoch, snapshot, sampler.history)
+    record_history(store, f"one:{epoch}", snapshot, sampler)
     assert store.may_sample("other settings", 3600.0)  # for as long as the test needs the key
     store.share_snapshot("other settings", snapshot, sampler.history)
     services = client.application.extensions[EXTENSION].services
@@ -207,6 +210,13 @@ def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
     data.zadd(f"{PREFIX}:missing", {"of RQ": 1})
     client.application.extensions[EXTENSION].stop()
     return works[0]
+
+
+def record_history(store: SnapshotStore, lead: str, snapshot: Snapshot, sampler: Sampler) -> None:
+    recording = HistoryRecording(store, 64 * 2**20)
+    assert recording.take_over(lead)
+    assert recording.record(snapshot, sampler.flows)
+    recording.stop()
 
 
 def all_keys(stage: Stage) -> dict[str, str]:

@@ -107,7 +107,6 @@ def _render_page(key: SeriesKey, title: str, back: str, data_url: str) -> str:
         except (BackendUnavailable, Forbidden) as exc:
             variables["problem"] = exc
     variables |= {"title": title, "back": back, "data_url": data_url, "charts": charts, "wanted": wanted}
-    variables["scripts"] = ("charts.js",)
     variables |= {"ranges": list(RANGES), "comparisons": list(COMPARISONS)}
     cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
     return render_template(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from .chart_data import ChartData
 from .charts import Chart
 
-# A table of more rows is read by nobody: each row then stands for several slots.
+# Longer tables are hard to read: each row then stands for several slots.
 MOST_ROWS = 48
 
 
