@@ -26,6 +26,7 @@
     return `${Number(value.toPrecision(3))}${unit && ` ${unit}`}`;
   };
   const span = (value) => {
+    if (!value) return "0 s";
     if (value < 1) return `${Number((value * 1000).toPrecision(3))} ms`;
     for (const [name, factor] of [["d", 86400], ["h", 3600], ["m", 60]]) {
       if (value >= factor) return `${Number((value / factor).toPrecision(3))} ${name}`;
@@ -44,6 +45,8 @@
     return (value) => (value === null || value === undefined ? "–" : known(value));
   };
 
+  // A canvas knows no color-mix(); the colors of the page are oklch(…).
+  const faded = (color) => (color.startsWith("oklch(") ? color.replace(")", " / 0.5)") : color);
   const times = () => Array.from(data.values[Object.keys(data.values)[0]], (_, slot) => data.start_s + slot * data.step_s);
 
   const drawMarks = (plot) => {
@@ -82,7 +85,7 @@
       width: isEarlier ? 1 : 1.5,
       alpha: isEarlier ? 0.45 : 1,
       dash: isEarlier ? [3, 3] : undefined,
-      fill: bars ? `color-mix(in oklab, ${color} 55%, transparent)` : undefined,
+      fill: bars ? faded(color) : undefined,
       paths: bars ? uPlot.paths.bars({ size: [0.9, 40], align: 1 }) : undefined,
       points: { show: false },
       spanGaps: false,
