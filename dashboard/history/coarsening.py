@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -18,26 +18,41 @@ from .columns import (
     share_cells,
     with_durations,
 )
-from .encoding import Block, decode_block, encode_block
-from .tiers import Tier, slot_of
+from .encoding import Block, decode_block, encode_block, sorted_records
+from .tiers import DAY_S, Tier, slot_of
 
 
 class Detail(NamedTuple):
-    """How coarse older blocks are, in steps of their tier: the time that a histogram covers, and a slot."""
+    """How coarse older blocks are, in steps of their tier: the time that a histogram covers, and a slot.
+
+    `newest_span_steps`: the same for the block that still takes in records. `older`: slots are coarser from this share
+    of the tier's time on. `kept`: the share of the tier's time that is kept at all.
+    """
 
     span_steps: int = 1
     slot_steps: int = 1
+    newest_span_steps: int = 1
+    older: float = 0.5
+    kept: float = 1.0
 
 
 # Share of the budget in use -> detail of what is compressed from then on. The budget itself is never exceeded: see
-# HistoryWriter.
+# HistoryWriter. The last one makes room again, so that recording goes on.
 _DETAILS = (
-    (0.85, Detail(span_steps=16, slot_steps=4)),
-    (0.65, Detail(span_steps=16)),
-    (0.40, Detail(span_steps=4)),
+    (1.00, Detail(64, 16, newest_span_steps=4, older=0.1, kept=0.5)),
+    (0.95, Detail(64, 16, newest_span_steps=4, older=0.25)),
+    (0.90, Detail(64, 4, newest_span_steps=4, older=0.25)),
+    (0.85, Detail(16, 4, newest_span_steps=4)),
+    (0.75, Detail(16, newest_span_steps=4)),
+    (0.60, Detail(16)),
+    (0.40, Detail(4)),
 )
-# Slots become coarser only in the older half of what a tier stores.
-_OLDER = 0.5
+# A block with longer slots or spans than this is damaged.
+MOST_STEPS = 64
+# Blocks that lose detail each time that a series is compressed: so many, and more where room is short.
+COARSENED_AT_ONCE, COARSENED_IN_NEED, NEED = 2, 8, 0.85
+# What is dated further ahead than this was not recorded by a working clock.
+AHEAD_S = DAY_S
 
 
 def detail_for(used_ratio: float) -> Detail:
@@ -45,10 +60,47 @@ def detail_for(used_ratio: float) -> Detail:
     return next((detail for least, detail in _DETAILS if used_ratio >= least), Detail())
 
 
+def compact_records(
+    kind: SeriesKind, tier: Tier, blocks: Sequence[Block], records: Sequence[Record], used_ratio: float, now_s: float
+) -> Iterator[bytes]:
+    """The blocks of one tier of a series once `records`, those of its tail, are in one of them.
+
+    What is too old is dropped, but for the newest record before: its levels hold on.
+    """
+    detail = detail_for(used_ratio)
+    oldest_s = now_s - tier.keep_s * detail.kept
+    tail = sorted_records(kind, [record for record in records if record.start_s <= now_s + AHEAD_S])
+    kept = [block for block in blocks if is_plausible(block, kind, tier) and block.first_s <= now_s + AHEAD_S]
+    span_s = tier.step_s * detail.newest_span_steps
+    if kept and tail and _takes_in_more(kept[-1], tier, span_s):
+        tail = sorted_records(kind, [*decode_block(kept.pop()), *tail])
+    starts = [*(block.first_s for block in kept), *(record.start_s for record in tail[:1])]
+    most = COARSENED_IN_NEED if used_ratio >= NEED else COARSENED_AT_ONCE
+    for number, block in enumerate(kept):
+        if number + 1 < len(starts) and starts[number + 1] <= oldest_s:
+            continue
+        coarser = coarsen_block(block, tier, detail, now_s) if most else None
+        most -= coarser is not None
+        yield block.raw if coarser is None else coarser
+    old = sum(record.start_s <= oldest_s for record in tail)
+    tail = tail[max(0, old - 1) :]
+    if tail:
+        yield encode_block(kind, widen_histograms(kind, tail, span_s), tier.step_s, span_s)
+
+
+def is_plausible(block: Block, kind: SeriesKind, tier: Tier) -> bool:
+    """Whether a block can be one of this tier of a series of this kind."""
+    return block.kind is kind and block.step_s % tier.step_s == 0 and block.span_s <= MOST_STEPS * tier.step_s
+
+
+def _takes_in_more(block: Block, tier: Tier, span_s: int) -> bool:
+    return block.count < 2 * tier.tail_records and block.step_s == tier.step_s and block.span_s <= span_s
+
+
 def coarsen_block(block: Block, tier: Tier, detail: Detail, now_s: float) -> bytes | None:
     """A block with no more than this detail; None if it has no more already."""
     step_s = tier.step_s
-    if block.last_s < now_s - tier.keep_s * _OLDER:
+    if block.last_s < now_s - tier.keep_s * detail.older:
         step_s *= detail.slot_steps
     span_s = max(step_s, tier.step_s * detail.span_steps)
     if block.step_s >= step_s and block.span_s >= span_s:

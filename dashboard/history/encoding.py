@@ -27,7 +27,9 @@ VERSION = 1
 MAX_BODY_BYTES = 8_000_000
 MAX_RECORDS = 65_535
 _WIDTHS = "bhiq"
-_LARGEST = 2**62
+# Larger numbers are unknown: those of hostile counters, which must not fail when they are added up.
+_LARGEST = 2**53
+_LARGEST_SUM = 2**62
 _DAMAGE = (struct.error, zlib.error, msgspec.MsgspecError, ValueError, TypeError, IndexError, OverflowError)
 
 
@@ -49,7 +51,10 @@ class Block(msgspec.Struct, frozen=True, gc=False):
 
 def encode_record(kind: SeriesKind, record: Record) -> bytes:
     """A record as an entry of a tail, at most 64 KiB."""
-    cells = [list(chain(*cell.items())) if isinstance(cell, dict) else cell for cell in record.cells]
+    cells = [
+        list(chain(*cell.items())) if isinstance(cell, dict) else cell if _is_sound(cell) else None
+        for cell in record.cells
+    ]
     body = msgspec.msgpack.encode([record.start_s, *cells])
     return _TAIL_HEAD.pack(len(body), kind.code) + body
 
@@ -81,12 +86,16 @@ def _decode_record(kind: SeriesKind, body: bytes) -> Record | None:
 def _decoded_cell(merge: Merge, cell: int | list[int] | None) -> Cell:
     if merge is Merge.HISTOGRAM:
         return _as_histogram(cell[::2], cell[1::2]) if isinstance(cell, list) else None
-    return cell if isinstance(cell, int) and abs(cell) < _LARGEST else None
+    return cell if isinstance(cell, int) and _is_sound(cell) else None
+
+
+def _is_sound(cell: int | None) -> bool:
+    return cell is not None and abs(cell) < _LARGEST
 
 
 def _as_histogram(buckets: Iterable[int], counts: Iterable[int]) -> Histogram | None:
     pairs = zip(buckets, counts, strict=False)
-    return {bucket: count for bucket, count in pairs if 0 <= bucket <= LAST_BUCKET and 0 < count < _LARGEST} or None
+    return {bucket: count for bucket, count in pairs if 0 <= bucket <= LAST_BUCKET and 0 < count <= _LARGEST} or None
 
 
 def sorted_records(kind: SeriesKind, records: Iterable[Record]) -> list[Record]:
@@ -169,11 +178,12 @@ def _decode_numbers(parts: Iterator[bytes], count: int) -> list[int]:
 
 def _encode_cells(cells: Sequence[Cell]) -> Iterator[bytes]:
     """Which cells are known, then their numbers; an unknown one repeats the number before it."""
-    known = bytes(isinstance(cell, int) for cell in cells)
+    sound = [cell if isinstance(cell, int) and abs(cell) < _LARGEST_SUM else None for cell in cells]
+    known = bytes(cell is not None for cell in sound)
     numbers: list[int] = []
     last = 0
-    for cell in cells:
-        last = cell if isinstance(cell, int) else last
+    for cell in sound:
+        last = last if cell is None else cell
         numbers.append(last)
     yield b"" if all(known) else known
     yield from _encode_numbers(numbers)
@@ -192,7 +202,7 @@ def _encode_histograms(cells: Sequence[Cell]) -> Iterator[bytes]:
     ordered = [sorted(cell.items()) if isinstance(cell, dict) else [] for cell in cells]
     yield from _encode_numbers([len(pairs) for pairs in ordered])
     yield from _encode_numbers([bucket for pairs in ordered for bucket, _ in pairs])
-    yield from _encode_numbers([count for pairs in ordered for _, count in pairs])
+    yield from _encode_numbers([min(count, _LARGEST) for pairs in ordered for _, count in pairs])
 
 
 def _decode_histograms(parts: Iterator[bytes], count: int) -> Sequence[Cell]:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..store.redis_store import Store
-from .coarsening import narrow_steps
-from .columns import SOURCE, Record, SeriesKind
+from .coarsening import is_plausible, narrow_steps
+from .columns import CLASS, SOURCE, Record, SeriesKind
 from .encoding import decode_block, decode_tail, split_blocks
 from .series_keys import IDS, SeriesKey, blocks_key, pack_key, parse_stored, tail_key
 from .slots import Slot, StoredSeries, sampled_slots, slice_series
-from .tiers import Tier, slot_of, tiers_of
+from .tiers import QUARTERS, Tier, slot_of, tiers_of
 
 # A chart on a large screen is about so many pairs of pixels wide.
 MOST_SLOTS = 400
@@ -58,56 +58,118 @@ class HistoryReader:
 
         Raises BackendUnavailable, Forbidden. Cost: 2 round trips, of at most 4 values for each series and source.
         """
-        sources = {key: SeriesKey(SOURCE, key.source) for key in keys}
-        stored = self._read_series(list(dict.fromkeys((*keys, *sources.values()))), wanted, now_s)
-        sampled = {
-            source: sampled_slots(stored[source].records, wanted.start_s, wanted.end_s, wanted.step_s)
-            for source in set(sources.values())
-        }
-        return {key: slice_series(key.kind, stored[key], sampled[sources[key]], *wanted) for key in keys}
+        series = [_Wanted(key, key.kind is CLASS) for key in keys]
+        values = self._read_values(list(dict.fromkeys((*(one.source for one in series), *series))), wanted, now_s)
+        sources = {one.source: _decode(one.source.key.kind, values[one.source], wanted) for one in series}
+        sampled: dict[tuple[_Wanted, int | None], dict[int, int]] = {}
+        found: dict[SeriesKey, list[Slot]] = {}
+        for one in series:
+            border_s = _border_of(values[one], sources[one.source], now_s)
+            if (one.source, border_s) not in sampled:
+                records = _join(sources[one.source], border_s).records
+                sampled[one.source, border_s] = sampled_slots(records, *wanted)
+            stored = _join(_decode(one.key.kind, values[one], wanted), border_s)
+            found[one.key] = slice_series(one.key.kind, stored, sampled[one.source, border_s], *wanted)
+        return found
 
-    def _read_series(
-        self, keys: Sequence[SeriesKey], wanted: HistoryRange, now_s: float
-    ) -> dict[SeriesKey, StoredSeries]:
-        (raw,) = self._store.read_keys(("HMGET", IDS, *(pack_key(key) for key in keys)))
-        ids = {key: parse_stored(value) for key, value in zip(keys, raw or [None] * len(keys), strict=True)}
+    def _read_values(
+        self, series: Sequence[_Wanted], wanted: HistoryRange, now_s: float
+    ) -> dict[_Wanted, list[_Values]]:
+        """The values of each series, of the coarser tier first. Those of one tier are read at the same moment."""
+        (raw,) = self._store.read_keys(("HMGET", IDS, *(pack_key(one.key) for one in series)))
+        ids = {one: parse_stored(value) for one, value in zip(series, raw or [None] * len(series), strict=True)}
         parts = [
-            (key, tier, since_s, stored.series_id)
-            for key, stored in ids.items()
+            (one, tier, stored.series_id)
+            for one, stored in ids.items()
             if stored is not None
-            for tier, since_s in _tiers_to_read(key.kind, wanted, now_s)
+            for tier in _tiers_to_read(one, wanted, now_s)
         ]
-        values = self._store.read_keys(
-            *(("GET", name(tier.name, number)) for _, tier, _, number in parts for name in (blocks_key, tail_key))
+        replies = self._store.read_keys(
+            *(("MGET", blocks_key(tier.name, number), tail_key(tier.name, number)) for _, tier, number in parts)
         )
-        found: dict[SeriesKey, list[tuple[Record, int]]] = {key: [] for key in keys}
-        for place, (key, tier, since_s, _) in enumerate(parts):
-            found[key] += decode_values(key.kind, values[2 * place], values[2 * place + 1], tier, since_s)
-        return {key: _joined(records) for key, records in found.items()}
+        found: dict[_Wanted, list[_Values]] = {one: [] for one in series}
+        for (one, tier, _), reply in zip(parts, replies, strict=True):
+            found[one].append(_Values(tier, *(reply or (None, None))))
+        return found
 
 
-def _tiers_to_read(kind: SeriesKind, wanted: HistoryRange, now_s: float) -> list[tuple[Tier, float]]:
-    """The tier that has the records since `start_s`, and the next finer one since the slot that is not stored yet."""
-    tier = choose_tier(kind, wanted.start_s, now_s, wanted.step_s)
-    tiers = tiers_of(kind)
-    finer = tiers[max(0, tiers.index(tier) - 1)]
-    return [(tier, 0.0)] if finer is tier else [(tier, 0.0), (finer, slot_of(now_s, tier.step_s))]
+class _Wanted(NamedTuple):
+    """A series to read. `for_class`: in the tiers of job classes."""
+
+    key: SeriesKey
+    for_class: bool
+
+    @property
+    def source(self) -> _Wanted:
+        """The series that says when this one was sampled."""
+        return _Wanted(SeriesKey(SOURCE, self.key.source), self.for_class)
 
 
-def _joined(records: list[tuple[Record, int]]) -> StoredSeries:
-    records.sort(key=lambda pair: pair[0].start_s)
-    return StoredSeries([record for record, _ in records], [span_s for _, span_s in records])
+class _Values(NamedTuple):
+    """What is stored of one tier of a series."""
+
+    tier: Tier
+    blocks: bytes | None
+    tail: bytes | None
+
+
+# Of each tier: it, its records, and for each the seconds that its durations cover.
+_Decoded = list[tuple[Tier, list[tuple[Record, int]]]]
+
+
+def _tiers_to_read(one: _Wanted, wanted: HistoryRange, now_s: float) -> list[Tier]:
+    """The tier that has the records since `start_s`, and the next finer one, for the slot that is not complete yet."""
+    if one.for_class and one.key.kind is SOURCE:
+        return [QUARTERS]  # its slots end with those of classes
+    tier = choose_tier(one.key.kind, wanted.start_s, now_s, wanted.step_s)
+    tiers = tiers_of(one.key.kind)
+    return list(dict.fromkeys((tier, tiers[max(0, tiers.index(tier) - 1)])))
+
+
+def _border_of(values: Sequence[_Values], source: _Decoded, now_s: float) -> int | None:
+    """Until when a series is read from its coarser tier; what is later comes from the finer one. None: there is none.
+
+    A slot that has just ended is stored with the leader's next sample, as the last one of its source says.
+    """
+    if len(values) < 2 or not source:
+        return None
+    step_s, (source_tier, records) = values[0].tier.step_s, source[0]
+    border_s = slot_of(now_s, step_s)
+    is_stored = any(record.start_s == border_s - source_tier.step_s for record, _ in records)
+    return border_s if is_stored else border_s - step_s
+
+
+def _decode(kind: SeriesKind, values: Sequence[_Values], wanted: HistoryRange) -> _Decoded:
+    return [(one.tier, decode_values(kind, one.blocks, one.tail, one.tier, wanted)) for one in values]
+
+
+def _join(decoded: _Decoded, border_s: int | None) -> StoredSeries:
+    """The records of a coarser tier before the border, and those of the finer one since then, by time."""
+    found = [
+        pair
+        for number, (_, pairs) in enumerate(decoded)
+        for pair in pairs
+        if border_s is None or (pair[0].start_s < border_s) == (number == 0)
+    ]
+    found.sort(key=lambda pair: pair[0].start_s)
+    return StoredSeries([record for record, _ in found], [span_s for _, span_s in found])
 
 
 def decode_values(
-    kind: SeriesKind, raw_blocks: bytes | None, raw_tail: bytes | None, tier: Tier, since_s: float
+    kind: SeriesKind, raw_blocks: bytes | None, raw_tail: bytes | None, tier: Tier, wanted: HistoryRange
 ) -> list[tuple[Record, int]]:
-    """The records since `since_s` in the two values of a series, and for each the seconds that its durations cover."""
+    """The records in the two values of a series, and for each the seconds that its durations cover.
+
+    Blocks that the range does not need are left out, and what is damaged.
+    """
     found: list[tuple[Record, int]] = []
-    for block in split_blocks(raw_blocks):
-        if block.kind is kind and block.last_s + block.step_s > since_s:
-            records = decode_block(block)
-            if block.step_s > tier.step_s:
-                records = [part for one in records for part in narrow_steps(kind, one, block.step_s, tier.step_s)]
-            found += [(record, block.span_s) for record in records if record.start_s >= since_s]
-    return found + [(record, tier.step_s) for record in decode_tail(kind, raw_tail) if record.start_s >= since_s]
+    blocks = [block for block in split_blocks(raw_blocks) if is_plausible(block, kind, tier)]
+    for number, block in enumerate(blocks):
+        is_before = any(later.first_s <= wanted.start_s for later in blocks[number + 1 :])
+        if block.first_s >= wanted.end_s or (is_before and block.last_s + block.span_s <= wanted.start_s):
+            continue
+        records = decode_block(block)
+        if block.step_s > tier.step_s:
+            records = [part for one in records for part in narrow_steps(kind, one, block.step_s, tier.step_s)]
+        found += [(record, block.span_s) for record in records]
+    return found + [(record, tier.step_s) for record in decode_tail(kind, raw_tail)]

@@ -7,16 +7,30 @@ long is compressed. All writes check the lease, so a leader that was replaced ch
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 from ..redact import masked_logger
 from ..store.redis_store import LEAD, Store
-from .coarsening import Detail, coarsen_block, detail_for
-from .columns import CLASS, Record, SeriesKind
-from .encoding import Block, decode_block, decode_tail, encode_block, encode_record, sorted_records, split_blocks
+from .coarsening import NEED, compact_records
+from .columns import CLASS, SOURCE
+from .encoding import decode_tail, encode_record, split_blocks
 from .recorder import ClosedSlot
-from .series_keys import IDS, MAX_SERIES, SeriesKey, StoredAs, blocks_key, pack_key, parse_ids, tail_key
-from .tiers import DAY_S, Tier, tiers_of
+from .series_keys import (
+    IDS,
+    LONGEST_NAMES,
+    MAX_SERIES,
+    SeriesKey,
+    StoredAs,
+    allocated_bytes,
+    blocks_key,
+    importance,
+    names_length,
+    overhead_bytes,
+    pack_key,
+    parse_ids,
+    tail_key,
+    value_names,
+)
+from .tiers import DAY_S, QUARTERS, Tier, tiers_of
 
 log = masked_logger(__name__)
 
@@ -26,27 +40,29 @@ KEYS_A_SCRIPT = 300
 # Tails longer than this are compressed. Classes are many, so their tails are shorter.
 TAIL_BYTES = 2_000
 CLASS_TAIL_BYTES = 500
-# A new block takes in the one before while it holds fewer records.
-SMALL_BLOCK = 256
 COMPACTIONS_A_TICK = 8
-COARSENED_AT_ONCE = 2
 VISIT_EVERY_S = 6 * 3600
+# While room is short: each series loses detail soon.
+VISIT_IN_NEED_S = 1800
 VISITS_A_TICK = 50
-# About what Redis needs for the keys of a series besides their values.
-KEY_BYTES = 600
+# At most this share of the budget is for the names and keys of series.
+_NAMES_SHARE, _SERIES_BYTES = 0.4, 800
 
-# KEYS: lead, ids, tails. ARGV: the lease value; the number of new series; field and value for each; for each tail what
-# to add and its TTL in ms. Returns the number of series and the lengths of the tails; nothing if another process leads.
-# Each tail is set as a whole: APPEND would reserve twice its length.
+# KEYS: lead, ids, tails, values. ARGV: the lease value; the number of series to list; the number of tails; the TTL of
+# ids in ms; field and value for each of these series; for each tail what to add and its TTL in ms. Returns the number
+# of series and the lengths of the tails; nothing if another process leads. The values are of new series, whose numbers
+# can have been those of others before ids was lost. Each tail is set as a whole: APPEND would reserve twice its length.
 _APPEND = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return nil end
-local place = 3
+local tails, place = tonumber(ARGV[3]), 5
+for n = 3 + tails, #KEYS do redis.call('DEL', KEYS[n]) end
 for _ = 1, tonumber(ARGV[2]) do
   redis.call('HSET', KEYS[2], ARGV[place], ARGV[place + 1])
   place = place + 2
 end
+redis.call('PEXPIRE', KEYS[2], ARGV[4])
 local lengths = {redis.call('HLEN', KEYS[2])}
-for n = 3, #KEYS do
+for n = 3, 2 + tails do
   local whole = (redis.call('GET', KEYS[n]) or '') .. ARGV[place]
   redis.call('SET', KEYS[n], whole, 'PX', ARGV[place + 1])
   lengths[#lengths + 1] = #whole
@@ -66,15 +82,18 @@ redis.call('HSET', KEYS[2], ARGV[5], ARGV[6])
 return 1
 """
 
-# KEYS: lead, ids, all values of a series. ARGV: the lease value; the field of the series; "1" if it is still sampled;
-# the TTL in ms of each value. Keeps the values of a sampled series; of another one, removes its field once they are
-# gone. Returns whether the series is still stored.
+# KEYS: lead, ids, all values of a series. ARGV: the lease value; the field of the series; "1" if it is still sampled,
+# "0" if not, "-" if there is no room for it; the TTL in ms of ids and of each value. Keeps the values of a sampled
+# series; of another one, removes its field once they are gone. Returns whether the series is still stored.
 _VISIT = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 1 end
+redis.call('PEXPIRE', KEYS[2], ARGV[4])
 local found = 0
 for n = 3, #KEYS do
   if ARGV[3] == '1' then
-    found = found + redis.call('PEXPIRE', KEYS[n], ARGV[n + 1])
+    found = found + redis.call('PEXPIRE', KEYS[n], ARGV[n + 2])
+  elseif ARGV[3] == '-' then
+    redis.call('DEL', KEYS[n])
   else
     found = found + redis.call('EXISTS', KEYS[n])
   end
@@ -91,9 +110,15 @@ class HistoryWriter:
     def __init__(self, store: Store, budget_bytes: int) -> None:
         self._store = store
         self._budget_bytes = budget_bytes
+        self._most_series = min(MAX_SERIES, int(budget_bytes * _NAMES_SHARE / _SERIES_BYTES))
         self._stored: dict[SeriesKey, StoredAs] = {}
-        self._total_bytes = 0
+        self._listed: set[SeriesKey] = set()  # series of which IDS is known to have the number
+        self._numbered: set[SeriesKey] = set()  # those that got their number here, and are not listed yet
+        self._surplus: list[tuple[SeriesKey, StoredAs]] = []  # what an earlier leader stored, but has no room
+        self._tails: dict[tuple[SeriesKey, Tier], int] = {}  # memory of the tails
+        self._values_bytes = self._tails_bytes = self._overhead_bytes = 0
         self._next_id = 1
+        self._left_out = False
         self._unvisited: list[SeriesKey] = []
         self._visited_at: float | None = None
         self._due: dict[tuple[SeriesKey, Tier], None] = {}  # tails that are long enough to be compressed, oldest first
@@ -101,7 +126,7 @@ class HistoryWriter:
     @property
     def stored_bytes(self) -> int:
         """About how much memory the history takes, with what Redis needs for its keys."""
-        return self._total_bytes + KEY_BYTES * len(self._stored)
+        return self._values_bytes + self._tails_bytes + self._overhead_bytes
 
     def id_of(self, key: SeriesKey) -> int:
         """The number under which a series is stored. Raises KeyError if it is not."""
@@ -112,58 +137,97 @@ class HistoryWriter:
         """Whether the budget is used up: what is stored has to lose detail or age first."""
         return self.stored_bytes >= self._budget_bytes
 
+    @property
+    def _used_ratio(self) -> float:
+        return self.stored_bytes / self._budget_bytes
+
     def load_series(self) -> None:
         """Learn what is stored, as a new leader. Raises BackendUnavailable, Forbidden. Cost: 1 round trip, of at most
         MAX_SERIES fields."""
-        (raw,) = self._store.read_keys(("HGETALL", IDS))
-        self._stored = parse_ids(raw)
-        self._total_bytes = sum(stored.size_bytes for stored in self._stored.values())
-        self._next_id = max((stored.series_id for stored in self._stored.values()), default=0) + 1
+        found = sorted(self._read_ids().items(), key=lambda item: importance(item[0]))
+        self._stored, self._surplus = dict(found[: self._most_series]), found[self._most_series :]
+        self._listed, self._numbered = set(self._stored), set()
+        self._values_bytes = sum(stored.size_bytes for _, stored in found)
+        self._overhead_bytes = sum(overhead_bytes(key) for key, _ in found)
+        self._next_id = max((stored.series_id for _, stored in found), default=0) + 1
+        self._tails, self._tails_bytes = {}, 0
         self._due.clear()
+        self._unvisited.clear()
+
+    def _read_ids(self) -> dict[SeriesKey, StoredAs]:
+        (raw,) = self._store.read_keys(("HGETALL", IDS))
+        return parse_ids(raw)
 
     def append_slots(self, lead: str, slots: Sequence[ClosedSlot]) -> bool:
         """Store closed slots; False if another process leads by now, and nothing more was stored.
 
-        Series beyond MAX_SERIES are left out. Raises BackendUnavailable, Forbidden. Cost: 1 round trip for each
-        KEYS_A_SCRIPT tails.
+        Series for which there is no room are left out. Raises BackendUnavailable, Forbidden. Cost: 1 round trip for
+        each KEYS_A_SCRIPT tails.
         """
+        self._add_series({slot.key for slot in slots} - self._stored.keys())
         added: dict[tuple[SeriesKey, Tier], bytes] = {}
         for key, tier, record in slots:
-            if key in self._stored or len(self._stored) < MAX_SERIES:
+            if key in self._stored:
                 added[key, tier] = added.get((key, tier), b"") + encode_record(key.kind, record)
-                self._stored.setdefault(key, StoredAs(0, 0))
-        wanted = list(added)
+        # That a source was sampled is stored last: whatever is not stored then is a gap, and not zero.
+        wanted = sorted(added, key=lambda tail: tail[0].kind is SOURCE)
         return all(
             self._append(lead, wanted[place : place + KEYS_A_SCRIPT], added)
             for place in range(0, len(wanted), KEYS_A_SCRIPT)
         )
 
+    def _add_series(self, keys: Iterable[SeriesKey]) -> None:
+        for key in sorted(keys, key=lambda key: (importance(key), key[1:])):
+            if len(self._stored) >= self._most_series or names_length(key) > LONGEST_NAMES:
+                if not self._left_out:
+                    log.warning("some series are not recorded: there are too many, or their names are too long")
+                self._left_out = True
+                continue
+            self._stored[key] = StoredAs(self._next_id, 0)
+            self._numbered.add(key)
+            self._overhead_bytes += overhead_bytes(key)
+            self._next_id += 1
+
     def _append(
         self, lead: str, tails: Sequence[tuple[SeriesKey, Tier]], added: dict[tuple[SeriesKey, Tier], bytes]
     ) -> bool:
-        news: list[Any] = []
-        for key in dict.fromkeys(key for key, _ in tails):
-            if not self._stored[key].series_id:
-                self._stored[key] = StoredAs(self._next_id, 0)
-                self._next_id += 1
-                news += [pack_key(key), _value_of(self._stored[key])]
+        news = list(dict.fromkeys(key for key, _ in tails if key not in self._listed))
+        fields = [part for key in news for part in (pack_key(key), _value_of(self._stored[key]))]
         keys = [tail_key(tier.name, self._stored[key].series_id) for key, tier in tails]
+        older = [name for key in news if key in self._numbered for name in value_names(key, self.id_of(key))]
         values = [part for key, tier in tails for part in (added[key, tier], _ttl_ms(tier))]
-        reply = self._store.run_script(_APPEND, (LEAD, IDS, *keys), lead, len(news) // 2, *news, *values)
+        counts = len(news), len(keys), _ttl_ms(QUARTERS)
+        reply = self._store.run_script(_APPEND, (LEAD, IDS, *keys, *older), lead, *counts, *fields, *values)
         if reply is None:
             return False
+        self._listed.update(news)
+        self._numbered.difference_update(news)
         listed, *lengths = reply
-        for (key, tier), length in zip(tails, lengths, strict=True):
-            if length >= (CLASS_TAIL_BYTES if key.kind is CLASS else TAIL_BYTES):
-                self._due[key, tier] = None
-        if listed < sum(1 for stored in self._stored.values() if stored.series_id):
-            self._forget_series()
+        for tail, length in zip(tails, lengths, strict=True):
+            self._note_tail(tail, length)
+        if listed < len(self._listed):
+            self._list_again()
         return True
 
-    def _forget_series(self) -> None:
-        """Start again under other numbers: the store was emptied, or lost some series."""
-        log.warning("the history in the store lost series: recording starts again for all of them")
-        self._stored, self._due, self._total_bytes = {}, {}, 0
+    def _note_tail(self, tail: tuple[SeriesKey, Tier], length: int) -> None:
+        size = allocated_bytes(length)
+        self._tails_bytes += size - self._tails.get(tail, 0)
+        self._tails[tail] = size
+        if length >= (CLASS_TAIL_BYTES if tail[0].kind is CLASS else TAIL_BYTES):
+            self._due[tail] = None
+
+    def _list_again(self) -> None:
+        """Some series are no longer in IDS, or the store was emptied: their numbers are stored again, with what they
+        record next. Cost: 1 round trip."""
+        lost = self._listed - self._read_ids().keys()
+        log.warning("the history in the store lost %d of its series: recording continues", len(lost))
+        self._listed -= lost
+        for key in lost:
+            self._resize(key, 0)
+
+    def _resize(self, key: SeriesKey, size_bytes: int) -> None:
+        self._values_bytes += size_bytes - self._stored[key].size_bytes
+        self._stored[key] = StoredAs(self._stored[key].series_id, size_bytes)
 
     def compact(self, lead: str, now_s: float, most: int = COMPACTIONS_A_TICK) -> int:
         """Compress at most `most` long tails, dropping what is too old; the number of them.
@@ -173,73 +237,66 @@ class HistoryWriter:
         due = list(self._due)[:most]
         for key, tier in due:
             del self._due[key, tier]
-            self._compact(lead, key, tier, now_s)
+            if key in self._stored:
+                self._compact(lead, key, tier, now_s)
         return len(due)
 
     def visit_series(self, lead: str, now_s: float, is_sampled: Callable[[SeriesKey], bool]) -> None:
-        """Keep what idle series have, and forget those that are gone; each series once every VISIT_EVERY_S.
+        """Keep what idle series have, and forget those that are gone; each series once every VISIT_EVERY_S, and more
+        often while room is short: then each loses detail.
 
         An idle series writes nothing, so its values would expire. Raises BackendUnavailable, Forbidden. Cost: 1 round
         trip for each series that is due.
         """
-        passed_s = 0.0 if self._visited_at is None else max(0.0, now_s - self._visited_at)
-        due = int(len(self._stored) * passed_s / VISIT_EVERY_S)
-        if due or self._visited_at is None:
+        for key, stored in self._surplus[-VISITS_A_TICK:]:
+            self._surplus.pop()
+            self._values_bytes -= stored.size_bytes
+            self._overhead_bytes -= overhead_bytes(key)
+            self._visit(lead, key, stored.series_id, "-")
+        in_need = self._used_ratio >= NEED
+        if self._visited_at is None or now_s < self._visited_at:
+            self._visited_at = now_s
+        passed_s = now_s - self._visited_at
+        due = int(len(self._stored) * passed_s / (VISIT_IN_NEED_S if in_need else VISIT_EVERY_S))
+        if due:
             self._visited_at = now_s
         if not self._unvisited:
             self._unvisited = list(self._stored)
         for _ in range(min(due, len(self._unvisited), VISITS_A_TICK)):
             key = self._unvisited.pop()
-            if key in self._stored and self._stored[key].series_id:
-                self._visit(lead, key, is_sampled=is_sampled(key))
+            if key not in self._stored:
+                continue
+            if not self._visit(lead, key, self.id_of(key), "1" if is_sampled(key) else "0"):
+                self._forget(key)
+            elif in_need:
+                self._due.update(dict.fromkeys((key, tier) for tier in tiers_of(key.kind)))
 
-    def _visit(self, lead: str, key: SeriesKey, *, is_sampled: bool) -> None:
-        series_id = self._stored[key].series_id
-        tiers = tiers_of(key.kind)
-        names = [name(tier.name, series_id) for tier in tiers for name in (blocks_key, tail_key)]
-        ttls = [ttl for tier in tiers for ttl in (_ttl_ms(tier), _ttl_ms(tier))]
-        flag = "1" if is_sampled else "0"
-        if not self._store.run_script(_VISIT, (LEAD, IDS, *names), lead, pack_key(key), flag, *ttls):
-            self._total_bytes -= self._stored.pop(key).size_bytes
+    def _visit(self, lead: str, key: SeriesKey, series_id: int, what: str) -> bool:
+        names = value_names(key, series_id)
+        ttls = [ttl for tier in tiers_of(key.kind) for ttl in (_ttl_ms(tier), _ttl_ms(tier))]
+        field, ids_ttl = pack_key(key), _ttl_ms(QUARTERS)
+        return bool(self._store.run_script(_VISIT, (LEAD, IDS, *names), lead, field, what, ids_ttl, *ttls))
+
+    def _forget(self, key: SeriesKey) -> None:
+        self._resize(key, 0)
+        self._overhead_bytes -= overhead_bytes(key)
+        self._tails_bytes -= sum(self._tails.pop((key, tier), 0) for tier in tiers_of(key.kind))
+        self._listed.discard(key)
+        self._numbered.discard(key)
+        del self._stored[key]
 
     def _compact(self, lead: str, key: SeriesKey, tier: Tier, now_s: float) -> None:
         series_id, size_bytes = self._stored[key]
         names = blocks_key(tier.name, series_id), tail_key(tier.name, series_id)
         raw_blocks, raw_tail = self._store.read_keys(*(("GET", name) for name in names))
-        detail = detail_for(self.stored_bytes / self._budget_bytes)
-        records = sorted_records(key.kind, decode_tail(key.kind, raw_tail))
-        kept = [block for block in split_blocks(raw_blocks) if block.kind is key.kind]
-        whole = b"".join(_compacted(key.kind, tier, kept, records, detail, now_s))
-        size_bytes = max(0, size_bytes - len(raw_blocks or b"")) + len(whole)
-        arguments = (
-            len(raw_tail or b""),
-            whole,
-            _ttl_ms(tier),
-            pack_key(key),
-            _value_of(StoredAs(series_id, size_bytes)),
-        )
+        records = decode_tail(key.kind, raw_tail)
+        whole = b"".join(compact_records(key.kind, tier, split_blocks(raw_blocks), records, self._used_ratio, now_s))
+        size_bytes = max(0, size_bytes - allocated_bytes(len(raw_blocks or b""))) + allocated_bytes(len(whole))
+        value = _value_of(StoredAs(series_id, size_bytes))
+        arguments = len(raw_tail or b""), whole, _ttl_ms(tier), pack_key(key), value
         if self._store.run_script(_COMPACT, (LEAD, IDS, *names), lead, *arguments):
-            self._total_bytes += size_bytes - self._stored[key].size_bytes
-            self._stored[key] = StoredAs(series_id, size_bytes)
-
-
-def _compacted(
-    kind: SeriesKind, tier: Tier, blocks: Sequence[Block], records: list[Record], detail: Detail, now_s: float
-) -> Iterable[bytes]:
-    """The blocks of a series once the records of its tail are in one."""
-    oldest_s = now_s - tier.keep_s
-    kept = [block for block in blocks if block.last_s >= oldest_s]
-    if not kept and not records and blocks:
-        kept = [blocks[-1]]  # its last record holds until now
-    if kept and records and kept[-1].count < SMALL_BLOCK and kept[-1].step_s == tier.step_s == kept[-1].span_s:
-        records = sorted_records(kind, [*decode_block(kept.pop()), *records])
-    changed = 0
-    for block in kept:
-        coarser = coarsen_block(block, tier, detail, now_s) if changed < COARSENED_AT_ONCE else None
-        changed += coarser is not None
-        yield block.raw if coarser is None else coarser
-    if records:
-        yield encode_block(kind, records, tier.step_s, tier.step_s)
+            self._resize(key, size_bytes)
+            self._note_tail((key, tier), 0)
 
 
 def _ttl_ms(tier: Tier) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -103,7 +104,7 @@ class SampleReadings:
                 # Jobs that were deleted or moved away would make it negative.
                 enqueued = max(0, here - before + ends.finished)
         levels = (queue.depth, counts.active, counts.scheduled, counts.retrying, counts.dead)
-        latency_ms = None if queue.latency_s is None else round(queue.latency_s * 1000)
+        latency_ms = _scaled(queue.latency_s, 1000)
         return (*levels, latency_ms, queue.workers, *ends.cells, enqueued, None, ends.runtimes, None)
 
     def _read_totals(
@@ -137,8 +138,8 @@ class SampleReadings:
             health.blocked_clients,
             health.ops_per_s,
             health.keys,
-            _permille(health.fragmentation_ratio),
-            _permille(health.keyspace_hit_ratio),
+            _scaled(health.fragmentation_ratio, 1000),
+            _scaled(health.keyspace_hit_ratio, 1000),
             health.replica_lag_bytes,
             _increase(before.evicted_keys, health.evicted_keys) if before is not None and same else None,
             _increase(before.rejected_connections, health.rejected_connections)
@@ -175,8 +176,9 @@ def _count_unfinished(counts: Counts) -> int | None:
     return counts.waiting + counts.active + sum(count for count in others if count is not None)
 
 
-def _permille(ratio: float | None) -> int | None:
-    return None if ratio is None else round(ratio * 1000)
+def _scaled(value: float | None, factor: int) -> int | None:
+    """A figure as a whole number; None for one that no number can hold, as of a job with a hostile time."""
+    return None if value is None or not math.isfinite(value) else round(value * factor)
 
 
 def _increase(before: int | None, now: int | None) -> int | None:

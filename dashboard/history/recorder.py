@@ -114,6 +114,8 @@ class HistoryRecorder:
                 slot, step_s = self._open[key][tier], tiers_of(key.kind)[tier].step_s
                 while slot.records and slot.start_s < slot_of(at, step_s):
                     self._close_slot(key, tier, continues=True)
+                if key not in self._seen and not any(one.records for one in self._open[key]):
+                    del self._open[key]
         closed, self._closed = self._closed, []
         return closed
 

@@ -26,14 +26,22 @@ class HistoryRecording:
         self._writer = HistoryWriter(store, budget_bytes)
         self._recorder = HistoryRecorder()
         self._lead = ""
+        self._is_loaded = False
+        self._store_is_full: str | None = None
         self._checked_at: float | None = None
         self.problem: str | None = None  # why nothing is recorded at the moment
 
     def take_over(self, lead: str) -> bool:
         """Begin to record, with the lease `lead`; True. Raises BackendUnavailable, Forbidden. Cost: 1 round trip."""
-        self._recorder, self._lead = HistoryRecorder(), lead
-        self._writer.load_series()
+        self._recorder, self._lead, self._is_loaded = HistoryRecorder(), lead, False
+        self._load()
         return True
+
+    def _load(self) -> None:
+        """What is stored must be known before anything is: otherwise its numbers would be given to other series."""
+        if not self._is_loaded:
+            self._writer.load_series()
+            self._is_loaded = True
 
     def record(self, snapshot: Snapshot, flows: Flows) -> bool:
         """Add a sample with what finished since the one before; False if another process leads by now.
@@ -43,6 +51,7 @@ class HistoryRecording:
         more round trip.
         """
         closed = self._recorder.add_sample(snapshot, flows)
+        self._load()
         self._check_room()
         if closed and self.problem is None and not self._writer.append_slots(self._lead, closed):
             return False
@@ -52,7 +61,7 @@ class HistoryRecording:
 
     def stop(self) -> None:
         """Store the slots that are not complete yet, so that the next leader continues them. Never raises."""
-        if not self._lead or self.problem is not None:
+        if not self._lead or not self._is_loaded or self.problem is not None:
             return
         try:
             self._writer.append_slots(self._lead, self._recorder.close())
@@ -61,15 +70,18 @@ class HistoryRecording:
         self._lead = ""
 
     def _check_room(self) -> None:
-        if self._checked_at is not None and monotonic_s() - self._checked_at < MEMORY_CHECK_S:
-            return
-        self._checked_at = monotonic_s()
-        ratio = self._store.source.read_health().memory_ratio
-        problem = None
-        if ratio is not None and ratio > FULL_RATIO:
-            problem = f"the Redis of Queuedeck's own data uses {ratio:.0%} of its memory limit"
-        elif self._writer.is_full:
+        problem = self._check_store()
+        if problem is None and self._writer.is_full:
             problem = "the history has used up history_max_bytes"
         if problem != self.problem:
             log.warning("no history is recorded: %s", problem) if problem else log.info("history is recorded again")
         self.problem = problem
+
+    def _check_store(self) -> str | None:
+        if self._checked_at is None or monotonic_s() - self._checked_at >= MEMORY_CHECK_S:
+            ratio = self._store.source.read_health().memory_ratio
+            self._checked_at = monotonic_s()
+            self._store_is_full = None
+            if ratio is not None and ratio > FULL_RATIO:
+                self._store_is_full = f"the Redis of Queuedeck's own data uses {ratio:.0%} of its memory limit"
+        return self._store_is_full

@@ -8,10 +8,15 @@ from typing import Any, NamedTuple
 from ..store.packing import pack, unpack
 from ..store.redis_store import PREFIX
 from .columns import KINDS, SeriesKind
+from .tiers import tiers_of
 
 IDS = f"{PREFIX}:ts:ids"  # hash: packed SeriesKey -> "<id> <bytes stored>"
-# More series than this are not recorded.
+# More series than this are not recorded, and none whose names are longer than this together.
 MAX_SERIES = 20_000
+LONGEST_NAMES = 2_000
+# About what Redis needs for one key besides its value, and for one field of IDS besides the names.
+KEY_BYTES, FIELD_BYTES = 130, 80
+_ALLOCATION_STEPS = 4
 
 
 class SeriesKey(NamedTuple):
@@ -25,7 +30,7 @@ class SeriesKey(NamedTuple):
 
 
 class StoredAs(NamedTuple):
-    """The number under which a series is stored, and the bytes that it takes."""
+    """The number under which a series is stored, and the memory that its compressed records take."""
 
     series_id: int
     size_bytes: int
@@ -39,6 +44,35 @@ def blocks_key(tier: str, series_id: int) -> str:
 def tail_key(tier: str, series_id: int) -> str:
     """The key of the newest records of a series."""
     return f"{PREFIX}:ts:{tier}:{series_id}:tail"
+
+
+def value_names(key: SeriesKey, series_id: int) -> list[str]:
+    """The keys of all values of a series: blocks and tail of each tier."""
+    return [name(tier.name, series_id) for tier in tiers_of(key.kind) for name in (blocks_key, tail_key)]
+
+
+def overhead_bytes(key: SeriesKey) -> int:
+    """About what Redis needs for a series besides its values."""
+    return FIELD_BYTES + names_length(key) + 2 * KEY_BYTES * len(tiers_of(key.kind))
+
+
+def names_length(key: SeriesKey) -> int:
+    """The characters of all names of a series."""
+    return sum(map(len, key[1:]))
+
+
+def allocated_bytes(length: int) -> int:
+    """About what the allocator of Redis reserves for a value: from each power of two to the next, in four steps."""
+    if not length:
+        return 0
+    needed = length + 16
+    step = max(16, (1 << (needed - 1).bit_length()) // (2 * _ALLOCATION_STEPS))
+    return -(-needed // step) * step
+
+
+def importance(key: SeriesKey) -> tuple[bool, bool]:
+    """Series with a lower one are recorded first: servers and totals, then queues, then classes."""
+    return bool(key.name), bool(key.job_class)
 
 
 def pack_key(key: SeriesKey) -> bytes:

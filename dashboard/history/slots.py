@@ -76,7 +76,8 @@ def _durations_by_slot(
         for place in places:
             if not isinstance(histogram := record.cells[place], dict):
                 continue
-            for slot_s in range(slot_of(record.start_s, step_s), record.start_s + max(1, span_s), step_s):
+            first_s = max(start_s, slot_of(record.start_s, step_s))
+            for slot_s in range(first_s, min(end_s, record.start_s + max(1, span_s)), step_s):
                 add_histogram(found.setdefault(slot_s, {}).setdefault(place, {}), histogram)
     return found
 

@@ -107,7 +107,7 @@ def test_blocks_lose_detail_only_when_room_is_short(seed: int) -> None:
     (wider,) = split_blocks(coarsen_block(block, MINUTES, detail_for(0.5), 7200))
     assert (wider.step_s, wider.span_s, wider.count) == (60, 240, 120)
     assert coarsen_block(wider, MINUTES, detail_for(0.5), 7200) is None
-    (widest,) = split_blocks(coarsen_block(wider, MINUTES, detail_for(0.9), 7200 + MINUTES.keep_s / 2))
+    (widest,) = split_blocks(coarsen_block(wider, MINUTES, detail_for(0.86), 7200 + MINUTES.keep_s / 2))
     assert (widest.step_s, widest.span_s) == (240, 960)
     assert len(widest.raw) < len(wider.raw) < len(block.raw)
     finished = QUEUE.index_of("finished")
