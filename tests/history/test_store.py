@@ -7,58 +7,9 @@ import redis
 
 from dashboard.history.columns import QUEUE, SOURCE
 from dashboard.history.history_reader import HistoryReader, choose_range
-from dashboard.history.history_writer import HistoryWriter
-from dashboard.history.recorder import HistoryRecorder
 from dashboard.history.series_keys import IDS, SeriesKey, tail_key
-from dashboard.history.slots import figure_values
-from dashboard.sources.source import Source
-from dashboard.store.redis_store import LEAD, Store
-from tests.unit.history.samples import flow_of, flows_of, queue_row, snapshot_of
-
-MAIL, CASH = SeriesKey(QUEUE, "main", "rq", "mail"), SeriesKey(QUEUE, "main", "rq", "cash\udcff")
-START_S = 1_700_000_100
-BUDGET_BYTES = 64 * 2**20
-
-
-class Leader:
-    """A leader whose samples are two seconds apart by a clock of their own."""
-
-    def __init__(self, store: Store, name: str, budget_bytes: int = BUDGET_BYTES) -> None:
-        self.store = store
-        self.lead = f"{name}:1"
-        store.source.execute("SET", LEAD, self.lead, "PX", 10_000_000)
-        self.writer = HistoryWriter(store, budget_bytes)
-        self.writer.load_series()
-        self.recorder = HistoryRecorder()
-
-    def run(self, start_s: int, end_s: int, *, depth: int = 4, jobs: int = 2) -> bool:
-        """Sample from `start_s` until before `end_s`; whether everything was stored."""
-        stored = True
-        for second in range(start_s, end_s, 2):
-            rows = [queue_row("mail", depth + second % 3), queue_row("cash\udcff", 1)]
-            flows = flows_of(flow_of("mail", jobs, 0, *([0.5] * jobs)), flow_of("cash\udcff"))
-            stored &= self.writer.append_slots(self.lead, self.recorder.add_sample(snapshot_of(second, *rows), flows))
-            self.writer.compact(self.lead, second)
-            self.writer.visit_series(self.lead, second, self.recorder.is_sampled)
-        return stored
-
-    def stop(self) -> bool:
-        return self.writer.append_slots(self.lead, self.recorder.close())
-
-
-@pytest.fixture
-def store(source: Source) -> Store:
-    return Store(source)
-
-
-@pytest.fixture
-def leader(store: Store) -> Leader:
-    return Leader(store, "one")
-
-
-def read(store: Store, key: SeriesKey, figure: str, start_s: int, end_s: int) -> list[float | int | None]:
-    wanted = choose_range(key.kind, start_s, end_s, end_s)
-    return figure_values(key.kind, figure, HistoryReader(store).read_slots([key], wanted, end_s)[key])
+from dashboard.store.redis_store import Store
+from tests.history.leader import CASH, MAIL, START_S, Leader, read
 
 
 def test_what_was_recorded_is_read_at_each_resolution(leader: Leader, store: Store) -> None:
@@ -74,7 +25,7 @@ def test_what_was_recorded_is_read_at_each_resolution(leader: Leader, store: Sto
         assert set(read(store, CASH, "depth", end_s - length_s, end_s)) <= {1, None}
         slowest_s = read(store, MAIL, "runtime_p95_s", end_s - length_s, end_s)
         assert [time_s for time_s in slowest_s if time_s is not None] == pytest.approx([0.5] * len(known), rel=0.05)
-    assert set(read(store, SeriesKey(QUEUE), "depth", end_s - 600, end_s)) == {7, None}
+    assert set(read(store, SeriesKey(QUEUE), "depth", end_s - 600, end_s)) == {5, 6, 7, None}
 
 
 def test_reading_writes_nothing_and_takes_two_round_trips(
