@@ -21,6 +21,9 @@ from .columns import (
 from .encoding import Block, decode_block, encode_block, sorted_records
 from .tiers import DAY_S, Tier, slot_of
 
+# A block with longer slots or spans than MOST_STEPS is damaged; one that still takes in records has shorter spans.
+MOST_STEPS, MOST_NEWEST_STEPS = 64, 4
+
 
 class Detail(NamedTuple):
     """How coarse older blocks are, in steps of their tier: the time that a histogram covers, and a slot.
@@ -39,16 +42,14 @@ class Detail(NamedTuple):
 # Share of the budget in use -> detail of what is compressed from then on. The budget itself is never exceeded: see
 # HistoryWriter. The last one makes room again, so that recording goes on.
 _DETAILS = (
-    (1.00, Detail(64, 16, newest_span_steps=4, older=0.1, kept=0.5)),
-    (0.95, Detail(64, 16, newest_span_steps=4, older=0.25)),
-    (0.90, Detail(64, 4, newest_span_steps=4, older=0.25)),
-    (0.85, Detail(16, 4, newest_span_steps=4)),
-    (0.75, Detail(16, newest_span_steps=4)),
+    (1.00, Detail(64, 16, newest_span_steps=MOST_NEWEST_STEPS, older=0.1, kept=0.5)),
+    (0.95, Detail(64, 16, newest_span_steps=MOST_NEWEST_STEPS, older=0.25)),
+    (0.90, Detail(64, 4, newest_span_steps=MOST_NEWEST_STEPS, older=0.25)),
+    (0.85, Detail(16, 4, newest_span_steps=MOST_NEWEST_STEPS)),
+    (0.75, Detail(16, newest_span_steps=MOST_NEWEST_STEPS)),
     (0.60, Detail(16)),
     (0.40, Detail(4)),
 )
-# A block with longer slots or spans than this is damaged.
-MOST_STEPS = 64
 # Blocks that lose detail each time that a series is compressed: so many, and more where room is short.
 COARSENED_AT_ONCE, COARSENED_IN_NEED, NEED = 2, 8, 0.85
 # What is dated further ahead than this was not recorded by a working clock.
@@ -72,8 +73,10 @@ def compact_records(
     tail = sorted_records(kind, [record for record in records if record.start_s <= now_s + AHEAD_S])
     kept = [block for block in blocks if is_plausible(block, kind, tier) and block.first_s <= now_s + AHEAD_S]
     span_s = tier.step_s * detail.newest_span_steps
-    if kept and tail and _takes_in_more(kept[-1], tier, span_s):
-        tail = sorted_records(kind, [*decode_block(kept.pop()), *tail])
+    if kept and tail and _takes_in_more(kept[-1], tier):
+        newest = kept.pop()
+        span_s = max(span_s, newest.span_s)
+        tail = sorted_records(kind, [*decode_block(newest), *tail])
     starts = [*(block.first_s for block in kept), *(record.start_s for record in tail[:1])]
     most = COARSENED_IN_NEED if used_ratio >= NEED else COARSENED_AT_ONCE
     for number, block in enumerate(kept):
@@ -93,8 +96,9 @@ def is_plausible(block: Block, kind: SeriesKind, tier: Tier) -> bool:
     return block.kind is kind and block.step_s % tier.step_s == 0 and block.span_s <= MOST_STEPS * tier.step_s
 
 
-def _takes_in_more(block: Block, tier: Tier, span_s: int) -> bool:
-    return block.count < 2 * tier.tail_records and block.step_s == tier.step_s and block.span_s <= span_s
+def _takes_in_more(block: Block, tier: Tier) -> bool:
+    is_newest = block.step_s == tier.step_s and block.span_s <= MOST_NEWEST_STEPS * tier.step_s
+    return is_newest and block.count < 2 * tier.tail_records
 
 
 def coarsen_block(block: Block, tier: Tier, detail: Detail, now_s: float) -> bytes | None:

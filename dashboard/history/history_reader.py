@@ -129,14 +129,14 @@ def _tiers_to_read(one: _Wanted, wanted: HistoryRange, now_s: float) -> list[Tie
 def _border_of(values: Sequence[_Values], source: _Decoded, now_s: float) -> int | None:
     """Until when a series is read from its coarser tier; what is later comes from the finer one. None: there is none.
 
-    A slot that has just ended is stored with the leader's next sample, as the last one of its source says.
+    A slot that has just ended is stored with the leader's next sample, together with the last finer slot of the source.
     """
     if len(values) < 2 or not source:
         return None
-    step_s, (source_tier, records) = values[0].tier.step_s, source[0]
+    step_s, (finest, records) = values[0].tier.step_s, source[-1]
     border_s = slot_of(now_s, step_s)
-    is_stored = any(record.start_s == border_s - source_tier.step_s for record, _ in records)
-    return border_s if is_stored else border_s - step_s
+    is_complete = any(record.start_s == border_s - finest.step_s for record, _ in records)
+    return border_s if is_complete else border_s - step_s
 
 
 def _decode(kind: SeriesKind, values: Sequence[_Values], wanted: HistoryRange) -> _Decoded:
