@@ -47,6 +47,8 @@ VISIT_IN_NEED_S = 1800
 VISITS_A_TICK = 50
 # At most this share of the budget is for the names and keys of series.
 _NAMES_SHARE, _SERIES_BYTES = 0.4, 800
+# Once there are so many of the possible series, further classes are left out, so that there is room for queues.
+_CLASSES_SHARE = 0.75
 
 # KEYS: lead, ids, tails, values. ARGV: the lease value; the number of series to list; the number of tails; the TTL of
 # ids in ms; field and value for each of these series; for each tail what to add and its TTL in ms. Returns the number
@@ -132,6 +134,10 @@ class HistoryWriter:
         """The number under which a series is stored. Raises KeyError if it is not."""
         return self._stored[key].series_id
 
+    def stored_keys(self) -> list[SeriesKey]:
+        """All series that are stored."""
+        return list(self._stored)
+
     @property
     def is_full(self) -> bool:
         """Whether the budget is used up: what is stored has to lose detail or age first."""
@@ -178,7 +184,8 @@ class HistoryWriter:
 
     def _add_series(self, keys: Iterable[SeriesKey]) -> None:
         for key in sorted(keys, key=lambda key: (importance(key), key[1:])):
-            if len(self._stored) >= self._most_series or names_length(key) > LONGEST_NAMES:
+            most = self._most_series if key.kind is not CLASS else int(self._most_series * _CLASSES_SHARE)
+            if len(self._stored) >= most or names_length(key) > LONGEST_NAMES:
                 if not self._left_out:
                     log.warning("some series are not recorded: there are too many, or their names are too long")
                 self._left_out = True

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ..model import Counts, FlowDelta, Quality, QueueFlow, QueueStats, RedisHealth, Snapshot, SourceStats, State
 from ..sampling.rate_periods import count_ended
+from .class_counts import SPAN_TOLERANCE_S, ClassCounts, Place
 from .columns import QUALITY_CODES, QUEUE, SOURCE, Cell, Cells
 from .histogram import Histogram, add_durations, add_histogram
 from .series_keys import SeriesKey
@@ -15,8 +16,6 @@ from .series_keys import SeriesKey
 # Two samples of a source that are further apart than this many intervals, and than this time, have a gap between them.
 GAP_INTERVALS = 5
 GAP_S = 30.0
-# A flow may cover so much less than the time between two samples: their clocks are read at other moments.
-SPAN_TOLERANCE_S = 0.5
 
 Flows = Mapping[tuple[str, str], FlowDelta]  # by (source, library)
 
@@ -37,7 +36,9 @@ class _Ends(NamedTuple):
     uncounted_s: float = 0.0
     finished: int | None = None
     failed: int | None = None
+    retried: int | None = None
     runtimes: Histogram | None = None
+    waits: Histogram | None = None
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -47,9 +48,10 @@ class _Ends(NamedTuple):
 
 
 class SampleReadings:
-    """Turns the samples of one leader into readings. Not thread-safe."""
+    """Turns the samples of one leader into readings, and counts the jobs of each class. Not thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: ClassCounts) -> None:
+        self._classes = classes
         self._sampled_at: dict[str, float] = {}  # by source; absent after a gap
         self._health: dict[str, RedisHealth] = {}
         self._counted: set[tuple[str, str, str]] = set()  # (source, library, key) of the queues with an earlier flow
@@ -71,12 +73,20 @@ class SampleReadings:
         flow_of = {(*of, flow.key): flow for of, delta in flows.items() if of[0] in begin for flow in delta.queues}
         rows: dict[str, list[Cells]] = {source: [] for source in begin}
         unfinished: dict[tuple[str, str, str], int] = {}
+        present: set[Place] = set()
+        self._classes.begin_sample(at)
         for queue in snapshot.queues:
             if queue.source in begin:
-                cells = self._read_queue(queue, flow_of, at - begin[queue.source], unfinished)
+                present.add(place := (queue.source, queue.backend, queue.name))
+                where, passed_s = (queue.source, queue.backend, queue.key), at - begin[queue.source]
+                flow, is_first = flow_of.get(where), where not in self._counted
+                if passed_s and not (flow and is_first):
+                    self._classes.add_flow(place, flow, passed_s, at)
+                cells = self._read_queue(queue, _ends_of(flow, passed_s, is_first=is_first), unfinished)
                 rows[queue.source].append(cells)
                 key = SeriesKey(QUEUE, queue.source, queue.backend, queue.name)
                 yield Reading(key, begin[queue.source], at, cells)
+        self._classes.end_missing(begin, present)
         self._counted, self._unfinished = set(flow_of), unfinished
         yield from self._read_totals(snapshot, begin, rows)
 
@@ -88,13 +98,11 @@ class SampleReadings:
     def _read_queue(
         self,
         queue: QueueStats,
-        flow_of: Mapping[tuple[str, str, str], QueueFlow],
-        passed_s: float,
+        ends: _Ends,
         unfinished: dict[tuple[str, str, str], int],
     ) -> Cells:
         where = queue.source, queue.backend, queue.key
         counts = queue.counts
-        ends = _ends_of(flow_of.get(where), passed_s, is_first=where not in self._counted)
         enqueued = None
         here = _count_unfinished(counts)
         if here is not None:
@@ -105,7 +113,7 @@ class SampleReadings:
                 enqueued = max(0, here - before + ends.finished)
         levels = (queue.depth, counts.active, counts.scheduled, counts.retrying, counts.dead)
         latency_ms = _scaled(queue.latency_s, 1000)
-        return (*levels, latency_ms, queue.workers, *ends.cells, enqueued, None, ends.runtimes, None)
+        return (*levels, latency_ms, queue.workers, *ends.cells, enqueued, ends.retried, ends.runtimes, ends.waits)
 
     def _read_totals(
         self, snapshot: Snapshot, begin: Mapping[str, float], rows: Mapping[str, list[Cells]]
@@ -154,18 +162,26 @@ def _ends_of(flow: QueueFlow | None, passed_s: float, *, is_first: bool) -> _End
     if is_first or not passed_s:
         return _Ends(quality=None, uncounted_s=passed_s)
     missing_s = passed_s - flow.span_s
-    runtimes: Histogram = {}
     ended = count_ended(flow)
-    if flow.runtimes_s:
-        add_durations(runtimes, flow.runtimes_s, max(1, round(ended / len(flow.runtimes_s))))
     completed_hidden = bool(flow.hidden) and flow.ended is None
     return _Ends(
         quality=Quality.UNKNOWN if completed_hidden else flow.quality,
         uncounted_s=passed_s if completed_hidden else missing_s if missing_s > SPAN_TOLERANCE_S else 0.0,
         finished=None if completed_hidden else ended,
         failed=None if State.DEAD in flow.hidden else flow.dead,
-        runtimes=runtimes or None,
+        retried=flow.retried,
+        runtimes=_histogram_of(flow.runtimes_s, ended),
+        waits=_histogram_of(flow.waits_s, ended),
     )
+
+
+def _histogram_of(durations_s: Sequence[float], jobs: int) -> Histogram | None:
+    """The durations of some of `jobs`, as those of all."""
+    if not durations_s:
+        return None
+    found: Histogram = {}
+    add_durations(found, durations_s, max(1, round(jobs / len(durations_s))))
+    return found
 
 
 def _count_unfinished(counts: Counts) -> int | None:

@@ -6,11 +6,13 @@ doubled count. A queue of which nothing changes has no records: its levels hold 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from ..model import Snapshot
+from .class_counts import ClassCounts
 from .columns import (
+    CLASS,
     SOURCE,
     Cells,
     Record,
@@ -46,10 +48,11 @@ class _OpenSlot:
 
 
 class HistoryRecorder:
-    """Builds the records of one leader. Not thread-safe."""
+    """Builds the records of one leader. Not thread-safe. `stored`: the series of the history so far."""
 
-    def __init__(self) -> None:
-        self._readings = SampleReadings()
+    def __init__(self, stored: Iterable[SeriesKey] = ()) -> None:
+        self._classes = ClassCounts(stored)
+        self._readings = SampleReadings(self._classes)
         self._open: dict[SeriesKey, list[_OpenSlot]] = {}  # one for each tier of the series
         self._filled: list[set[SeriesKey]] = [
             set() for _ in range(MOST_TIERS)
@@ -69,15 +72,18 @@ class HistoryRecorder:
         reached = {source.name for source in snapshot.sources if source.reachable}
         for key in [key for key in self._seen.keys() - present if key.source in reached]:
             self._end_series(key, snapshot.sampled_at)
+        self._file_classes()
         return self._close_before(snapshot.sampled_at)
 
     def is_sampled(self, key: SeriesKey) -> bool:
-        """Whether the last sample had figures of a series."""
-        return key in self._seen
+        """Whether the last sample had figures of a series; of a class, whether jobs of it finished lately."""
+        return self._classes.is_known(key) if key.kind is CLASS else key in self._seen
 
     def close(self) -> list[ClosedSlot]:
         """The records of all slots that are open, as far as they are filled. What another leader adds to the same slots
         is merged with them."""
+        self._classes.end_slot()
+        self._file_classes()
         for tier, keys in enumerate(self._filled):
             for key in list(keys):
                 self._close_slot(key, tier, continues=False)
@@ -90,10 +96,21 @@ class HistoryRecorder:
         self._seen[key] = reading.cells
         if before is not None and kind is not SOURCE and is_idle_after(kind, before, reading.cells):
             return
-        if key not in self._open:
-            self._open[key] = [_OpenSlot() for _ in tiers_of(kind)]
         for record in _split_reading(reading, before, tiers_of(kind)[0].step_s):
             self._add_record(key, 0, record)
+
+    def _file_classes(self) -> None:
+        records = self._classes.take_records()
+        for key, record in records:
+            self._add_record(key, 0, record)
+        if records:
+            self._forget_closed()
+
+    def _forget_closed(self) -> None:
+        """Forget the series that are gone, once all that was known of them is in `_closed`."""
+        for key, slots in list(self._open.items()):
+            if not self.is_sampled(key) and not any(slot.records for slot in slots):
+                del self._open[key]
 
     def _end_series(self, key: SeriesKey, at: float) -> None:
         unknown: Cells = (None,) * len(key.kind.columns)
@@ -101,6 +118,8 @@ class HistoryRecorder:
         del self._seen[key]
 
     def _add_record(self, key: SeriesKey, tier: int, record: Record) -> None:
+        if key not in self._open:
+            self._open[key] = [_OpenSlot() for _ in tiers_of(key.kind)]
         slot, start_s = self._open[key][tier], slot_of(record.start_s, tiers_of(key.kind)[tier].step_s)
         while slot.records and slot.start_s != start_s:
             self._close_slot(key, tier, continues=slot.start_s < start_s)

@@ -41,7 +41,7 @@ class HistoryRecording:
         """What is stored must be known before anything is: otherwise its numbers would be given to other series."""
         if not self._is_loaded:
             self._writer.load_series()
-            self._is_loaded = True
+            self._recorder, self._is_loaded = HistoryRecorder(self._writer.stored_keys()), True
 
     def record(self, snapshot: Snapshot, flows: Flows) -> bool:
         """Add a sample with what finished since the one before; False if another process leads by now.
@@ -50,8 +50,8 @@ class HistoryRecording:
         Raises BackendUnavailable, Forbidden. Cost: none for most samples, otherwise see HistoryWriter; once a minute 1
         more round trip.
         """
-        closed = self._recorder.add_sample(snapshot, flows)
         self._load()
+        closed = self._recorder.add_sample(snapshot, flows)
         self._check_room()
         if closed and self.problem is None and not self._writer.append_slots(self._lead, closed):
             return False

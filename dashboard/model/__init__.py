@@ -15,7 +15,7 @@ from __future__ import annotations
 from .base import Capability, State, Value
 from .job_classes import ClassBoard, ClassStats
 from .jobs import Argument, Job, JobError, JobLink, JobPage, JobQuery, Payload, TimelineEvent
-from .queue_flow import FlowDelta, Quality, QueueFlow
+from .queue_flow import ClassFlow, FlowDelta, Quality, QueueFlow
 from .queues import (
     Counts,
     NativeCount,
@@ -36,6 +36,7 @@ __all__ = [
     "Argument",
     "Capability",
     "ClassBoard",
+    "ClassFlow",
     "ClassStats",
     "Counts",
     "FlowDelta",

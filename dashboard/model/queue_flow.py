@@ -16,6 +16,18 @@ class Quality(StrEnum):
     UNKNOWN = "unknown"
 
 
+class ClassFlow(Value, frozen=True, kw_only=True, gc=False):
+    """The jobs of one class of a queue that finished between two samples, as in QueueFlow.
+
+    `runtimes_s`: run times of some of them; each stands for equally many.
+    """
+
+    job_class: str
+    completed: int
+    dead: int
+    runtimes_s: tuple[float, ...] = ()
+
+
 class QueueFlow(Value, frozen=True, kw_only=True, gc=False):
     """The jobs of one queue that finished between two samples: `completed` and permanently failed (`dead`).
 
@@ -28,6 +40,10 @@ class QueueFlow(Value, frozen=True, kw_only=True, gc=False):
     `unlisted`: states whose lists stay empty because the library is set not to keep such jobs.
     `incomplete_start`: the first sample did not report all jobs that finished before it; its figures about that time
     must be discarded.
+    `waits_s`: how long jobs that finished or started had waited until they started, sampled like `runtimes_s`.
+    `retried`: the jobs that failed and will be retried; None if unknown.
+    `classes`: the finished jobs by class; None if their classes are unknown. Of a queue in which nothing finished it
+    says nothing. `classes_reason`: why it is unknown or estimated.
     """
 
     key: str
@@ -43,6 +59,11 @@ class QueueFlow(Value, frozen=True, kw_only=True, gc=False):
     unlisted: tuple[State, ...] = ()
     unlisted_reason: str | None = None
     incomplete_start: bool = False
+    waits_s: tuple[float, ...] = ()
+    retried: int | None = None
+    classes: tuple[ClassFlow, ...] | None = None
+    classes_quality: Quality = Quality.UNKNOWN
+    classes_reason: str | None = None
 
     @classmethod
     def unknown(cls, key: str, reason: str) -> Self:

@@ -53,7 +53,7 @@ class FlowWindow:
     def __init__(self) -> None:
         self._pieces: deque[RatePeriod] = deque()
         self._middle: RateSums | None = None  # of all periods except the first and the last
-        self._newest: QueueFlow | None = None  # without its run times
+        self._newest: QueueFlow | None = None  # without its run times, waits and classes
         self._first: tuple[RatePeriod, QueueFlow] | None = None  # the first sample, which may look back
         self._first_at: float | None = None
         self._times: dict[int, int] = {}  # run times of all periods by bucket
@@ -233,7 +233,8 @@ class FlowWindow:
 
     def _append_period(self, at: float, flow: QueueFlow, ended: int) -> None:
         first = self._newest is None
-        self._newest = msgspec.structs.replace(flow, runtimes_s=()) if flow.runtimes_s else flow
+        sampled = flow.runtimes_s or flow.waits_s or flow.classes
+        self._newest = msgspec.structs.replace(flow, runtimes_s=(), waits_s=(), classes=None) if sampled else flow
         if not self._pieces or not self._pieces[-1].can_include(at, flow, ended):
             self._pieces.append(RatePeriod(at, 0.0, 0, 0, flow.quality, flow.reason, {}, RANKS[flow.quality]))
             self._middle = None
