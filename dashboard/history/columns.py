@@ -193,7 +193,7 @@ def share_cells(kind: SeriesKind, cells: Cells, done: float, share: float) -> Ce
 
     def part(column: Column, cell: Cell) -> Cell:
         if column.merge is Merge.HISTOGRAM:
-            return cell if done + share >= 1 else None
+            return cell if done < 1 <= done + share else None
         if column.merge is Merge.SUM and isinstance(cell, int):
             return round(cell * min(1.0, done + share)) - round(cell * done)
         return cell

@@ -172,5 +172,5 @@ def test_waits_and_retries_of_a_queue_are_in_its_records_and_in_the_sums() -> No
         assert list(cells_of(closed, key, FINE, "retried").values()) == [2 + 4 + 6 + 8 + 10, 12 + 14 + 16 + 18]
         waits = cells_of(closed, key, FINE, "waits")[START_S + 10]
         assert isinstance(waits, dict)
-        assert list(waits.values()) == [8, 8]  # two of four jobs, four times
+        assert list(waits.values()) == [8, 8]  # two of four jobs, four times: none is in two slots
     assert list(cells_of(closed, SeriesKey(QUEUE, "main", "rq", "cash"), FINE, "retried").values()) == [None]
