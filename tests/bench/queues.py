@@ -70,7 +70,7 @@ def work_bullmq(client: redis.Redis, queues: int) -> None:
     pipe = client.pipeline(transaction=False)
     for number in range(0, queues, 2):
         events = f"bull:{name_of(number)}:events"
-        for job in ("a", "b"):
+        for job in ("7", "8"):
             pipe.xadd(events, {"event": "active", "jobId": job, "prev": "waiting"}, maxlen=10000)
             pipe.xadd(events, {"event": "completed", "jobId": job, "returnvalue": "null", "prev": "active"})
     pipe.execute()

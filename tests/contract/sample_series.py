@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dashboard.backends.base import Backend
-from dashboard.model import QueueStats
+from dashboard.model import QueueFlow, QueueStats
 from dashboard.sampling.rates import FlowWindow
 from tests.search import search
 
@@ -23,6 +23,7 @@ class SampleSeries:
         self._windows: dict[str, FlowWindow] = {}
         self._together: FlowWindow | None = None
         self._at = 1000.0
+        self.flows: dict[str, QueueFlow] = {}  # of the last sample, by queue
 
     def take_sample(self) -> dict[str, QueueStats]:
         """All queues by name."""
@@ -32,6 +33,7 @@ class SampleSeries:
         delta, self._cursor = self._backend.read_flow(refs, self._cursor)
         self._at += 2
         by_key = {row.key: row for row in rows}
+        self.flows = {by_key[flow.key].name: flow for flow in delta.queues}
         for flow in delta.queues:
             self._windows.setdefault(flow.key, FlowWindow()).add(self._at, flow, by_key[flow.key])
         self._together = self._together or FlowWindow() if delta.together else None
@@ -50,3 +52,8 @@ def rates_of(row: QueueStats) -> tuple[float | None, float | None, float | None]
     finished = None if row.throughput_per_min is None else row.finished_15min
     failed = None if row.failed_per_min is None else row.failed_15min
     return finished, failed, None if row.error_ratio is None else round(row.error_ratio, 4)
+
+
+def classes_of(flow: QueueFlow) -> dict[str, tuple[int, int]] | None:
+    """How many jobs of each class completed and died; None where the library does not tell."""
+    return None if flow.classes is None else {one.job_class: (one.completed, one.dead) for one in flow.classes}

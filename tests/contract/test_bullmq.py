@@ -20,6 +20,7 @@ from dashboard.settings import SourceSettings
 from dashboard.sources.metering import measure_cost
 from dashboard.sources.source import Source
 from tests.contract.bullmq_library import BullMQLibrary, ids_by_state, node
+from tests.contract.sample_series import classes_of
 from tests.waiting import CEILING_S
 
 # How far the clocks of a server and of two sources are taken to be apart, in the same machine.
@@ -505,3 +506,37 @@ def test_an_active_job_is_stalled_while_it_has_no_lock(
     assert (stats(backend).counts.active, stats(backend).stalled) == (1, 0)
     assert any_redis.delete("bull:alpha:held:lock") == 1
     assert (stats(backend).counts.active, stats(backend).stalled) == (1, 1)
+
+
+def test_hostile_jobs_have_some_class(backend: BullMQ, any_redis: redis.Redis) -> None:
+    any_redis.hset("bull:alpha:meta", mapping={"opts.maxLenEvents": 10000, "version": "bullmq:6.7.0"})
+    any_redis.xadd("bull:alpha:events", {"event": "drained"})
+    _, cursor = read_flow(backend)
+    fields: dict[str, str | int] = {
+        "name": "mail",
+        "timestamp": 1000,
+        "processedOn": 4000,
+        "opts": '{"delay":500,"backoff":{"delay":9}}',
+    }
+    jobs: dict[str, dict[str, str | int]] = {
+        "1": fields,
+        "2": {**fields, "name": "x" * 1000, "timestamp": "never"},
+        "3": {**fields, "name": "y" * 1_000_000, "opts": "[" * 1000},
+        "4": {**fields, "timestamp": "9" * 1_000_000, "opts": '"delay"'},
+        "5": {**fields, "opts": '{"delay":' + "[" * 500},
+        "6": {**fields, "processedOn": 1},
+        "7": {"name": b"\xff\x00".decode("utf-8", "surrogateescape")},
+    }
+    for job_id, values in jobs.items():
+        for name, value in values.items():
+            any_redis.hset(f"bull:alpha:{job_id}", name, str(value).encode("utf-8", "surrogateescape"))
+        any_redis.xadd("bull:alpha:events", {"event": "completed", "jobId": job_id})
+    flow, cursor = read_flow(backend, cursor)
+    assert classes_of(flow) == {"mail": (4, 0), "x" * 200: (1, 0), "": (1, 0), "\udcff\x00": (1, 0)}
+    # Options that cannot be read have no delay.
+    assert sorted(flow.waits_s) == [2.5, 3.0, 3.0]
+    any_redis.set("bull:alpha:8", "no hash")
+    any_redis.xadd("bull:alpha:events", {"event": "completed", "jobId": "8"})
+    any_redis.xadd("bull:alpha:events", {"event": "failed", "jobId": "9" * 10_000})
+    flow, _ = read_flow(backend, cursor)
+    assert (flow.completed, flow.dead, flow.classes) == (1, 1, None)

@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 import redis
 
+from dashboard.backends import class_tally
 from dashboard.backends.bullmq import rates
 from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.backends.bullmq.flow import reasons
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.model import QueueStats
+from dashboard.model import Quality, QueueStats
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.contract.bullmq_library import BullMQLibrary, _script
-from tests.contract.sample_series import SampleSeries, rates_of
+from tests.contract.sample_series import SampleSeries, classes_of, rates_of
 from tests.processes import Child, child
 
 GOOD, BAD = 9, 3
@@ -74,6 +75,37 @@ def test_events_count_jobs_that_are_removed_immediately(
                     1 if "removeOnFail" in settings else 1 + BAD,
                 )
                 assert any("leave no trace" in note for note in row.notes) == (settings != KEEP)
+                if alias == "bullmq" or settings in (KEEP, NEITHER):
+                    check_classes(library, server, series, settings)
+
+
+def check_classes(
+    library: BullMQLibrary, server: EmbeddedRedis, series: SampleSeries, settings: dict[str, Any]
+) -> None:
+    """The classes of what finished, with its run times, and how long it had waited; then the same with retries."""
+    flow = series.flows["alpha"]
+    if settings == KEEP:
+        assert classes_of(flow) == {"good": (GOOD, 0), "bad": (0, BAD)}
+    else:  # the first jobs that are removed: their names were not remembered
+        assert (flow.classes, flow.classes_reason) == (None, class_tally.GONE)
+    library.drive("run", server.url, "alpha", good=6, bad=2, ms=40, job={"delay": 200}, **settings)
+    series.take_sample()
+    flow = series.flows["alpha"]
+    assert classes_of(flow) == {"good": (6, 0), "bad": (0, 2)}
+    assert flow.classes_quality is Quality.EXACT
+    for one in flow.classes or ():
+        assert len(one.runtimes_s) == one.completed + one.dead
+        assert all((0.03 if one.job_class == "good" else 0) < time_s < 0.3 for time_s in one.runtimes_s)
+    if "removeOnComplete" not in settings:  # else the stream does not tell when a delayed job could start
+        assert len(flow.waits_s) == 6
+        assert all(0 <= wait_s < 0.18 for wait_s in flow.waits_s)
+    assert flow.retried == 0
+    library.drive("run", server.url, "alpha", good=3, bad=2, job={"attempts": 3, "backoff": 5}, **settings)
+    library.drive("run", server.url, "alpha", good=3, bad=1, job={"attempts": 2}, **settings)
+    series.take_sample()
+    flow = series.flows["alpha"]
+    assert (classes_of(flow), flow.retried) == ({"good": (6, 0), "bad": (0, 3)}, 2 * 2 + 1)
+    assert len(flow.waits_s) == 6
 
 
 @pytest.mark.parametrize(("alias", "most"), [("bullmq", 0), ("bullmq5", 30), ("bullmq4", 30)])

@@ -173,9 +173,12 @@ def load_writing_script(name: str) -> str:
     return read_scripts(__package__, "runs", "writing", name)
 
 
+_PARTS = {"schedules": ("runs",), "flow": ("classes",)}
+
+
 @cache
 def load_script(name: str) -> str:
     """Return the text of a reading script in `lua/`, preceded by the functions that all of them share."""
     # The text is sent with every call: only scripts that need the functions for large lists, or for runs, get them.
-    text = read_scripts(__package__, "common", *(("runs",) if name == "schedules" else ()), name)
+    text = read_scripts(__package__, "common", *_PARTS.get(name, ()), name)
     return f"{shared_script()}\n{text}" if name == "job" else text

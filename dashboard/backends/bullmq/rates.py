@@ -30,6 +30,7 @@ def read_flow(
         for ref in chunk:
             look = cursor.get(ref.key)
             call.extend((ref.key, look.last_id, look.at_ms) if look else (ref.key, "", ""))
+            call.append("" if look is None or look.names is None else "1")
         calls.append(call)
     answered = scripts.run(keys.load_script("flow"), calls)
     if answered is None:

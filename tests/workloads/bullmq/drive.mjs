@@ -102,6 +102,7 @@ async function carryOut(command, url, queueName, options) {
     const settings = {
       removeOnComplete: options.removeOnComplete ?? false,
       removeOnFail: options.removeOnFail ?? false,
+      ...(options.job ?? {}),
     };
     const jobs = [];
     for (let n = 0; n < options.good; n++) jobs.push(await queue.add('good', { n, ms: options.ms }, settings));

@@ -12,6 +12,13 @@ ENDS = (State.COMPLETED, State.DEAD)
 NOTHING_GONE = (False, False)
 
 
+class JobName(NamedTuple):
+    """The name of a job that has not finished, and when it was added, if it could start then."""
+
+    name: bytes
+    added_ms: int | None
+
+
 class EventCursor(NamedTuple):
     """What is remembered of one queue until the next sample; pairs are in the order of ENDS."""
 
@@ -26,3 +33,5 @@ class EventCursor(NamedTuple):
     unknown_at: float = -math.inf  # and the number of finished jobs
     # When a completed job was last removed immediately, and a failed one.
     gone_at: tuple[float, float] = (-math.inf, -math.inf)
+    # Of jobs that have not finished, by id; None while finished jobs stay, and so do their names.
+    names: dict[bytes, JobName] | None = None

@@ -7,14 +7,17 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
+import msgspec
 from redis.exceptions import ResponseError
 
 from ....model import Quality, QueueFlow, State
 from ....sources.source import Reply
 from ....units import format_duration
 from ...base import FLOW_WINDOW_S
+from ...class_tally import ClassTally
 from ...completion_balance import BALANCED
 from .. import keys
+from .classes import ClassReply, parse_classes, remember_names
 from .cursor import ENDS, NOTHING_GONE, EventCursor
 from .finished_sets import (
     SHORTEST_SPAN_S,
@@ -30,6 +33,7 @@ MAX_RUNTIMES = 200
 # The running jobs that are remembered per queue until they finish.
 MAX_STARTED = 300
 DEFAULT_MAX_EVENTS = 10_000
+NOTHING_READ = ClassReply(ClassTally(), (), 0)
 # This many jobs must be seen to be retained before all are assumed to be.
 ENOUGH = 5
 # If the stream was trimmed to less than this, the first sample has no rate.
@@ -48,17 +52,18 @@ def flow_of_queue(key: str, row: Reply, before: EventCursor | None) -> tuple[Que
         cursor = EventCursor(before.last_id, row, *before[2:])
         span_s = _span_s(before.at_ms, row, before)
         if before.unknown_at == before.unsplit_at == -math.inf and before.gone == NOTHING_GONE:
-            return QueueFlow(key=key, completed=0, dead=0, span_s=span_s, quality=Quality.EXACT), cursor
-        return _by_events(key, cursor, 0, 0, span_s, None), cursor
+            return QueueFlow(key=key, completed=0, dead=0, span_s=span_s, quality=Quality.EXACT, retried=0), cursor
+        return _by_events(key, cursor, 0, 0, span_s, None, NOTHING_READ), cursor
     return _flow_of_row(key, row, before)
 
 
 def _flow_of_row(key: str, row: Sequence[Any], before: EventCursor | None) -> tuple[QueueFlow, EventCursor]:
     """The flow of a queue from a whole reply of flow.lua, and its cursor."""
     now, since, length, limit, last_id, seen, oldest_ms, completed, dead, *more = row
-    runtimes, started, ended, kept, gone, added, unended, in_vain = more
+    runtimes, started, ended, kept, gone, added, unended, in_vain, classes, retried, names = more
     running = dict(before.started) if before else {}
     started, ended = started or (), ended or ()
+    found, removed = parse_classes(classes, None if kept else retried or 0, before)
     times = [ms / 1000 for ms in runtimes or ()] + (_match_run_times(running, ended) if ended else [])
     running.update(zip(started[::2], started[1::2], strict=True))
     last_id, running = last_id or (before.last_id if before else b""), _newest_starts(running)
@@ -66,13 +71,18 @@ def _flow_of_row(key: str, row: Sequence[Any], before: EventCursor | None) -> tu
     left = count_finished(added, unended) if seen or length != 0 else None
     cursor = EventCursor(
         last_id, now, running, _newest_are_gone(gone, before), BALANCED, left, 0, *former, _gone_at(gone, now, before)
-    )
+    )._replace(names=remember_names(names, removed, before))
     if not seen and length == 0 and not (before and before.last_id) and keys.parse_integer(limit):
         # BullMQ writes an event for each job that is added: no stream means no jobs yet.
         span_s = _span_s(since if before else now, now, before)
-        return QueueFlow(key=key, completed=0, dead=0, span_s=span_s, quality=Quality.EXACT), cursor
+        return QueueFlow(key=key, completed=0, dead=0, span_s=span_s, quality=Quality.EXACT, retried=0), cursor
     if not seen and length == 0:
-        return flow_from_sets(key, parse_finished(kept), cursor, before, NO_EVENTS)
+        flow, cursor = flow_from_sets(key, parse_finished(kept), cursor, before, NO_EVENTS)
+        if flow.quality is Quality.UNKNOWN:
+            return flow, cursor
+        return msgspec.structs.replace(
+            flow, **found.flow_fields(flow.completed, flow.dead, flow.reason, counted=not flow.hidden)
+        ), cursor
     reason = None
     start = since
     if before is None:
@@ -86,7 +96,7 @@ def _flow_of_row(key: str, row: Sequence[Any], before: EventCursor | None) -> tu
         elif before is not None:
             completed, dead, cursor = _completed_by_ids(completed, dead, sets, in_vain, cursor, before)
             reason = CUT
-    return _by_events(key, cursor, completed, dead, _span_s(start, now, before), reason, times), cursor
+    return _by_events(key, cursor, completed, dead, _span_s(start, now, before), reason, found, times), cursor
 
 
 def _first_start(
@@ -145,6 +155,7 @@ def _by_events(
     dead: int,
     span_s: float,
     reason: str | None,
+    found: ClassReply,
     times: Sequence[float] = (),
 ) -> QueueFlow:
     """Return the flow from events. Values that were unknown in a sample stay unknown for as long as rates look back."""
@@ -163,6 +174,7 @@ def _by_events(
         hidden=ENDS if unknown else (State.DEAD,) if unsplit else (),
         ended=None if unknown or not unsplit else completed + dead,
         **_unlisted_fields(cursor.gone),
+        **found.flow_fields(completed, dead, reason, counted=not (unknown or unsplit)),
     )
 
 

@@ -1,15 +1,20 @@
 -- Jobs that finished in many queues since the last sample, from their events streams; return values stay on the server.
 -- ARGV[1]: maximum events to read in this call; ARGV[2]: ms that a first sample reaches back;
--- then for each queue `<prefix>:<queue>`, the last event id seen or '', the server's ms at that sample or ''.
+-- then for each queue `<prefix>:<queue>`, the last event id seen or '', the server's ms at that sample or '', and '1' if
+-- its finished jobs may be removed: their names are then returned while they are known.
 -- Returns per queue: now ms if nothing happened since the last sample, else {now ms, since ms, stream length, its limit
 -- (first sample only), last event id (of the newest event if none was read), events read, ms of the oldest read,
 -- completed, failed, {run time ms...}, {started id, ms...}, {finished id, ms...}, the result of `kept` if events are
 -- missing, {whether the newest completed job was removed, the newest failed one: 1 or 0, false if there was none or a
 -- user may have removed it; how many of the newest completed jobs were removed, of the newest failed ones}, number of
--- jobs ever added, number of unfinished jobs, number of events for ids assigned without a job, or for removed jobs}.
+-- jobs ever added, number of unfinished jobs, number of events for ids assigned without a job, or for removed jobs, the
+-- result of `classes_of`, jobs that failed and will be retried, {id, name, ms when it was added or false... of jobs that
+-- have not finished}}.
 local PER_QUEUE_MOST, PER_QUEUE_LEAST, SAMPLE, ID_LIMIT, LOOKED_UP = 1000, 20, 200, 200, 10
 local IN_VAIN = {duplicated = true, deduplicated = true, debounced = true, removed = true, cleaned = true}
 local pool, window = tonumber(ARGV[1]), tonumber(ARGV[2])
+-- The finished jobs whose hashes are read: at most, in each queue, and at least.
+local hashes, HASHES_MOST, HASHES_LEAST = math.floor(pool / 5), 200, 2
 
 local function clock()
   local now = redis.call('TIME')
@@ -29,17 +34,44 @@ local function event_of(entry)
   return event, job
 end
 
+local function value_of(entry, field)
+  local pairs_ = entry[2]
+  for i = 5, #pairs_, 2 do
+    if pairs_[i] == field then return pairs_[i + 1] end
+  end
+end
+
 -- An empty table costs Redis more to return than a value.
 local function filled(list)
   return #list > 0 and list
 end
 
--- `cut_short`: these are not all events since the last sample. Newest first, so that each start belongs to the finish
--- seen before it.
-local function tally(base, events, cut_short)
+-- Returns {id, name, ms when it was added or false...} of jobs that are running, or were added and wait.
+local function names_of(base, started, added, done)
+  local names = {}
+  for n = 1, #started, 2 do
+    local job, entry = started[n], added[started[n]]
+    names[#names + 1] = job
+    names[#names + 1] = entry and entry[1] or facts_of(base .. job) or ''
+    names[#names + 1] = entry and entry[2] or false
+  end
+  for job, entry in pairs(added) do
+    if done[job] == nil and #names < 3 * SAMPLE then
+      names[#names + 1] = job
+      names[#names + 1] = entry[1]
+      names[#names + 1] = entry[2]
+    end
+  end
+  return names
+end
+
+-- `is_brief`: finished jobs may be removed. `cut_short`: these are not all events since the last sample. Newest first, so
+-- that each start belongs to the finish seen before it.
+local function tally(base, events, cut_short, is_brief)
   local completed, dead = 0, 0
   local runtimes, started, ended, done = {}, {}, {}, {}
   local last, removed, cleaned, in_vain = {completed = {}, failed = {}}, {}, false, 0
+  local ends, ending, added, back, delayed = {}, {}, {}, {}, nil
   for i = 1, #events do
     local event, job = event_of(events[i])
     if IN_VAIN[event] then in_vain = in_vain + 1 end
@@ -47,6 +79,10 @@ local function tally(base, events, cut_short)
       if event == 'completed' then completed = completed + 1 else dead = dead + 1 end
       if job then
         done[job] = ms_of(events[i][1])
+        if #ends < HASHES_MOST and #job <= ID_LIMIT then
+          ending[job] = {job, event == 'failed', done[job], false}
+          ends[#ends + 1] = ending[job]
+        end
         if #last[event] < LOOKED_UP and #job <= ID_LIMIT then last[event][#last[event] + 1] = job end
       end
     elseif event == 'removed' and job then
@@ -62,10 +98,24 @@ local function tally(base, events, cut_short)
         end
         done[job] = false
       elseif stop then
+        if ending[job] then ending[job][4] = ms end
         if #runtimes < SAMPLE then runtimes[#runtimes + 1] = stop - ms end
         done[job] = false
       end
+    elseif event == 'waiting' and job and #events[i][2] > 4 and #job <= ID_LIMIT then
+      local from = value_of(events[i], 'prev')
+      if from == 'active' or from == 'failed' then back[#back + 1] = job end
+    elseif event == 'delayed' and job and #job <= ID_LIMIT then
+      back[#back + 1] = job
+      delayed = job
+    elseif event == 'added' and job then
+      -- Not from active: it was added with a delay.
+      if delayed == job then back[#back] = nil end
+      if is_brief and #job <= ID_LIMIT then
+        added[job] = {cut(value_of(events[i], 'name'), NAME_SHOWN) or '', delayed ~= job and ms_of(events[i][1])}
+      end
     end
+    if event ~= 'delayed' then delayed = nil end
   end
   for job, stop in pairs(done) do
     if stop and #job <= ID_LIMIT and #ended < 2 * SAMPLE then
@@ -84,7 +134,11 @@ local function tally(base, events, cut_short)
       end
     end
   end
-  return completed, dead, filled(runtimes), filled(started), filled(ended), gone, in_vain
+  local most = math.max(HASHES_LEAST, math.min(HASHES_MOST, hashes))
+  hashes = hashes - math.min(most, #ends + #back) - (is_brief and #started / 2 or 0)
+  local classes = #ends > 0 and classes_of(base, ends, added, most)
+  return completed, dead, filled(runtimes), filled(started), filled(ended), gone, in_vain, classes,
+    count_retries(base, back, most), is_brief and filled(names_of(base, started, added, done))
 end
 
 local function first_of(reply, n)
@@ -182,7 +236,7 @@ end
 
 local rows = {}
 local now = clock()
-for i = 3, #ARGV, 3 do
+for i = 3, #ARGV, 4 do
   local base, last, looked = ARGV[i] .. ':', ARGV[i + 1], tonumber(ARGV[i + 2])
   local since = looked or now - window
   local limit = math.max(PER_QUEUE_LEAST, math.min(PER_QUEUE_MOST, pool))
@@ -198,11 +252,13 @@ for i = 3, #ARGV, 3 do
     local length = read('XLEN', base .. 'events')
     -- Events that were trimmed or exceed the limit are unknown.
     local cut_short = not whole or (last ~= '' and #events == length)
-    row = {now, since, length, false, false, #events, false, 0, 0, false, false, false, false, false, false, 0, 0}
+    row = {now, since, length, false, false, #events, false, 0, 0, false, false, false, false, false, false, 0, 0, false, false,
+      false}
     if last == '' then row[4] = cut(read('HGET', base .. 'meta', 'opts.maxLenEvents'), 20) end
     if #events > 0 then
       row[5], row[7] = events[1][1], ms_of(events[#events][1])
-      row[8], row[9], row[10], row[11], row[12], row[14], row[17] = tally(base, events, cut_short)
+      row[8], row[9], row[10], row[11], row[12], row[14], row[17], row[18], row[19], row[20] =
+        tally(base, events, cut_short, ARGV[i + 3] == '1')
     elseif last == '' and length ~= 0 then
       row[5] = newest_id(base .. 'events')
     end
@@ -213,6 +269,12 @@ for i = 3, #ARGV, 3 do
     else
       row[15], row[16] = cut(read('GET', base .. 'id'), 20), unended(base)
       if cut_short or length == 0 then row[13] = kept(base, since) end
+      if length == 0 and last == '' and looked then
+        local most = math.max(HASHES_LEAST, math.min(HASHES_MOST / 2, hashes))
+        local ends = retained_ends(base, since, most)
+        hashes = hashes - #ends
+        row[18] = #ends > 0 and classes_of(base, ends, {}, 2 * most)
+      end
     end
   end
   rows[#rows + 1] = row
