@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 import redis
 from rq import Queue, Retry
+from rq.job import Job
 
 from dashboard.backends.rq.backend import RQ
 from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.model import QueueFlow
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.contract.rq_actions import running_rq_worker
 from tests.contract.rq_library import open_client, run_waiting_jobs
-from tests.contract.sample_series import SampleSeries, rates_of
+from tests.contract.sample_series import SampleSeries, classes_of, rates_of
 from tests.waiting import wait_until
 from tests.workloads import rq_jobs
 
@@ -90,6 +92,8 @@ def test_rates_are_the_truth_or_unknown(workers: redis.Redis, server: EmbeddedRe
         rows = series.take_sample()
         assert rates_of(rows["alpha"]) == shared, options
         assert rates_of(rows["alone"]) == alone, options
+        check_classes(workers, series.flows["alpha"], options)
+        check_classes(workers, series.flows["alone"], options)
         assert series.together == (None if shared == TRUTH else GOOD + BAD)
         # The other queue of that worker may be where the jobs were that left no trace.
         assert rates_of(rows["beta"])[0] == (0 if shared == TRUTH else None)
@@ -98,6 +102,23 @@ def test_rates_are_the_truth_or_unknown(workers: redis.Redis, server: EmbeddedRe
                 assert "result_ttl is 0" in (rows[name].flow_reason or "")
                 assert rows[name].flow_reason in rows[name].notes
     source.close()
+
+
+def check_classes(client: redis.Redis, flow: QueueFlow, options: dict[str, Any]) -> None:
+    """The classes of what finished, its run times, and how long it had waited; unknown if it left no records."""
+    if min(options.get("result_ttl", 500), options.get("failure_ttl", 500)) < 60:
+        assert flow.classes is None
+        assert "result_ttl" in (flow.classes_reason or "") or "failure_ttl" in (flow.classes_reason or "")
+        return
+    add, fail = (f"{rq_jobs.__name__}.{name}" for name in ("add", "fail"))
+    assert classes_of(flow) == {add: (GOOD, 0), fail: (0, BAD)}
+    assert [len(one.runtimes_s) for one in flow.classes or ()] == [GOOD, BAD]
+    queue = Queue(flow.key.removeprefix("rq:queue:"), connection=client)
+    ids = [*queue.finished_job_registry.get_job_ids(), *queue.failed_job_registry.get_job_ids()]
+    jobs = [job for job in Job.fetch_many(ids, connection=client) if job and job.started_at and job.enqueued_at]
+    waits_s = sorted((job.started_at - job.enqueued_at).total_seconds() for job in jobs)
+    assert len(waits_s) == GOOD + BAD
+    assert sorted(flow.waits_s) == pytest.approx(waits_s)
 
 
 def test_a_worker_that_came_and_went_hides_what_it_did(workers: redis.Redis, server: EmbeddedRedis) -> None:

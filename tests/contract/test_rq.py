@@ -30,6 +30,7 @@ from dashboard.settings import SourceSettings
 from dashboard.sources.metering import measure_cost
 from dashboard.sources.source import Source
 from tests.contract.rq_library import Worker, fill_queue, open_client, read_counts, run_waiting_jobs, start_next_job
+from tests.contract.sample_series import classes_of
 from tests.search import search
 from tests.waiting import wait_until
 from tests.workloads import rq_jobs
@@ -571,7 +572,7 @@ def test_a_user_without_scripts_reads_the_same(
 def test_run_times_of_many_busy_queues_are_sampled_in_turn(
     backend: RQ, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dashboard.backends.rq.flow.run_times.SAMPLE_TOTAL", 2)
+    monkeypatch.setattr("dashboard.backends.rq.flow.job_samples.SAMPLE_TOTAL", 2)
     queues = [Queue(name, connection=client) for name in ("alpha", "beta", "gamma", "delta")]
     for queue in queues:
         queue.enqueue(rq_jobs.add, 1)
@@ -591,6 +592,28 @@ def test_run_times_of_many_busy_queues_are_sampled_in_turn(
         return len(timed) == len(queues)
 
     wait_until(all_timed, what="run times of each queue")
+
+
+def test_a_rare_job_among_many_queues_is_looked_at(backend: RQ, client: redis.Redis) -> None:
+    queues = [Queue(f"q{number}", connection=client) for number in range(8)]
+    for queue in queues:
+        queue.enqueue(rq_jobs.add, 1)
+    refs = list(refs_of(backend).values())
+    cursor = None
+    for _ in range(3):
+        _, cursor = backend.read_flow(refs, cursor)
+    run_waiting_jobs(queues[3])
+    with measure_cost() as meter:
+        delta, cursor = backend.read_flow(refs, cursor)
+    assert meter.round_trips == 2
+    assert classes_of(flow_of(delta, "q3")) == {f"{rq_jobs.__name__}.add": (1, 0)}
+    assert len(flow_of(delta, "q3").runtimes_s) == 1
+    described = (("y" * 5000, ""), ("send it", "send it"), (b"\xffsend(1)", "\\xffsend(1)"))
+    for queue, (description, shown) in zip(queues[4:], described, strict=False):
+        run_waiting_jobs(queue)
+        client.hset(f"rq:job:{queue.finished_job_registry.get_job_ids()[0]}", "description", description)
+        delta, cursor = backend.read_flow(refs, cursor)
+        assert list(classes_of(flow_of(delta, queue.name)) or ()) == [shown]
 
 
 def test_a_thousand_queues_cost_one_round_trip(backend: RQ, client: redis.Redis) -> None:

@@ -19,9 +19,9 @@ from . import keys as names
 from .consumers import FIELDS, MAX_WORKERS, LiveWorker, worker_of, workers_call, workers_of
 from .flow.balance import balance_flows
 from .flow.findings import FlowCursor, FlowFindings
+from .flow.job_samples import sample_jobs
 from .flow.next_jobs import NextJobSettings
 from .flow.registry_counts import FlowCommands
-from .flow.run_times import sample_run_times
 from .job_hashes import JobHashReader
 from .keys import QueueKeys, load_script
 
@@ -64,7 +64,7 @@ def read_flow(
             found[queue.queue] = answer
     if replies.next_jobs is not None:
         orders.take_replies(found, replies.next_jobs)
-    sample_run_times(JobHashReader(source, scripts), list(found.values()), now)
+    sample_jobs(JobHashReader(source, scripts), list(found.values()), now)
     seen, flows, together = balance_flows(found, workers, before, anchor, now)
     unread = [QueueFlow.unknown(ref.key, UNREADABLE) for ref, queue in refs if queue.queue not in flows]
     flow = [flows[queue.queue] for _, queue in refs if queue.queue in flows]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from ....model import Quality, QueueFlow, State
 from ...base import FLOW_WINDOW_S
+from ...class_tally import ClassTally
 from ...completion_balance import BALANCED
 from ..consumers import LiveWorker
 from .findings import TTLS_S, FlowCursor, FlowFindings, QueueMemory
@@ -228,6 +229,9 @@ def _build_flow(
         hidden = tuple(state for state, is_hidden in hides if is_hidden)
         unlisted = tuple(state for state, dropped in drops if dropped or state in brief)
         reason = HIDDEN.get(hidden) or (BY_WORKERS if unrecorded else BRIEF if unlisted else found.reason)
+    # Jobs without a record cannot be looked at, and those with one do not stand for them.
+    tally = found.classes if found.classes and not (hidden or unlisted) else ClassTally()
+    classes = tally.classes_of(found.came[State.COMPLETED], found.came[State.DEAD], reason)
     return QueueFlow(
         key=found.queue.queue,
         completed=found.came[State.COMPLETED],
@@ -240,4 +244,8 @@ def _build_flow(
         unlisted=unlisted,
         unlisted_reason=reason if unlisted else None,
         incomplete_start=found.other_ttls or bool(unlisted),
+        waits_s=tuple(found.waits[:200]),
+        classes=classes.classes,
+        classes_quality=classes.quality,
+        classes_reason=reason if unlisted else classes.reason,
     )

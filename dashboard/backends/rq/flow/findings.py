@@ -10,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from ....model import State
+from ...class_tally import ClassTally
 from ...completion_balance import BALANCED, CompletionBalance
 from ..consumers import LiveWorker
 from ..keys import QueueKeys
@@ -68,6 +69,7 @@ class AnchorCounts(msgspec.Struct, frozen=True, gc=False):
     low: Mapping[State, int]
     brief: Mapping[State, int]
     never: int
+    checksum: int = 0  # of `numbers`; the script of the next sample compares it
 
     def since(self, before: AnchorCounts, *, low_holds: bool) -> tuple[dict[State, int], dict[State, int]]:
         """Return how many jobs were added since `before`, by the best of the bounds, which must be those of the same
@@ -98,11 +100,13 @@ class FlowFindings(msgspec.Struct):
     span_s: float
     reason: str
     counts: AnchorCounts
-    ids: list[str]  # the newest jobs of both registries, at most as many as were added
+    ids: list[tuple[State, str]]  # the newest jobs of both registries, a few more than were added
     newest: float
     brief: Mapping[State, int]
     disturbed: set[State]
     runtimes: list[float] = []
+    waits: list[float] = []
+    classes: ClassTally | None = None  # of the jobs that were looked at
     retries: bool = False  # a job that can be, or was, retried was seen
     next_job: NextJob | None = None
     first: bool = False  # this is the first sample of the queue

@@ -20,12 +20,13 @@ from ....sources.source import Command, Reply, text
 from ...base import FLOW_WINDOW_S
 from ..keys import QueueKeys
 from .findings import TTLS_S, AnchorCounts, FlowCursor, FlowFindings
-from .run_times import SKEW_S, ids_to_read
+from .job_samples import SKEW_S, ids_to_read
 
 QUEUES_PER_SCRIPT = 50
 # `low` must stay ahead of the clock for as long as an anchor is used.
 LOW_S = 30.0
 BOUNDS = 3 * len(TTLS_S) + 1
+CHECKSUM_WEIGHTS = (1, 3, 5, 7, 11, 13, 17)
 REASON = "Counted from RQ's registries, which do not show jobs that were deleted or retried between two samples."
 FIRST_REASON = "First sample: looks back over the last five minutes and assumes RQ's default times to live."
 
@@ -61,8 +62,7 @@ class FlowCommands:
         call += [*windows, newest, f"({self._now}", str(self._each)]
         for queue in queues:
             seen = self._before.queues.get(queue.queue)
-            newest_too = self._all or (seen is not None and seen.busy)
-            call += (queue.name, ("w" if seen is None else "") + ("n" if newest_too else ""))
+            call += (queue.name, ("wn" if self._all else "w") if seen is None else f"c{seen.counts.checksum}")
         return call
 
     def commands_for(self, queue: QueueKeys) -> list[Command]:
@@ -100,8 +100,13 @@ class FlowCommands:
             came, brief = again.since(seen.counts, low_holds=self._now < seen.anchor + LOW_S)
             disturbed = again.disturbed_states(seen.counts)
             span_s, reason, newest = self._now - self._before.at, REASON, seen.newest
-        ids = [text(job_id) for state, ids in zip(TTLS_S, lists, strict=False) for job_id in ids[: came[state]]]
-        found = FlowFindings(queue, came, span_s, reason, counts, ids, newest, brief, disturbed)
+        # Jobs of the same second have no order: some that finished before the last sample may be among the first.
+        newest_ids = [
+            (state, text(job_id))
+            for state, ids in zip(TTLS_S, lists, strict=False)
+            for job_id in ids[: came[state] and came[state] + came[state] // 2 + 2]
+        ]
+        found = FlowFindings(queue, came, span_s, reason, counts, newest_ids, newest, brief, disturbed)
         found.first = seen is None
         return found
 
@@ -133,6 +138,7 @@ def _parse_counts(numbers: Sequence[int]) -> AnchorCounts:
         {done: low_done, dead: low_dead},
         {done: brief_done, dead: brief_dead},
         never,
+        sum(weight * number for weight, number in zip(CHECKSUM_WEIGHTS, numbers, strict=True)),
     )
 
 

@@ -94,9 +94,10 @@ end
 -- Counts the finished and failed jobs of each queue above some bounds. ARGV: ended, prefix; six bounds of an anchor: three
 -- for finished jobs, three for failed ones, each from the highest to the lowest; the six of the previous anchor, or '' for
 -- each; minimum and maximum of the window, for finished and for failed jobs; the two maximums for the newest ids, their
--- minimum, how many; then alternating: a queue's name, and what else to read: `w` the window, `n` the newest.
+-- minimum, how many; then alternating: a queue's name, and what else to read: `w` the window, `n` the newest, `c` and the
+-- checksum of its counts in the last sample: the newest if that has changed.
 -- Returns per queue, flat: the counts above the six bounds, and of jobs without expiry; the same for the previous anchor;
--- the counts of the window; two lists of ids; each only if requested. False if a registry cannot be read.
+-- the counts of the window; two lists of ids, at most IDS_MOST in a call; each only if requested. False if a registry cannot be read.
 local function above(found, done, dead, bounds, first)
   local at, count = #found, 1
   -- If none is above a bound, none is above a higher one.
@@ -112,20 +113,34 @@ local function above(found, done, dead, bounds, first)
   found[at + 7] = redis.call('ZCOUNT', dead, '-inf', '(0')
 end
 
+-- `AnchorCounts.checksum` in findings.py is the same.
+local function checksum(found, at)
+  return found[at + 1] + 3 * found[at + 2] + 5 * found[at + 3] + 7 * found[at + 4] + 11 * found[at + 5] + 13 * found[at + 6]
+    + 17 * found[at + 7]
+end
+
+local IDS_MOST = 400
+local ids_left = IDS_MOST
 local function ended_in(done, dead, more, args)
   local found = {}
   above(found, done, dead, args, 2)
-  if more == '' and args[9] == '' then return found end
+  local before = string.byte(more) == 99 and tonumber(string.sub(more, 2))
+  if before and args[9] == '' and checksum(found, 0) == before then return found end
   if string.find(more, 'w', 1, true) then
     found[#found + 1] = redis.call('ZCOUNT', done, args[15], args[16])
     found[#found + 1] = redis.call('ZCOUNT', dead, args[17], args[18])
   elseif args[9] ~= '' then
     above(found, done, dead, args, 8)
   end
-  if string.find(more, 'n', 1, true) then
+  local has_changed = before and checksum(found, args[9] == '' and 0 or 7) ~= before
+  if has_changed or string.find(more, 'n', 1, true) then
     local to_done, to_dead = string.match(args[19], '^(%S+) (%S+)$')
-    found[#found + 1] = redis.call('ZREVRANGEBYSCORE', done, to_done, args[20], 'LIMIT', 0, args[21])
-    found[#found + 1] = redis.call('ZREVRANGEBYSCORE', dead, to_dead, args[20], 'LIMIT', 0, args[21])
+    for _, each in ipairs({{done, to_done}, {dead, to_dead}}) do
+      local most = math.min(tonumber(args[21]), ids_left)
+      local ids = redis.call('ZREVRANGEBYSCORE', each[1], each[2], args[20], 'LIMIT', 0, most)
+      ids_left = ids_left - #ids
+      found[#found + 1] = ids
+    end
   end
   return found
 end
