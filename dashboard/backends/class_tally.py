@@ -34,9 +34,10 @@ class _Sum:
 class ClassTally:
     """Adds up finished jobs by class."""
 
-    def __init__(self) -> None:
+    def __init__(self, why_unknown: str = GONE) -> None:
         self._sums: dict[str, _Sum] = {}
         self._unknown = 0
+        self._why_unknown = why_unknown
 
     def add(self, job_class: str, completed: int, dead: int, runtimes_s: Iterable[float] = ()) -> None:
         """Add jobs of a class, with the run times of some of them."""
@@ -51,6 +52,12 @@ class ClassTally:
         """Add jobs that were looked at, and whose class is unknown."""
         self._unknown += jobs
 
+    def include(self, other: ClassTally) -> None:
+        """Add the jobs of another tally."""
+        for job_class, found in other._sums.items():
+            self.add(job_class, found.completed, found.dead, found.runtimes_s)
+        self._unknown += other._unknown
+
     def classes_of(self, completed: int, dead: int, flow_reason: str | None = None) -> ClassesFound:
         """The classes of all jobs that finished: those added stand for the others.
 
@@ -61,7 +68,7 @@ class ClassTally:
         looked = known_completed + known_dead + self._unknown
         is_rare = self._unknown <= MOST_UNKNOWN_RATIO * looked
         if not is_rare or (completed and not known_completed) or (dead and not known_dead):
-            return ClassesFound(None, Quality.UNKNOWN, GONE if looked else NONE)
+            return ClassesFound(None, Quality.UNKNOWN, self._why_unknown if looked else NONE)
         shares = zip(
             self._sums.items(),
             share_out([found.completed for found in self._sums.values()], completed),

@@ -494,7 +494,8 @@ def test_run_times_come_from_workers_that_send_events(backend: Celery, any_redis
     library.prepare(backend, any_redis)
     _, cursor = backend.read_flow(refs, None)
     for task in ("one", "two"):
-        store_result(any_redis, task, "SUCCESS", queue="mails")
+        store_result(any_redis, task, "SUCCESS", queue="mails", name=f"shop.{task}" + "x" * 5000)
+    store_result(any_redis, "three", "RETRY", queue="mails", name="shop.one")
     events: list[Any] = [{"type": "task-succeeded", "uuid": "one", "runtime": 0.5}, {"type": "task-succeeded"}, 5]
     publish_event(any_redis, "/0.celeryev/task.multi", events)
     publish_event(any_redis, "/0.celeryev/task.succeeded", {"type": "task-succeeded", "uuid": "two", "runtime": 1.5})
@@ -502,7 +503,18 @@ def test_run_times_come_from_workers_that_send_events(backend: Celery, any_redis
     library.settle(backend, any_redis)
     delta, _ = backend.read_flow(refs, cursor)
     assert sorted(delta.queues[0].runtimes_s) == [0.5, 1.5]
+    assert {one.job_class[:8]: (one.completed, one.runtimes_s) for one in delta.queues[0].classes or ()} == {
+        "shop.one": (1, (0.5,)),
+        "shop.two": (1, (1.5,)),
+    }
+    assert delta.queues[0].retried == 1
+    assert max(len(one.job_class) for one in delta.queues[0].classes or ()) == 200
     assert delta.queues[1].quality is Quality.UNKNOWN  # all that ended is told by its queue
+    store_result(any_redis, "four", "SUCCESS", queue="mails", name=["no", "name"])
+    library.settle(backend, any_redis)
+    delta, _ = backend.read_flow(refs, cursor)
+    assert (delta.queues[0].completed, delta.queues[0].classes) == (1, None)
+    assert "result_extended" in (delta.queues[0].classes_reason or "")
 
 
 def end_task(client: redis.Redis, keeper: index.ResultIndex, task: str, runtime: float) -> None:

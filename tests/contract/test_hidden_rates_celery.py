@@ -15,12 +15,12 @@ from dashboard.backends.celery.keys import SEPARATOR, QueueLocation
 from dashboard.backends.celery.rates import FeedSample
 from dashboard.backends.celery.results import run_balance
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.model import QueueRef
+from dashboard.model import Quality, QueueRef
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.celery_live import Shop
-from tests.contract.sample_series import SampleSeries, rates_of
+from tests.contract.sample_series import SampleSeries, classes_of, rates_of
 from tests.contract.test_celery import SEP, publish_event
 from tests.waiting import wait_until
 
@@ -78,6 +78,9 @@ def test_rates_are_the_truth_or_unknown(backend: Celery, server: EmbeddedRedis, 
         run_tasks(backend, mute, "two@shop", "alpha")
         rows = series.take_sample()
         assert rates_of(rows["alpha"]) == TRUTH
+        flow = series.flows["alpha"]
+        assert (classes_of(flow), flow.classes_quality) == ({"shop.send": (GOOD, BAD)}, Quality.EXACT)
+        assert series.flows["mute:*"].classes is None
         assert rates_of(rows["beta"])[:2] == (0, 0)
         assert (rows["*"].counts.completed, rows["*"].counts.dead) == (GOOD, BAD)
         assert rates_of(rows["mute:alpha"]) == NOTHING
@@ -100,6 +103,7 @@ def test_rates_are_the_truth_or_unknown(backend: Celery, server: EmbeddedRedis, 
         # From here on some are stored and some not; of the other queue's tasks only errors.
         run_tasks(backend, shop, "one@shop", "beta", ignore_result=True)
         rows = series.take_sample()
+        assert series.flows["beta"].classes is None
         assert rates_of(rows["alpha"]) == NOTHING
         assert rates_of(rows["beta"]) == (None, BAD, None)
         assert rates_of(rows["*"]) == (12, None, None)

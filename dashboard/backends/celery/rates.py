@@ -8,8 +8,9 @@ from msgspec.structs import replace
 
 from ...clock import monotonic_s
 from ...model import FlowDelta, Quality, QueueFlow, QueueRef, State
+from ..class_tally import ClassTally
 from . import keys
-from .results.ended_tasks import MAX_RUNTIMES, EndedTasks
+from .results.ended_tasks import MAX_RUNTIMES, NO_NAME, EndedTasks
 from .results.index import ResultIndex
 
 NOT_LISTENING = "rates come from Celery's result channel, which the sampling process subscribes to when it starts"
@@ -114,6 +115,10 @@ class FeedSample:
             _build_flow(key, self._ended, [where], self._span_s),
             hidden=(State.COMPLETED,) if errors else BOTH,
             reason=ERRORS_ALONE if errors else HIDDEN,
+            classes=None,
+            classes_quality=Quality.UNKNOWN,
+            classes_reason=HIDDEN,
+            retried=None,
             progressed=self.has_progressed(where),
         )
 
@@ -138,7 +143,7 @@ class FeedSample:
 
 
 def _build_flow(key: str, ended: EndedTasks, where: Sequence[tuple[str, str]], span_s: float) -> QueueFlow:
-    return QueueFlow(
+    flow = QueueFlow(
         key=key,
         completed=sum(ended.completed[each] for each in where),
         dead=sum(ended.dead[each] for each in where),
@@ -146,4 +151,13 @@ def _build_flow(key: str, ended: EndedTasks, where: Sequence[tuple[str, str]], s
         quality=Quality.EXACT if ended.whole else Quality.ESTIMATED,
         reason=None if ended.whole else GAP,
         runtimes_s=tuple(seconds for each in where for seconds in ended.runtimes.get(each, ()))[:MAX_RUNTIMES],
+        retried=sum(ended.retried[each] for each in where),
     )
+    if not (flow.completed or flow.dead):
+        return flow
+    tally = ClassTally(NO_NAME)
+    for each in where:
+        if each in ended.classes:
+            tally.include(ended.classes[each])
+    found = tally.classes_of(flow.completed, flow.dead, flow.reason)
+    return replace(flow, classes=found.classes, classes_quality=found.quality, classes_reason=found.reason)

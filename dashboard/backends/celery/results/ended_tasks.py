@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from ....clock import monotonic_s
 from ....model import State
 from ...base import FLOW_WINDOW_S
+from ...class_tally import ClassTally
 from ...completion_balance import BALANCED, CompletionBalance
 
 MAX_RUNTIMES = 200
 MAX_RECENT = 5000
+MAX_NAME = 200
+NO_NAME = "results do not name their class: set result_extended = True in the app"
 
 
 @dataclass
@@ -21,7 +24,9 @@ class EndedTasks:
 
     completed: Counter[tuple[str, str]] = field(default_factory=Counter)
     dead: Counter[tuple[str, str]] = field(default_factory=Counter)
+    retried: Counter[tuple[str, str]] = field(default_factory=Counter)
     runtimes: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    classes: dict[tuple[str, str], ClassTally] = field(default_factory=dict)
     whole: bool = True
     runs: Counter[str] = field(default_factory=Counter)  # finished by workers, by prefix, from their heartbeats
     started: Counter[str] = field(default_factory=Counter)
@@ -64,7 +69,8 @@ class EndedTaskTally:
         self.ended = EndedTasks()
         self.traces = ResultTraces()
         self.nameless_at = -FLOW_WINDOW_S  # monotonic; when a record without a queue last arrived
-        self._recent: OrderedDict[str, tuple[str, str]] = OrderedDict()  # task id -> where it finished, newest last
+        # Task id -> where it finished, and its class; newest last.
+        self._recent: OrderedDict[str, tuple[tuple[str, str], str]] = OrderedDict()
         self.unassigned: dict[str, float] = {}  # run times by task, of the last call, whose record has not arrived yet
 
     def take_ended(self) -> EndedTasks:
@@ -82,15 +88,21 @@ class EndedTaskTally:
         now = monotonic_s()
         return self.is_nameless(now) or prefix not in self.traces.recorded or self.traces.hides_tasks(prefix, now)
 
-    def count_task(self, where: tuple[str, str], task: str, state: State) -> None:
-        """Count a finished task; `where` = its prefix and queue."""
+    def count_task(self, where: tuple[str, str], task: str, state: State, job_class: object) -> None:
+        """Count a finished task; `where` = its prefix and queue. `job_class`: its name, if its record has one."""
+        classes = self.ended.classes.setdefault(where, ClassTally(NO_NAME))
+        name = job_class[:MAX_NAME] if isinstance(job_class, str) else ""
+        if name:
+            classes.add(name, state is not State.DEAD, state is State.DEAD)
+        else:
+            classes.add_unknown()
         tally = self.ended.dead if state is State.DEAD else self.ended.completed
         tally[where] += 1
         if state is not State.CANCELED:
             times = self.traces.failed_at if state is State.DEAD else self.traces.succeeded_at
             times[where] = monotonic_s()
         if where[1]:
-            self._recent[task] = where
+            self._recent[task] = where, name
             if len(self._recent) > MAX_RECENT:
                 self._recent.popitem(last=False)
         else:
@@ -104,11 +116,14 @@ class EndedTaskTally:
         """
         unassigned: dict[str, float] = {}
         for task, seconds in {**self.unassigned, **runtimes}.items():
-            where = self._recent.pop(task, None)
-            if where is None:
+            found = self._recent.pop(task, None)
+            if found is None:
                 if task in runtimes:
                     unassigned[task] = seconds
                 continue
+            where, name = found
+            if name and where in self.ended.classes:
+                self.ended.classes[where].add(name, 0, 0, [seconds])
             known = self.ended.runtimes.setdefault(where, [])
             if len(known) < MAX_RUNTIMES:
                 known.append(seconds)

@@ -245,7 +245,9 @@ class ResultIndex:
             if count and status in RUN_ENDS:
                 self.runs.count_record(prefix)
             if count and state is not None:
-                self.tally.count_task((prefix, _queue_of(record)), task, state)
+                self.tally.count_task((prefix, _queue_of(record)), task, state, record.get("name"))
+            elif count and status == "RETRY":
+                self.tally.ended.retried[prefix, _queue_of(record)] += 1
         for (prefix, state), scores in touched.items():
             if scores:
                 yield from self._list_commands(prefix, state, scores)
