@@ -5,6 +5,7 @@ from __future__ import annotations
 import redis
 
 from dashboard.backends.sidekiq.backend import Sidekiq
+from dashboard.backends.sidekiq.rates import NO_METRICS
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
@@ -26,6 +27,8 @@ def test_counters_reveal_jobs_that_left_the_sets(
     rows = series.take_sample()
 
     assert rates_of(rows["*"]) == (GOOD + BAD, BAD, 0.25)
+    # This release has no metrics of job classes.
+    assert (series.flows["*"].classes, series.flows["*"].classes_reason) == (None, NO_METRICS)
     assert rows["*"].counts.dead == 0
     assert rates_of(rows["mail"]) == (None, None, None)  # the counters are those of all queues together
     assert "all queues" in (rows["mail"].flow_reason or "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import redis
 
 from dashboard.backends.sidekiq import job_class_metrics
 from dashboard.backends.sidekiq.backend import Sidekiq
-from dashboard.model import ClassBoard, ClassStats
+from dashboard.model import ClassBoard, ClassStats, Quality
 from dashboard.sources.metering import measure_cost
 from dashboard.sources.source import Source
 from tests.contract.test_sidekiq import backend, discover, enqueue, payload
@@ -132,3 +133,54 @@ def test_of_many_classes_the_slowest_are_listed(
     found = read_board(backend)
     assert [each.name for each in found.classes[:2]] == ["C3000", "C2999"]
     assert (found.total, found.cut) == (3000, False)
+
+
+@pytest.mark.parametrize(
+    ("version", "minute", "times"),
+    [("7.3.9", "j|20261105|0:7", "{}-05-00:7"), ("8.1.7", "j|261105|0:07", "h|{}-5-0:7")],
+)
+def test_a_sample_counts_what_was_added_since_the_last(
+    backend: Sidekiq, any_redis: redis.Redis, version: str, minute: str, times: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enqueue(any_redis, payload())
+    any_redis.mset({"stat:processed": 100, "stat:failed": 10})
+    store_metrics(any_redis, version)
+    ref = discover(backend)["*"]
+    _, cursor = backend.read_flow([ref], None)
+
+    def classes() -> dict[str, tuple[int, int, tuple[float, ...]]]:
+        nonlocal cursor
+        delta, cursor = backend.read_flow([ref], cursor)
+        (flow,) = delta.queues
+        assert (flow.quality, flow.classes_quality) == (Quality.ESTIMATED, Quality.ESTIMATED)
+        return {one.job_class: (one.completed, one.dead, one.runtimes_s) for one in flow.classes or ()}
+
+    with measure_cost() as meter:
+        assert classes() == {}
+    assert meter.round_trips == 1
+    any_redis.hincrby(minute, "Shop::Mailer|p", 5)
+    any_redis.hincrby(minute, "Shop::Mailer|f", 1)
+    any_redis.hincrby(minute, "New|p", 300)
+    # 290 took 20 to 30 ms, ten 65 to 100 ms; of the first class it is not known which are of the last sample.
+    any_redis.set(times.format("New"), b"\0\0" + struct.pack(">4H", 290, 0, 0, 10))
+    found = classes()
+    assert found["Shop::Mailer"] == (4, 1, ())
+    completed, dead, runtimes_s = found["New"]
+    assert (completed, dead, len(runtimes_s)) == (300, 0, 200)
+    assert sorted({round(time_s, 4): runtimes_s.count(time_s) for time_s in runtimes_s}.items()) == [
+        (0.0245, 193),
+        (0.0816, 7),
+    ]
+    any_redis.hincrby(minute, "Shop::Mailer|p", 2)
+    any_redis.bitfield(times.format("Shop::Mailer")).incrby("u16", "#0", 2).execute()
+    assert classes()["Shop::Mailer"] == (2, 0, (pytest.approx(0.0163, abs=1e-4),) * 2)
+    # The next minute begins, and a process whose clock is late writes to the last one.
+    at = datetime.fromisoformat("2026-11-05T00:08:01+00:00").timestamp()
+    monkeypatch.setattr(Source, "now_s", lambda _: at)
+    any_redis.hincrby(minute, "Shop::Mailer|p", 3)
+    any_redis.hincrby(minute.replace("0:7", "0:8").replace("0:07", "0:08"), "Shop::Mailer|p", 4)
+    assert classes()["Shop::Mailer"][:2] == (7, 0)
+    assert classes() == {}
+    any_redis.delete(minute)
+    any_redis.hset(minute, mapping={"Shop::Mailer|p": "1", "Bad|p": "x", "|p": "4"})
+    assert {name: counts[:2] for name, counts in classes().items()} == {"Shop::Mailer": (1, 0)}

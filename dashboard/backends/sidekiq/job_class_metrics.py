@@ -1,4 +1,4 @@
-"""Metrics of each job class in the last hour, which Sidekiq 7 and 8 store per minute in UTC.
+"""Metrics of each job class, which Sidekiq 7 and 8 store per minute in UTC: the last hour, and what a sample adds.
 
 Layout: sidekiq `lib/sidekiq/metrics/tracking.rb` and `shared.rb`, 7.0 to 8.1. A minute is a hash of `CLASS|p`
 (attempts), `CLASS|f` (failed attempts) and `CLASS|ms` (run time of successful attempts); the run times of a class in a
@@ -15,8 +15,9 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from ...clock import instant
-from ...model import ClassBoard, ClassStats
-from ...sources.source import Reply, Source, text
+from ...model import ClassBoard, ClassFlow, ClassStats
+from ...sources.source import Command, Reply, Source, text
+from ..class_tally import MAX_RUNTIMES, share_out
 
 MINUTES = 60
 SCOPE = "across all queues: Sidekiq counts attempts per class, not per queue, at each heartbeat"
@@ -29,6 +30,10 @@ BELOW_MS = (
     *(13_000, 20_000, 30_000, 45_000, 65_000, 100_000, 150_000, 225_000, 335_000),
 )
 COUNTERS = len(BELOW_MS) + 1
+MIDDLES_S = tuple(bound / 1000 / 1.5**0.5 for bound in (*BELOW_MS, 1.5 * BELOW_MS[-1]))
+# How many run times of class and minute one sample reads.
+TIMES_READ = 100
+MAX_NAME = 200
 Minute = tuple[datetime, int]  # and the major version whose format it has
 
 
@@ -103,9 +108,7 @@ def _read_times(
     added: dict[bytes, list[int]] = defaultdict(lambda: [0] * COUNTERS)
     for (name, _), raw in zip(wanted, replies, strict=True):
         if isinstance(raw, bytes):
-            # The string ends with its last counter that is not 0.
-            for n, (count,) in enumerate(struct.iter_unpack(">H", raw[: len(raw) // 2 * 2])):
-                added[name][n] += count
+            added[name] = [sofar + count for sofar, count in zip(added[name], _counters_of(raw), strict=True)]
     return added
 
 
@@ -130,3 +133,109 @@ def _below_s(times: Sequence[int], share: float) -> float | None:
 
 def _parse_count(value: bytes | None) -> int:
     return int(value) if value is not None and value.isdigit() and len(value) < 19 else 0
+
+
+class MinuteCounts(NamedTuple):
+    """What the newest minutes of a namespace held at a sample, by minute and class."""
+
+    counts: Mapping[tuple[Minute, bytes], tuple[int, int]] = {}  # attempts, and failed ones
+    times: Mapping[tuple[Minute, bytes], Sequence[int]] = {}  # counters by bucket, as far as they were read
+    majors: frozenset[int] = frozenset()  # of the versions that wrote there; none that has such metrics if empty
+
+
+def newest_minutes(now_s: float, before: MinuteCounts) -> list[Minute]:
+    """The minutes that workers write to now: the current one, and the last one, as clocks differ."""
+    at = instant(now_s // 60 * 60)
+    majors = sorted(before.majors or (7, 8))
+    return [] if at is None else [(at - timedelta(minutes=n), major) for n in (0, 1) for major in majors]
+
+
+def minute_commands(namespace: str, minutes: Sequence[Minute]) -> list[Command]:
+    """Return the commands whose replies `parse_minutes` reads."""
+    return [("HSCAN", f"{namespace}{_minute_key(*each)}", 0, "COUNT", FIELDS) for each in minutes]
+
+
+def parse_minutes(minutes: Sequence[Minute], replies: Sequence[Reply], before: MinuteCounts) -> MinuteCounts:
+    """What the minutes hold; run times as in `before`."""
+    counts: dict[tuple[Minute, bytes], tuple[int, int]] = {}
+    for minute, reply in zip(minutes, replies, strict=True):
+        fields = dict(zip(reply[1][::2], reply[1][1::2], strict=True)) if isinstance(reply, list) else {}
+        for field, value in fields.items():
+            if field.endswith(b"|p") and (name := field[:-2]):
+                runs = _parse_count(value)
+                counts[minute, name] = runs, min(runs, _parse_count(fields.get(name + b"|f")))
+    times = {key: found for key, found in before.times.items() if key in counts}
+    return MinuteCounts(counts, times, before.majors | {major for (_, major), _ in counts})
+
+
+def attempts_since(now: MinuteCounts, before: MinuteCounts) -> dict[tuple[Minute, bytes], tuple[int, int]]:
+    """The attempts since `before`, and how many failed, by minute and class; only classes with any."""
+    added: dict[tuple[Minute, bytes], tuple[int, int]] = {}
+    for key, (runs, failed) in now.counts.items():
+        old_runs, old_failed = before.counts.get(key, (0, 0))
+        if runs < old_runs:  # Redis was emptied
+            old_runs = old_failed = 0
+        if runs > old_runs:
+            added[key] = runs - old_runs, max(0, min(failed - old_failed, runs - old_runs))
+    return added
+
+
+def times_commands(namespace: str, keys: Iterable[tuple[Minute, bytes]]) -> list[Command]:
+    """Return the commands that read the run times of classes in minutes."""
+    space = namespace.encode("utf-8", "surrogateescape")
+    return [("GETRANGE", space + _histogram_key(name, *minute), 0, 2 * COUNTERS - 1) for minute, name in keys]
+
+
+def add_times(
+    now: MinuteCounts, before: MinuteCounts, keys: Sequence[tuple[Minute, bytes]], replies: Sequence[Reply]
+) -> tuple[MinuteCounts, dict[bytes, list[int]]]:
+    """Return (`now` with the run times that were read, the counters since `before` by class).
+
+    The first run times of a class that ran earlier in that minute are not counted: they are of those attempts, too.
+    """
+    added: dict[bytes, list[int]] = {}
+    times = dict(now.times)
+    for key, reply in zip(keys, replies, strict=True):
+        if not isinstance(reply, bytes):
+            continue
+        counters = _counters_of(reply)
+        former = times.get(key, [0] * COUNTERS)
+        times[key] = counters
+        if key in before.counts and key not in before.times:
+            continue
+        sums = added.setdefault(key[1], [0] * COUNTERS)
+        for place, (count, old) in enumerate(zip(counters, former, strict=True)):
+            sums[place] += max(0, count - old)
+    return now._replace(times=times), added
+
+
+def class_flows(
+    attempts: Mapping[tuple[Minute, bytes], tuple[int, int]], times: Mapping[bytes, Sequence[int]]
+) -> tuple[ClassFlow, ...]:
+    """The flow of each class, from `attempts_since` and `add_times`."""
+    sums: dict[bytes, tuple[int, int]] = {}
+    for (_, name), (runs, failed) in attempts.items():
+        old = sums.get(name, (0, 0))
+        sums[name] = old[0] + runs, old[1] + failed
+    return tuple(
+        ClassFlow(
+            job_class=text(name)[:MAX_NAME],
+            completed=runs - failed,
+            dead=failed,
+            runtimes_s=_runtimes_of(times.get(name, ())),
+        )
+        for name, (runs, failed) in sums.items()
+    )
+
+
+def _runtimes_of(counters: Sequence[int]) -> tuple[float, ...]:
+    """At most MAX_RUNTIMES run times in the proportions of the counters: the geometric middles of their buckets."""
+    total = sum(counters)
+    shares = share_out(counters, MAX_RUNTIMES) if total > MAX_RUNTIMES else counters
+    return tuple(middle for middle, share in zip(MIDDLES_S, shares, strict=False) for _ in range(share))
+
+
+def _counters_of(raw: bytes) -> list[int]:
+    """The counters of run times by bucket. The string ends with its last counter that is not 0."""
+    found = [count for (count,) in struct.iter_unpack(">H", raw[: len(raw) // 2 * 2])]
+    return [*found, *([0] * (COUNTERS - len(found)))]
