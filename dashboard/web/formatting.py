@@ -69,7 +69,9 @@ def install(app: Flask) -> None:
         sentences=join_hint,
         join_reasons=join_reasons,
     )
-    app.jinja_env.globals.update(queue_url=queue_url, job_url=job_url, anchor=anchor, version=__version__)
+    app.jinja_env.globals.update(
+        queue_url=queue_url, charts_url=charts_url, job_url=job_url, anchor=anchor, version=__version__
+    )
 
 
 def printable(text: str, limit: int = 4000) -> str:
@@ -118,6 +120,11 @@ def queue_title(queue: QueueStats | QueueRef, library: str, limit: int = 80) -> 
 def queue_url(queue: QueueStats | QueueRef, **query: Any) -> str:
     """The link to a queue's page; `query` = state, native, page."""
     return url_for("queues.show", source=queue.source, backend=queue.backend, name=queue.name, **query)
+
+
+def charts_url(queue: QueueStats | QueueRef) -> str:
+    """The link to the charts of a queue."""
+    return url_for("charts.queue", source=queue.source, backend=queue.backend, name=queue.name)
 
 
 def job_url(queue: QueueStats | QueueRef, job_id: str) -> str | None:

@@ -82,6 +82,25 @@ def test_a_page_has_its_figures_as_a_table_and_links_to_ranges(browser: FlaskCli
     assert ">500 ms</td>" not in page  # no more exact than a bucket
 
 
+def test_sparklines_and_rates_lead_to_the_charts_of_what_they_show(browser: FlaskClient) -> None:
+    browser.get("/api/v1/queues")
+    overview = browser.get("/").text
+    for link in (
+        '<a class="to-chart" href="/queues/main/rq/mail/charts" aria-label="Charts of mail"',
+        'href="/queues/main/rq/mail/charts#flow" tabindex="-1"',
+        'href="/queues/main/rq/mail/charts#errors" tabindex="-1"',
+        'href="/charts#depth" aria-label="Charts of all queues: waiting"',
+        'href="/sources/main/charts" aria-label="Charts of Redis main"',
+        'href="/charts" title="All queues together',
+    ):
+        assert link in overview, link
+    queue = browser.get("/queues/main/rq/mail").text
+    assert 'href="/queues/main/rq/mail/charts">Charts of up to 30 days</a>' in queue
+    for figure in ("depth", "flow", "errors"):
+        assert f'href="/queues/main/rq/mail/charts#{figure}" aria-label="Charts of this queue: ' in queue
+        assert f'id="{figure}"' in browser.get("/queues/main/rq/mail/charts").text
+
+
 def test_a_page_without_history_says_so(make_app: MakeApp, jobs: list[str]) -> None:
     page = make_app().test_client().get("/queues/main/rq/mail/charts")
     assert page.status_code == 200

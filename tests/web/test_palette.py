@@ -98,6 +98,12 @@ def test_queues_are_found_by_part_initials_and_library(client: FlaskClient) -> N
     assert labels(client, "oc", "Queues") == ["order-confirmations"]
     assert labels(client, "rq late", "Queues") == ["late mails"]
     assert labels(client, "nothing", "Queues") == []
+    assert labels(client, "charts of late", "Charts") == ["Charts of late mails"]
+    assert "Charts of order-confirmations" in labels(client, "chart", "Charts")
+    assert labels(client, "oc", "Charts") == ["Charts of order-confirmations"]
+    [charts] = groups(client, "late history")["Charts"]
+    assert client.get(charts["url"]).status_code == 200
+    assert labels(client, "all charts", "Pages") == ["Charts of all queues"]
     [entry] = groups(client, "late")["Queues"]
     assert entry["detail"] == "RQ · 1 waiting"
     assert client.get(entry["url"]).status_code == 200
@@ -200,9 +206,10 @@ def test_firing_alerts_and_rules_are_found(make_app: MakeApp, redis_client: redi
 @pytest.mark.usefixtures("queues")
 def test_recent_choices_come_first_while_they_exist(client: FlaskClient) -> None:
     keys = ["queue/main/rq/late%20mails", "queue/main/rq/gone", "page/trash.index", "pause/main/rq/mails", "nonsense"]
+    keys.append("charts/main/rq/mails")
     recent = groups(client, recent=keys)["Recent"]
-    assert [entry["label"] for entry in recent] == ["late mails", "Trash", "Pause queue mails…"]
-    assert [entry["key"] for entry in recent] == [keys[0], keys[2], keys[3]]
+    assert [entry["label"] for entry in recent] == ["late mails", "Trash", "Pause queue mails…", "Charts of mails"]
+    assert [entry["key"] for entry in recent] == [keys[0], keys[2], keys[3], keys[5]]
     assert [entry["label"] for entry in groups(client, "mail", keys)["Queues"]] == ["late mails", "mails"]
 
 

@@ -71,6 +71,7 @@ def list_pages(user: PaletteUser) -> list[StaticEntry]:
         ("workers.index", "Workers", ("g", "w"), "processes"),
         ("schedules.index", "Schedules", ("g", "s"), "cron repeat"),
         ("search.index", "Search", ("g", "f"), "find jobs"),
+        ("charts.overview", "Charts of all queues", (), "history past trend graphs"),
         ("alerting.index", "Alerts", ("g", "a"), "firing incidents history"),
         ("rules.index", "Alert rules", (), "thresholds"),
         ("alerting.quiet", "Silences", (), "maintenance mute"),

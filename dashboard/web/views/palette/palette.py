@@ -51,10 +51,11 @@ def search_palette(text: str, recent: Sequence[str], known: PaletteSources) -> P
     if not words:
         groups = _without_words(recent, known)
         return PaletteAnswer(groups=groups, found=sum(len(group.entries) for group in groups))
-    queues, actions = known.queues.find(words)
+    matches = known.queues.find(words)
     found = [
-        ("Queues", queues),
-        ("Actions", actions),
+        ("Queues", matches.queues),
+        ("Actions", matches.actions),
+        ("Charts", matches.charts),
         ("Firing alerts", _match(words, _firing(known.alerts))),
         ("Pages", _match(words, list_pages(known.user))),
         ("Commands", _match(words, list_commands(known.user))),

@@ -1,10 +1,11 @@
-"""Queues in the command palette, and the actions on them, which lead to a question or a preview and never act."""
+"""Queues in the command palette, their charts, and the actions on them, which lead to a question or a preview."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from heapq import nsmallest
 from operator import itemgetter
+from typing import NamedTuple
 
 from flask import url_for
 
@@ -12,7 +13,7 @@ from ....backends.actions import Action
 from ....backends.base import Backend
 from ....model import QueueStats, State
 from ....units import format_number
-from ...formatting import one_line, queue_title, queue_url
+from ...formatting import charts_url, one_line, queue_title, queue_url
 from ...urls import quote_segment, read_segment
 from ..flash import VERBS, bulk_verb
 from ..offered_actions import list_verbs, queue_verbs
@@ -30,7 +31,16 @@ _WORDS = {
     Action.RESUME: "resume queue start unpause continue",
     Action.RETRY: "retry all dead jobs letters again",
 }
+_CHART_WORDS = "charts history past trend graphs"
 Scored = tuple[int, PaletteEntry]
+
+
+class QueueMatches(NamedTuple):
+    """What matches, best first, and how well."""
+
+    queues: list[Scored]
+    charts: list[Scored]
+    actions: list[Scored]
 
 
 class QueueEntries:
@@ -50,23 +60,36 @@ class QueueEntries:
         self._may_act = may_act
         self._several_sources = len({queue.source for queue in queues}) > 1
 
-    def find(self, words: Sequence[str]) -> tuple[list[Scored], list[Scored]]:
-        """At most MAX_LINES queues that match all `words`, and so many actions on them. Time: linear in the queues."""
+    def find(self, words: Sequence[str]) -> QueueMatches:
+        """At most MAX_LINES queues that match all `words`, so many of their charts, and so many actions on them.
+
+        Time: linear in the queues.
+        """
+        drawn: list[tuple[int, str, QueueStats]] = []
         named: list[tuple[int, str, QueueStats]] = []
         acted: list[tuple[int, str, QueueStats, Action]] = []
         for queue in self._queues:
             score, rest = self._match_queue(queue, words)
             if not rest:
                 named.append((score, queue.name, queue))
-            elif self._may_act:
+                continue
+            if _names_charts(rest):
+                drawn.append((score, queue.name, queue))
+            if self._may_act:
                 for action, text in _WORDS.items():
                     if _names_action(rest, text) and action in self._offered(queue):
                         acted.append((score, queue.name, queue, action))
         best = nsmallest(MAX_LINES, named, key=itemgetter(0, 1))
-        for score, name, queue in best[:MAX_QUEUES_WITH_ACTIONS] if self._may_act else ():
-            acted += [(score + PLACE_PENALTY, name, queue, action) for action in self._offered(queue)]
-        return (
+        for score, name, queue in best[:MAX_QUEUES_WITH_ACTIONS]:
+            drawn.append((score + PLACE_PENALTY, name, queue))
+            if self._may_act:
+                acted += [(score + PLACE_PENALTY, name, queue, action) for action in self._offered(queue)]
+        return QueueMatches(
             [(score, self.queue_entry(queue)) for score, _, queue in best],
+            [
+                (score, self._chart_entry(queue))
+                for score, _, queue in nsmallest(MAX_LINES, drawn, key=itemgetter(0, 1))
+            ],
             [
                 (score, self._action_entry(queue, action))
                 for score, _, queue, action in nsmallest(MAX_LINES, acted, key=itemgetter(0, 1))
@@ -82,6 +105,8 @@ class QueueEntries:
             return None
         if kind == "queue":
             return self.queue_entry(queue)
+        if kind == "charts":
+            return self._chart_entry(queue)
         offered = (action for action in self._offered(queue) if self._may_act and action.value == kind)
         return next((self._action_entry(queue, action) for action in offered), None)
 
@@ -99,6 +124,11 @@ class QueueEntries:
         return PaletteEntry(
             key=_key("queue", queue), label=self._title(queue), detail=" · ".join(facts), url=queue_url(queue)
         )
+
+    def _chart_entry(self, queue: QueueStats) -> PaletteEntry:
+        label = f"Charts of {self._title(queue)}"
+        detail = self.queue_entry(queue).detail
+        return PaletteEntry(key=_key("charts", queue), label=label, detail=detail, url=charts_url(queue))
 
     def _match_queue(self, queue: QueueStats, words: Sequence[str]) -> tuple[int, list[str]]:
         """How well the words match that match the queue, and those that do not."""
@@ -148,6 +178,11 @@ class QueueEntries:
 def _names_action(words: Sequence[str], text: str) -> bool:
     """Whether each of the words begins one in `text`; shorter ones would find every action."""
     return all(len(word) >= SHORTEST_VERB and any(each.startswith(word) for each in text.split()) for word in words)
+
+
+def _names_charts(words: Sequence[str]) -> bool:
+    named = [word for word in words if word != "of"]
+    return bool(named) and _names_action(named, _CHART_WORDS)
 
 
 def _dead_count(queue: QueueStats) -> str:
