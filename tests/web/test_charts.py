@@ -21,10 +21,18 @@ PATHS = ("/charts", "/queues/main/rq/mail/charts", "/sources/main/charts")
 FIGURE_OF = {"/charts": "throughput_per_min", "/queues/main/rq/mail/charts": "depth", "/sources/main/charts": "clients"}
 
 
+RECORDED: dict[bytes, tuple[int, bytes]] = {}  # key -> TTL in ms and value, once they were recorded
+
+
 @pytest.fixture
-def browser(make_app: MakeApp, source: Source, jobs: list[str]) -> FlaskClient:
-    """A browser on a dashboard with the queue `mail` and the last HOURS of its history."""
-    record_past(source)
+def browser(make_app: MakeApp, source: Source, redis_client: redis.Redis, jobs: list[str]) -> FlaskClient:
+    """A browser on a dashboard with the queue `mail` and the last HOURS of its history, recorded once for all tests."""
+    if not RECORDED:
+        record_past(source)
+        for key in redis_client.scan_iter("{queuedeck}:ts:*"):
+            RECORDED[key] = max(0, redis_client.pttl(key)), redis_client.dump(key)
+    for key, (left_ms, value) in RECORDED.items():
+        redis_client.restore(key, left_ms, value, replace=True)
     return make_app().test_client()
 
 
