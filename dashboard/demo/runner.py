@@ -12,7 +12,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -21,9 +21,10 @@ import bullmq  # noqa: F401 - reports missing packages before anything is starte
 import celery  # noqa: F401
 import rq  # noqa: F401
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, QueuedeckError
 from .embedded import EmbeddedRedis, reserved_port
 from .incident import Incident, describe_story
+from .past_writing import write_past
 from .processes import TOKEN_FILE, DemoProcess, start_python, start_workloads, stop_processes
 
 HOST = "127.0.0.1"
@@ -88,6 +89,7 @@ def _start_demo(options: DemoOptions, signals: _Signals) -> int:
             return 0
         print("Starting Redis, the workers and the dashboard …", flush=True)
         crew.workloads.extend(start_workloads(redis.url, Path(folder)))
+        _write_past(redis.url, crew.workloads)
         # The dashboard starts last: it then finds all queues in its first scan.
         if not _wait_for_producers(crew, signals):
             return 0
@@ -99,6 +101,14 @@ def _start_demo(options: DemoOptions, signals: _Signals) -> int:
         _print_start(options, redis, crew)
         incident = Incident(Path(folder), options.incident_after_s, options.incident_for_s)
         return _run_demo(crew, redis, incident, signals)
+
+
+def _write_past(redis_url: str, workloads: Sequence[DemoProcess]) -> None:
+    """Give the charts a past, while the workers start."""
+    try:
+        write_past(redis_url, {child.title for child in workloads}, time.time())
+    except QueuedeckError as exc:
+        print(f"demo: the charts start empty: {exc.message}", flush=True)
 
 
 def _wait_for_producers(crew: _DemoProcesses, signals: _Signals) -> bool:

@@ -9,7 +9,7 @@ from ..store.redis_store import Store
 from .coarsening import is_plausible, narrow_steps
 from .columns import CLASS, SOURCE, Record, SeriesKind
 from .encoding import decode_block, decode_tail, split_blocks
-from .series_keys import IDS, SeriesKey, blocks_key, pack_key, parse_stored, tail_key
+from .series_keys import IDS, SAMPLE_END, SeriesKey, blocks_key, pack_key, parse_stored, tail_key
 from .slots import Slot, StoredSeries, sampled_slots, slice_series
 from .tiers import QUARTERS, Tier, slot_of, tiers_of
 
@@ -71,6 +71,14 @@ class HistoryReader:
             stored = _join(_decode(one.key.kind, values[one], wanted), border_s)
             found[one.key] = slice_series(one.key.kind, stored, sampled[one.source, border_s], *wanted)
         return found
+
+    def read_sample_end(self) -> int | None:
+        """When the sample data of a demo ends, in seconds since 1970; None where all figures were recorded.
+
+        Raises BackendUnavailable, Forbidden. Cost: 1 round trip.
+        """
+        (raw,) = self._store.read_keys(("GET", SAMPLE_END))
+        return int(raw) if raw is not None and raw.isdigit() and len(raw) <= 10 else None
 
     def _read_values(
         self, series: Sequence[_Wanted], wanted: HistoryRange, now_s: float

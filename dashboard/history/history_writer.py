@@ -199,11 +199,11 @@ class HistoryWriter:
         self, lead: str, tails: Sequence[tuple[SeriesKey, Tier]], added: dict[tuple[SeriesKey, Tier], bytes]
     ) -> bool:
         news = list(dict.fromkeys(key for key, _ in tails if key not in self._listed))
-        fields = [part for key in news for part in (pack_key(key), _value_of(self._stored[key]))]
+        fields = [part for key in news for part in (pack_key(key), self._stored[key].text)]
         keys = [tail_key(tier.name, self._stored[key].series_id) for key, tier in tails]
         older = [name for key in news if key in self._numbered for name in value_names(key, self.id_of(key))]
-        values = [part for key, tier in tails for part in (added[key, tier], _ttl_ms(tier))]
-        counts = len(news), len(keys), _ttl_ms(QUARTERS)
+        values = [part for key, tier in tails for part in (added[key, tier], ttl_ms(tier))]
+        counts = len(news), len(keys), ttl_ms(QUARTERS)
         reply = self._store.run_script(_APPEND, (LEAD, IDS, *keys, *older), lead, *counts, *fields, *values)
         if reply is None:
             return False
@@ -280,8 +280,8 @@ class HistoryWriter:
 
     def _visit(self, lead: str, key: SeriesKey, series_id: int, what: str) -> bool:
         names = value_names(key, series_id)
-        ttls = [ttl for tier in tiers_of(key.kind) for ttl in (_ttl_ms(tier), _ttl_ms(tier))]
-        field, ids_ttl = pack_key(key), _ttl_ms(QUARTERS)
+        ttls = [ttl for tier in tiers_of(key.kind) for ttl in (ttl_ms(tier), ttl_ms(tier))]
+        field, ids_ttl = pack_key(key), ttl_ms(QUARTERS)
         return bool(self._store.run_script(_VISIT, (LEAD, IDS, *names), lead, field, what, ids_ttl, *ttls))
 
     def _forget(self, key: SeriesKey) -> None:
@@ -299,16 +299,13 @@ class HistoryWriter:
         records = decode_tail(key.kind, raw_tail)
         whole = b"".join(compact_records(key.kind, tier, split_blocks(raw_blocks), records, self._used_ratio, now_s))
         size_bytes = max(0, size_bytes - allocated_bytes(len(raw_blocks or b""))) + allocated_bytes(len(whole))
-        value = _value_of(StoredAs(series_id, size_bytes))
-        arguments = len(raw_tail or b""), whole, _ttl_ms(tier), pack_key(key), value
+        value = StoredAs(series_id, size_bytes).text
+        arguments = len(raw_tail or b""), whole, ttl_ms(tier), pack_key(key), value
         if self._store.run_script(_COMPACT, (LEAD, IDS, *names), lead, *arguments):
             self._resize(key, size_bytes)
             self._note_tail((key, tier), 0)
 
 
-def _ttl_ms(tier: Tier) -> int:
+def ttl_ms(tier: Tier) -> int:
+    """How long the values of a series live that gets no more records."""
     return (tier.keep_s + SPARE_S) * 1000
-
-
-def _value_of(stored: StoredAs) -> str:
-    return f"{stored.series_id} {stored.size_bytes}"

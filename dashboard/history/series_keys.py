@@ -11,6 +11,8 @@ from .columns import KINDS, SeriesKind
 from .tiers import tiers_of
 
 IDS = f"{PREFIX}:ts:ids"  # hash: packed SeriesKey -> "<id> <bytes stored>"
+# string: seconds since 1970; what is stored from before is sample data. Only the demo has any.
+SAMPLE_END = f"{PREFIX}:ts:sample-end"
 # More series than this are not recorded, and none whose names are longer than this together.
 MAX_SERIES = 20_000
 LONGEST_NAMES = 2_000
@@ -34,6 +36,11 @@ class StoredAs(NamedTuple):
 
     series_id: int
     size_bytes: int
+
+    @property
+    def text(self) -> str:
+        """The value of the series in IDS."""
+        return f"{self.series_id} {self.size_bytes}"
 
 
 def blocks_key(tier: str, series_id: int) -> str:

@@ -87,6 +87,12 @@ def _read(key: SeriesKey) -> tuple[ChartRange, ChartData]:
     return wanted, read_chart_data(app_services().history, key, charts_of(key.kind), wanted, now)
 
 
+def _sample_end(wanted: ChartRange) -> int | None:
+    """When the sample data ends that the range shows; None if it shows none. Cost: 1 round trip."""
+    end_s = app_services().history.read_sample_end()
+    return end_s if end_s is not None and end_s > wanted.start_s else None
+
+
 def _send_data(key: SeriesKey) -> Response:
     """The data of the charts; with `since`, only of the slots from that second on, for a page that has the others."""
     _, data = _read(key)
@@ -96,7 +102,7 @@ def _send_data(key: SeriesKey) -> Response:
 
 
 def _render_page(key: SeriesKey, title: str, back: str, data_url: str) -> str:
-    variables: dict[str, Any] = {"problem": None, "table": None}
+    variables: dict[str, Any] = {"problem": None, "table": None, "sample_end_s": None}
     with measure_cost() as meter:
         now = app_services().store.now_s()
         wanted = _asked_range(now)
@@ -104,6 +110,7 @@ def _render_page(key: SeriesKey, title: str, back: str, data_url: str) -> str:
         try:
             data = read_chart_data(app_services().history, key, charts, wanted, now)
             variables["table"] = build_chart_table(charts, data)
+            variables["sample_end_s"] = _sample_end(wanted)
         except (BackendUnavailable, Forbidden) as exc:
             variables["problem"] = exc
     variables |= {"title": title, "back": back, "data_url": data_url, "charts": charts, "wanted": wanted}
