@@ -3,50 +3,28 @@
 (() => {
   "use strict";
   const LEAST_WAIT_MS = 10000;
-  const HEIGHT = 200;
-  const NARROW_HEIGHT = 160;
-  const NARROW = 700; // CSS pixels
+  const MOST_WAIT_MS = 60000;
+  const LEAST_ZOOM_S = 60;
+  const LEAST_RATIO = 0.05; // an axis up to 100% would hide the first errors, one without a limit would exaggerate them
   const root = document.getElementById("charts");
-  if (!root || root.hidden) return;
-  const status = root.querySelector("[data-chart-status]");
+  if (!root) return;
+  const { format, increments, isUtc, legend, moment, timeLabels } = window.queuedeck.charts;
+  const status = document.querySelector("[data-chart-status]");
+  const said = root.querySelector("[data-chart-said]");
+  const empty = document.querySelector("[data-chart-empty]");
   const figures = [...root.querySelectorAll("figure.history-chart")];
+  const charts = new Map(figures.map((figure) => [figure, JSON.parse(figure.dataset.chart)]));
+  const hidden = new Map(figures.map((figure) => [figure, new Set()])); // names of lines
   const plots = new Map(); // figure -> uPlot
   const sync = uPlot.sync("charts");
   const logarithmic = new Set(); // ids of charts
   let data = null;
   let timer = 0;
+  let edge = null; // the slot at which a zoom by keyboard begins
 
-  const colorOf = (tone) => getComputedStyle(root.querySelector(`[data-tone="${tone}"]`)).color;
-  const isUtc = () => document.documentElement.dataset.zone !== "local";
-  const short = (value, unit = "") => {
-    const size = Math.abs(value);
-    for (const [name, factor] of [["G", 1e9], ["M", 1e6], ["k", 1e3]]) {
-      if (size >= factor) return `${Number((value / factor).toPrecision(3))} ${name}${unit}`;
-    }
-    return `${Number(value.toPrecision(3))}${unit && ` ${unit}`}`;
-  };
-  const span = (value) => {
-    if (!value) return "0 s";
-    if (value < 1) return `${Number((value * 1000).toPrecision(3))} ms`;
-    for (const [name, factor] of [["d", 86400], ["h", 3600], ["m", 60]]) {
-      if (value >= factor) return `${Number((value / factor).toPrecision(3))} ${name}`;
-    }
-    return `${Number(value.toPrecision(3))} s`;
-  };
-  const bytes = (value) => {
-    for (const [name, factor] of [["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10]]) {
-      if (value >= factor) return `${Number((value / factor).toPrecision(3))} ${name}`;
-    }
-    return `${Math.round(value)} B`;
-  };
-  const formats = { s: span, bytes, ratio: (value) => `${Number((value * 100).toPrecision(3))}%` };
-  const format = (unit) => {
-    const known = formats[unit] ?? ((value) => short(value));
-    return (value) => (value === null || value === undefined ? "–" : known(value));
-  };
-
+  const colorOf = (tone) => getComputedStyle(root.querySelector(`i[data-tone="${tone}"]`)).color;
   // A canvas knows no color-mix(); the colors of the page are oklch(…).
-  const faded = (color) => (color.startsWith("oklch(") ? color.replace(")", " / 0.5)") : color);
+  const faded = (color, alpha) => (color.startsWith("oklch(") ? color.replace(")", ` / ${alpha})`) : color);
   const times = () => Array.from(data.values[Object.keys(data.values)[0]], (_, slot) => data.start_s + slot * data.step_s);
 
   const drawMarks = (plot) => {
@@ -65,102 +43,99 @@
     }
   };
 
-  const zoom = (plot) => {
-    const { left, width } = plot.select;
-    if (width < 4) return;
-    const [from, to] = [left, left + width].map((x) => Math.round(plot.posToVal(x, "x")));
+  // The range before stays in the address: the page has a link back to it.
+  const openRange = (from, to) => {
     const url = new URL(location.href);
-    url.searchParams.delete("range");
-    url.searchParams.set("from", from);
-    url.searchParams.set("to", Math.max(to, from + 60));
+    url.searchParams.set("from", Math.round(from));
+    url.searchParams.set("to", Math.round(Math.max(to, from + LEAST_ZOOM_S)));
     location.assign(url);
   };
+  const zoom = (plot) => {
+    const { left, width } = plot.select;
+    if (width >= 4) openRange(plot.posToVal(left, "x"), plot.posToVal(left + width, "x"));
+  };
 
-  const seriesOf = (line, value, isEarlier) => {
+  const seriesOf = (line, isEarlier) => {
     const color = colorOf(line.tone);
     const bars = line.stacked && !isEarlier;
     return {
-      label: isEarlier ? `${line.label}, before` : line.label,
       stroke: color,
-      width: isEarlier ? 1 : 1.5,
-      alpha: isEarlier ? 0.45 : 1,
+      width: isEarlier ? 1 : bars ? 0 : 1.5,
+      alpha: isEarlier ? 0.5 : 1,
       dash: isEarlier ? [3, 3] : undefined,
-      fill: bars ? faded(color) : undefined,
-      paths: bars ? uPlot.paths.bars({ size: [0.9, 40], align: 1 }) : undefined,
+      fill: bars ? faded(color, line.tone === "critical" ? 1 : 0.5) : line.area && !isEarlier ? faded(color, 0.12) : undefined,
+      paths: bars ? uPlot.paths.bars({ size: [1, Infinity], gap: 0, align: 1 }) : undefined,
       points: { show: false },
       spanGaps: false,
-      value: (_, one) => value(one),
     };
   };
 
-  const linesOf = (chart) => chart.lines.filter((line) => data.values[line.figure].some((value) => value !== null));
-
-  const columns = (chart) => {
-    const lines = linesOf(chart);
-    const found = [times(), ...lines.map((line) => data.values[line.figure])];
-    for (const line of lines) if (data.earlier[line.figure]) found.push(data.earlier[line.figure]);
-    return found;
+  // The lines to draw, the most important last and so on top. One that is 0 throughout would only color the axis.
+  const linesOf = (figure) => {
+    const { lines } = charts.get(figure);
+    const known = lines.filter((line) => data.values[line.figure].some((value) => value !== null));
+    const telling = known.filter((line) => data.values[line.figure].some(Boolean) || data.earlier[line.figure]?.some(Boolean));
+    const shown = (telling.length ? telling : known.slice(0, 1)).filter((line) => !hidden.get(figure).has(line.figure));
+    return [...shown.filter((line) => line.stacked), ...shown.filter((line) => !line.stacked).reverse()];
   };
 
-  // Hours and minutes, and the day where it begins: short, and never in a 12-hour clock.
-  const timeLabels = (plot, ticks) => {
-    const options = { timeZone: isUtc() ? "UTC" : undefined };
-    const clock = new Intl.DateTimeFormat("en-GB", { ...options, hour: "2-digit", minute: "2-digit" });
-    const day = new Intl.DateTimeFormat("en-GB", { ...options, day: "numeric", month: "short" });
-    let shown = "";
-    return ticks.map((tick) => {
-      const date = day.format(tick * 1000);
-      const time = clock.format(tick * 1000);
-      const isNew = date !== shown;
-      shown = date;
-      if (time === "00:00") return date;
-      return isNew ? `${time}\n${date}` : time;
-    });
+  const columns = (figure, lines) => {
+    const isLog = logarithmic.has(charts.get(figure).id); // on which 0 has no place
+    const values = (of) => (isLog ? of.map((value) => value || null) : of);
+    const earlier = lines.filter((line) => data.earlier[line.figure]);
+    return [times(), ...earlier.map((line) => values(data.earlier[line.figure])), ...lines.map((line) => values(data.values[line.figure]))];
   };
 
-  const optionsOf = (chart, width) => {
+  const topOf = (unit) => (_, __, most) => [0, Math.max(most * 1.1, unit === "ratio" ? LEAST_RATIO : 0) || 1];
+
+  const optionsOf = (figure, lines, box) => {
+    const chart = charts.get(figure);
     const value = format(chart.unit);
-    const lines = linesOf(chart);
-    const isLog = logarithmic.has(chart.id);
     const axis = { stroke: colorOf("text"), grid: { stroke: colorOf("line"), width: 1 }, ticks: { show: false } };
+    const labels = (_, ticks) => ticks.map((tick) => (tick === null ? "" : value(tick)));
     return {
-      width,
-      height: width < NARROW ? NARROW_HEIGHT : HEIGHT,
+      width: box.clientWidth,
+      height: box.clientHeight,
+      padding: [10, 20, 0, 0],
       tzDate: (at) => (isUtc() ? uPlot.tzDate(new Date(at * 1000), "Etc/UTC") : new Date(at * 1000)),
-      cursor: { sync: { key: sync.key }, drag: { x: true, y: false, setScale: false }, points: { size: 6 } },
-      legend: { markers: { width: 2 } },
+      cursor: { y: false, sync: { key: sync.key }, drag: { x: true, y: false, setScale: false }, points: { size: 6 } },
+      legend: { show: false },
       scales: {
         x: { time: true, range: () => [data.start_s, data.end_s] },
-        y: isLog ? { distr: 3 } : { range: (_, __, most) => [0, most > 0 ? most * 1.1 : 1] },
+        y: logarithmic.has(chart.id) ? { distr: 3 } : { range: topOf(chart.unit) },
       },
-      axes: [{ ...axis, values: timeLabels, space: 70 }, { ...axis, size: 64, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : value(tick))) }],
-      series: [
-        { label: isUtc() ? "Time (UTC)" : "Time", value: isUtc() ? "{YYYY}-{MM}-{DD} {HH}:{mm}:{ss}" : undefined },
-        ...lines.map((line) => seriesOf(line, value, false)),
-        ...lines.filter((line) => data.earlier[line.figure]).map((line) => seriesOf(line, value, true)),
+      axes: [
+        { ...axis, values: timeLabels, space: 70, gap: 4, size: (_, shown) => (shown?.some((one) => one.includes("\n")) ? 38 : 22) },
+        { ...axis, size: 62, incrs: increments(chart.unit), values: labels },
       ],
-      hooks: { setSelect: [zoom], draw: [drawMarks] },
+      series: [{}, ...lines.filter((line) => data.earlier[line.figure]).map((line) => seriesOf(line, true)), ...lines.map((line) => seriesOf(line, false))],
+      hooks: { setSelect: [zoom], draw: [drawMarks], setCursor: [(plot) => legend.fill(figure, chart, data, plot.cursor.idx ?? null)] },
     };
   };
 
   const draw = (figure) => {
-    const chart = JSON.parse(figure.dataset.chart);
-    const known = columns(chart);
+    const lines = linesOf(figure);
+    const isKnown = charts.get(figure).lines.some((line) => data.values[line.figure].some((value) => value !== null));
+    const note = figure.querySelector("[data-no-data]");
+    note.textContent = isKnown ? "" : "Not known in this range.";
+    legend.fill(figure, charts.get(figure), data, plots.get(figure)?.cursor.idx ?? null);
+    const drawn = lines.map((line) => line.figure).join();
     const old = plots.get(figure);
-    figure.querySelector("[data-no-data]").hidden = known.length > 1;
-    if (old && old.series.length === known.length && !old.isStale) return old.setData(known);
+    if (old?.drawn === drawn) return old.setData(columns(figure, lines));
     old?.destroy();
     plots.delete(figure);
-    if (known.length > 1) {
-      const plot = new uPlot(optionsOf(chart, figure.clientWidth), known, figure);
+    if (lines.length) {
+      const box = figure.querySelector("[data-plot]");
+      const plot = new uPlot(optionsOf(figure, lines, box), columns(figure, lines), box);
+      plot.drawn = drawn;
       plots.set(figure, plot);
     }
     return undefined;
   };
 
   const redraw = () => {
-    for (const plot of plots.values()) plot.isStale = true;
-    for (const figure of figures) draw(figure);
+    for (const plot of plots.values()) plot.drawn = null;
+    if (data) for (const figure of figures) draw(figure);
   };
 
   // The slots that the page has, followed by newer ones: the last of them had not ended.
@@ -182,49 +157,79 @@
     const url = new URL(root.dataset.url, location.href);
     for (const [name, value] of new URL(location.href).searchParams) url.searchParams.set(name, value);
     if (data) url.searchParams.set("since", data.end_s - 2 * data.step_s);
+    let isDone = true;
     try {
       const response = await fetch(url, { headers: { Accept: "application/json" } });
       const answer = await response.json();
       if (!response.ok) throw new Error(answer.error?.message ?? `HTTP ${response.status}`);
       data = join(answer);
-      status.textContent = "";
-      for (const figure of figures) draw(figure);
+      root.hidden = !Object.values(data.values).flat().some((value) => value !== null);
+      empty.hidden = !root.hidden;
+      status.hidden = true;
+      if (!root.hidden) for (const figure of figures) draw(figure);
     } catch (error) {
-      status.textContent = `The charts could not be refreshed: ${error.message}`;
+      isDone = false;
+      const until = data ? `Charts end at ${moment(data.end_s, data.step_s)}. ` : "";
+      status.querySelector("span").textContent = `${until}New figures could not be read: ${error.message} Trying again every 10 s.`;
+      status.hidden = false;
     }
-    plan();
+    plan(isDone);
   };
 
-  const plan = () => {
+  const plan = (isDone) => {
     clearTimeout(timer);
-    const isOpen = !new URL(location.href).searchParams.get("to");
-    if (isOpen && !document.hidden) timer = setTimeout(load, Math.max(LEAST_WAIT_MS, (data?.step_s ?? 0) * 1000));
+    const isOpen = !isDone || !new URL(location.href).searchParams.get("to");
+    const waitMs = isDone ? Math.min(MOST_WAIT_MS, (data?.step_s ?? 0) * 1000) : 0;
+    if (isOpen && !document.hidden) timer = setTimeout(load, Math.max(LEAST_WAIT_MS, waitMs));
   };
 
+  const lastSlot = () => Object.values(data.values)[0].length - 1;
   const moveCursor = (figure, places) => {
     const plot = plots.get(figure);
     if (!plot) return;
-    const last = plot.data[0].length - 1;
-    const slot = Math.min(last, Math.max(0, (plot.cursor.idx ?? last + 1) + places));
-    plot.setCursor({ left: plot.valToPos(plot.data[0][slot], "x"), top: 10 });
+    const slot = Math.min(lastSlot(), Math.max(0, (plot.cursor.idx ?? lastSlot() + 1) + places));
+    plot.setCursor({ left: plot.valToPos(plot.data[0][slot], "x"), top: 10 }, true, true);
+    said.textContent = legend.sentence(charts.get(figure), data, slot);
+  };
+
+  // Enter marks where a zoom begins, and at another slot zooms.
+  const markEdge = (figure) => {
+    const slot = plots.get(figure)?.cursor.idx ?? null;
+    if (slot === null) return;
+    const [first, last] = [edge ?? slot, slot].sort((one, other) => one - other).map((one) => data.start_s + one * data.step_s);
+    if (edge !== null && edge !== slot) {
+      openRange(first, last + data.step_s);
+      return;
+    }
+    edge = slot;
+    said.textContent = `Zoom begins at ${moment(first, data.step_s)}. Move and press Enter again.`;
   };
 
   for (const figure of figures) {
     figure.addEventListener("keydown", (event) => {
+      if (event.target !== figure || !data) return;
       const places = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-      if (!places) return;
+      if (!places && event.key !== "Enter") return;
       event.preventDefault();
-      moveCursor(figure, places * (event.shiftKey ? 10 : 1));
+      if (places) moveCursor(figure, places * (event.shiftKey ? 10 : 1));
+      else markEdge(figure);
+    });
+    figure.addEventListener("blur", () => {
+      edge = null;
     });
     figure.querySelector("[data-log]")?.addEventListener("click", ({ currentTarget }) => {
-      const { id } = JSON.parse(figure.dataset.chart);
+      const { id } = charts.get(figure);
       if (!logarithmic.delete(id)) logarithmic.add(id);
       currentTarget.setAttribute("aria-pressed", String(logarithmic.has(id)));
       redraw();
     });
+    legend.listen(figure, hidden.get(figure), redraw);
   }
   new ResizeObserver(() => {
-    for (const [figure, plot] of plots) plot.setSize({ width: figure.clientWidth, height: plot.height });
+    for (const [figure, plot] of plots) {
+      const { clientWidth: width, clientHeight: height } = figure.querySelector("[data-plot]");
+      plot.setSize({ width, height });
+    }
   }).observe(root);
   new MutationObserver(redraw).observe(document.documentElement, { attributeFilter: ["data-theme", "data-zone"] });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);

@@ -103,7 +103,7 @@ def test_sparklines_and_rates_lead_to_the_charts_of_what_they_show(browser: Flas
     ):
         assert link in overview, link
     queue = browser.get("/queues/main/rq/mail").text
-    assert 'href="/queues/main/rq/mail/charts">Charts of up to 30 days</a>' in queue
+    assert 'href="/queues/main/rq/mail/charts">All charts</a>' in queue
     for figure in ("depth", "flow", "errors"):
         assert f'href="/queues/main/rq/mail/charts#{figure}" aria-label="Charts of this queue: ' in queue
         assert f'id="{figure}"' in browser.get("/queues/main/rq/mail/charts").text
@@ -112,7 +112,8 @@ def test_sparklines_and_rates_lead_to_the_charts_of_what_they_show(browser: Flas
 def test_a_page_without_history_says_so(make_app: MakeApp, jobs: list[str]) -> None:
     page = make_app().test_client().get("/queues/main/rq/mail/charts")
     assert page.status_code == 200
-    assert "No history in this range." in page.text
+    assert "data-chart-empty><h2>No history in this range</h2>" in page.text
+    assert 'data-url="/queues/main/rq/mail/charts/_data" hidden>' in page.text
 
 
 @pytest.mark.parametrize(

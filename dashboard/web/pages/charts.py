@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from flask import Blueprint, Response, render_template, request, url_for
 
@@ -12,7 +12,7 @@ from ...history.series_keys import SeriesKey
 from ...sources.metering import measure_cost
 from ..api.responses import encode_json
 from ..context import app_services
-from ..formatting import queue_title
+from ..formatting import queue_title, queue_url
 from ..forms.job_query import asked_time
 from ..views.charts.chart_data import ChartData, read_chart_data
 from ..views.charts.chart_range import COMPARISONS, RANGES, ChartRange, parse_range
@@ -23,11 +23,20 @@ from .queues import find_queue
 
 bp = Blueprint("charts", __name__)
 
+MAX_RELATED = 8
+
+
+class Link(NamedTuple):
+    """A link of the page's head."""
+
+    label: str
+    url: str
+
 
 @bp.get("/charts")
 def overview() -> str:
     """The charts of all queues together."""
-    return _render_page(SeriesKey(QUEUE), "All queues", url_for("overview.index"), url_for(".overview_data"))
+    return _render_page(SeriesKey(QUEUE), "all queues", [], url_for(".overview_data"))
 
 
 @bp.get("/charts/_data")
@@ -40,10 +49,11 @@ def overview_data() -> Response:
 def queue(source: str, backend: str, name: str) -> str:
     """The charts of one queue. 404 when the queue is not in the latest snapshot."""
     _, stats = find_queue(source, backend, name)
+    title = queue_title(stats, app_services().sources.titles[backend], 200)
     return _render_page(
         SeriesKey(QUEUE, source, backend, name),
-        queue_title(stats, app_services().sources.titles[backend]),
-        url_for("queues.show", source=source, backend=backend, name=name),
+        title,
+        [Link(title, queue_url(stats))],
         url_for(".queue_data", source=source, backend=backend, name=name),
     )
 
@@ -59,9 +69,7 @@ def queue_data(source: str, backend: str, name: str) -> Response:
 def redis(source: str) -> str:
     """The charts of one Redis server. 404 for an unknown source."""
     _check_source(source)
-    return _render_page(
-        SeriesKey(SOURCE, source), f"Redis {source}", url_for("overview.index"), url_for(".redis_data", source=source)
-    )
+    return _render_page(SeriesKey(SOURCE, source), f"Redis {source}", [], url_for(".redis_data", source=source))
 
 
 @bp.get("/sources/<segment:source>/charts/_data")
@@ -101,7 +109,18 @@ def _send_data(key: SeriesKey) -> Response:
     return response
 
 
-def _render_page(key: SeriesKey, title: str, back: str, data_url: str) -> str:
+def _related(key: SeriesKey) -> list[Link]:
+    """The other chart pages that explain what this one shows."""
+    links = [] if key == SeriesKey(QUEUE) else [Link("Charts of all queues", url_for(".overview"))]
+    names = [key.source] if key.source and key.kind is QUEUE else list(app_services().sources.sources)
+    return links + [
+        Link(f"Charts of Redis {name}", url_for(".redis", source=name))
+        for name in names[:MAX_RELATED]
+        if key != SeriesKey(SOURCE, name)
+    ]
+
+
+def _render_page(key: SeriesKey, title: str, parents: list[Link], data_url: str) -> str:
     variables: dict[str, Any] = {"problem": None, "table": None, "sample_end_s": None}
     with measure_cost() as meter:
         now = app_services().store.now_s()
@@ -113,8 +132,8 @@ def _render_page(key: SeriesKey, title: str, back: str, data_url: str) -> str:
             variables["sample_end_s"] = _sample_end(wanted)
         except (BackendUnavailable, Forbidden) as exc:
             variables["problem"] = exc
-    variables |= {"title": title, "back": back, "data_url": data_url, "charts": charts, "wanted": wanted}
-    variables |= {"ranges": list(RANGES), "comparisons": list(COMPARISONS)}
+    variables |= {"title": title, "parents": parents, "related": _related(key), "data_url": data_url}
+    variables |= {"charts": charts, "wanted": wanted, "ranges": list(RANGES), "comparisons": list(COMPARISONS)}
     cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
     return render_template(
         "charts/show.html", **layout.page_context(app_services().snapshots.current(), cost), **variables

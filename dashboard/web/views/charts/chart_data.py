@@ -12,6 +12,8 @@ from ....history.slots import Slot, figure_values
 from .chart_range import ChartRange
 from .charts import Chart
 
+# The last slot is shown once this share of it was sampled.
+LEAST_SHARE = 0.25
 Values = list[float | int | None]
 
 
@@ -52,13 +54,23 @@ def read_chart_data(
     before = choose_range(key.kind, wanted.start_s - shift_s, wanted.end_s - shift_s, now_s)
     slots = HistoryRange(before.start_s + shift_s, before.end_s + shift_s, before.step_s)
     earlier = _values_of(key, charts, reader.read_slots([key], before, now_s)[key]) if shift_s else {}
+    found = drop_beginning(reader.read_slots([key], slots, now_s)[key], slots.step_s, now_s)
     return ChartData(
         start_s=slots.start_s,
         step_s=slots.step_s,
         end_s=slots.end_s,
-        values=_values_of(key, charts, reader.read_slots([key], slots, now_s)[key]),
+        values=_values_of(key, charts, found),
         earlier=earlier,
     )
+
+
+def drop_beginning(slots: Sequence[Slot], step_s: int, now_s: float) -> list[Slot]:
+    """The slots, with a gap in the place of a last one that has only just begun: the highest figure of some seconds
+    would look like a dip after those of whole slots."""
+    found = list(slots)
+    if found and found[-1].start_s + step_s > now_s and found[-1].sampled_ms < step_s * 1000 * LEAST_SHARE:
+        found[-1] = found[-1]._replace(cells=None)
+    return found
 
 
 def _values_of(key: SeriesKey, charts: Sequence[Chart], slots: Sequence[Slot]) -> dict[str, Values]:

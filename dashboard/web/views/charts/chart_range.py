@@ -34,12 +34,16 @@ def range_title(name: str) -> str:
 
 
 class ChartRange(NamedTuple):
-    """Seconds since 1970. `name`: of RANGES, or None for a range between two moments. `compare`: of COMPARISONS."""
+    """Seconds since 1970. `name`: of RANGES, or None for a range between two moments; `back` is the one to return to.
+
+    `compare`: of COMPARISONS.
+    """
 
     start_s: float
     end_s: float
     name: str | None
     compare: str | None = None
+    back: str = DEFAULT_RANGE
 
     @property
     def earlier_s(self) -> int:
@@ -50,17 +54,18 @@ class ChartRange(NamedTuple):
 def parse_range(
     name: str | None, start_s: float | None, end_s: float | None, compare: str | None, now_s: float
 ) -> ChartRange:
-    """The range of a URL. Without a name or moments, the last hours; a moment in the future means now.
+    """The range of a URL. Without a name or moments, the last hours; a moment in the future means now. With moments,
+    the name is that of the range before, of which they are a part.
 
     Raises Unsupported for an unknown name, and for a range that ends before it begins, is shorter than LEAST_S, or
     begins before anything that is stored.
     """
     if compare and compare not in COMPARISONS:
         raise Unsupported(f"compare={compare[:20]!r}: expected {' or '.join(COMPARISONS)}.")
+    name = name or DEFAULT_RANGE
+    if name not in RANGES:
+        raise Unsupported(f"range={name[:20]!r}: expected one of {', '.join(RANGES)}.")
     if start_s is None and end_s is None:
-        if name and name not in RANGES:
-            raise Unsupported(f"range={name[:20]!r}: expected one of {', '.join(RANGES)}.")
-        name = name or DEFAULT_RANGE
         return ChartRange(now_s - RANGES[name], now_s, name, compare or None)
     end_s = now_s if end_s is None else min(end_s, now_s)
     start_s = end_s - RANGES[DEFAULT_RANGE] if start_s is None else start_s
@@ -68,10 +73,11 @@ def parse_range(
         raise Unsupported("The range must end at least a minute after it begins.", hint="Check from and to.")
     if start_s < now_s - QUARTERS.keep_s - DAY_S:
         raise Unsupported("The history goes back 30 days.", hint="Choose a later beginning.")
-    return ChartRange(start_s, end_s, None, compare or None)
+    return ChartRange(start_s, end_s, None, compare or None, name)
 
 
 def range_url(wanted: ChartRange, compare: str) -> str:
     """The query of the same range with another comparison, "" for none."""
-    query = {"range": wanted.name} if wanted.name else {"from": int(wanted.start_s), "to": int(wanted.end_s)}
+    moments = {} if wanted.name else {"from": int(wanted.start_s), "to": int(wanted.end_s)}
+    query = {"range": wanted.name or wanted.back} | moments
     return f"?{urlencode(query | ({'compare': compare} if compare else {}))}"

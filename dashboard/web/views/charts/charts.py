@@ -16,7 +16,8 @@ class ChartLine(NamedTuple):
     figure: str
     label: str
     tone: str
-    stacked: bool = False  # a bar on top of the ones before
+    stacked: bool = False  # a bar in front of the ones before
+    area: bool = False  # what is below the line is filled
 
 
 class Chart(NamedTuple):
@@ -38,7 +39,7 @@ _DEPTH = Chart(
     "depth",
     "Jobs",
     (
-        ChartLine("depth", "waiting", "main"),
+        ChartLine("depth", "waiting", "main", area=True),
         ChartLine("active", "active", "calm"),
         ChartLine("scheduled", "scheduled", "faint"),
         ChartLine("retrying", "retrying", "warning"),
@@ -84,7 +85,7 @@ SOURCE_CHARTS = (
     Chart(
         "memory",
         "Memory",
-        (ChartLine("used_memory_bytes", "used", "main"), ChartLine("maxmemory_bytes", "limit", "critical")),
+        (ChartLine("used_memory_bytes", "used", "main", area=True), ChartLine("maxmemory_bytes", "limit", "critical")),
     ),
     Chart("commands", "Commands per second", (ChartLine("ops_per_s", "all clients", "main"),)),
     Chart(
@@ -117,7 +118,13 @@ def chart_json(chart: Chart) -> str:
             "id": chart.id,
             "unit": chart.unit,
             "lines": [
-                {"figure": line.figure, "label": line.label, "tone": line.tone, "stacked": line.stacked}
+                {
+                    "figure": line.figure,
+                    "label": line.label,
+                    "tone": line.tone,
+                    "stacked": line.stacked,
+                    "area": line.area,
+                }
                 for line in chart.lines
             ],
         }
