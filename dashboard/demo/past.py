@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ..history.columns import QUALITY_CODES, QUEUE, SOURCE, Cell, Cells
@@ -91,18 +91,18 @@ class PastSlot(NamedTuple):
 
 
 class Past:
-    """The demo's week until `now_s` (seconds since 1970), in slots of any length. The same for the same arguments."""
+    """The demo's `days` until `now_s` (seconds since 1970), in slots of any length. The same for the same arguments."""
 
-    def __init__(self, queues: Sequence[PastQueue], now_s: float) -> None:
+    def __init__(self, queues: Sequence[PastQueue], now_s: float, days: int = DAYS) -> None:
         self.queues = tuple(queues)
-        self.start_s = slot_of(now_s, PATTERN_S) - DAYS * DAY_S
+        self.start_s = slot_of(now_s, PATTERN_S) - days * DAY_S
         midnight = slot_of(now_s, DAY_S)
         self.outage = _span(slot_of(now_s - 5 * DAY_S, HOUR_S) + 40 * 60, 50 / 60)
         self.failures = _span(midnight - 3 * DAY_S + 2 * HOUR_S, 6.0)
         self.slowdown = _span(slot_of(now_s - 2 * DAY_S, HOUR_S) - 2 * HOUR_S, 22.0)
         self._now_s = now_s
         self._random = random.Random(14)
-        count = DAYS * DAY_S // PATTERN_S + 1
+        count = days * DAY_S // PATTERN_S + 1
         self._loads = [[self._random.gauss(1, 0.09) for _ in range(count)] for _ in self.queues]
         self._noise = itertools.cycle([self._random.gauss(0, 1) for _ in range(NOISE)])
         self._hidden = {
@@ -113,8 +113,7 @@ class Past:
         self._slow_runtimes = {
             queue.name: self._draw_runtimes(queue, SLOWER) for queue in self.queues if queue.name == SLOWED
         }
-        reported = [self._runtimes[queue.name] for queue in self.queues if "runtimes" in queue.reported]
-        self._all_runtimes = [_merged(each[variant] for each in reported) for variant in range(VARIANTS)]
+        self._all_runtimes = [self._merge_runtimes(variant) for variant in range(VARIANTS)]
 
     def slots(self, start_s: int, end_s: int, step_s: int) -> Iterator[PastSlot]:
         """The slots between these times, oldest first; none while Redis was away."""
@@ -188,7 +187,8 @@ class Past:
             elif name in ("quality", "uncounted_ms"):
                 found.append(min(filter(None, known), default=0) if name == "quality" else min(known))
             else:
-                found.append(sum(known) if known else None)
+                # Not known for all jobs that finish.
+                found.append(sum(known) if known and name != "enqueued" else None)
         found[_NAMES.index("runtimes")] = self._all_runtimes[at // 10 % VARIANTS]
         return tuple(found)
 
@@ -219,6 +219,15 @@ class Past:
             add_durations(drawn, (self._random.lognormvariate(median, queue.spread) for _ in range(DURATIONS)))
         return found
 
+    def _merge_runtimes(self, variant: int) -> Histogram:
+        """The durations of all queues that report them, each as often as its jobs run."""
+        whole: Histogram = {}
+        for queue in self.queues:
+            if "runtimes" in queue.reported:
+                drawn = self._runtimes[queue.name][variant]
+                add_histogram(whole, {bucket: count * round(queue.per_min) for bucket, count in drawn.items()})
+        return whole
+
 
 def rhythm_at(at: float) -> float:
     """The load of a shop over the day (UTC), about 1 on average: busiest in the afternoon, quiet at night."""
@@ -232,10 +241,3 @@ def _span(start_s: int, hours: float) -> tuple[int, int]:
 
 def _within(at: int, span: tuple[int, int]) -> bool:
     return span[0] <= at < span[1]
-
-
-def _merged(histograms: Iterable[Histogram]) -> Histogram:
-    whole: Histogram = {}
-    for histogram in histograms:
-        add_histogram(whole, histogram)
-    return whole

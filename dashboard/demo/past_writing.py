@@ -25,23 +25,14 @@ class _Part(NamedTuple):
     step_s: int
 
 
-# Five minutes are what a chart of a day shows: the older minutes are not written one by one.
-_PARTS = (
-    _Part(QUARTERS, DAYS * DAY_S, 0, 900),
-    _Part(MINUTES, 2 * DAY_S, 6 * HOUR_S, 300),
-    _Part(MINUTES, 6 * HOUR_S, 0, 60),
-    _Part(FINE, HOUR_S, 0, 10),
-)
-
-
-def write_past(redis_url: str, processes: Collection[str], now_s: float) -> int:
-    """Write the week before `now_s` of the queues whose jobs `processes` add; the number of series.
+def write_past(redis_url: str, processes: Collection[str], now_s: float, days: int = DAYS) -> int:
+    """Write the `days` before `now_s` of the queues whose jobs `processes` add; the number of series.
 
     Raises BackendUnavailable, Forbidden. Cost: 1 round trip of about 3 values of 10 kB for each series.
     """
-    past = Past([queue for queue in QUEUES if queue.process in processes], now_s)
+    past = Past([queue for queue in QUEUES if queue.process in processes], now_s, days)
     values: dict[SeriesKey, dict[Tier, bytes]] = {}
-    for part in _PARTS:
+    for part in _parts(days):
         begin_s, end_s = (slot_of(now_s - before_s, MINUTES.step_s * 15) for before_s in (part.from_s, part.until_s))
         if not part.until_s:
             end_s = slot_of(now_s, part.step_s)
@@ -57,6 +48,16 @@ def write_past(redis_url: str, processes: Collection[str], now_s: float) -> int:
     finally:
         source.close()
     return len(values)
+
+
+def _parts(days: int) -> tuple[_Part, ...]:
+    """Five minutes are what a chart of a day shows: the older minutes are not written one by one."""
+    return (
+        _Part(QUARTERS, days * DAY_S, 0, 900),
+        _Part(MINUTES, 2 * DAY_S, 6 * HOUR_S, 300),
+        _Part(MINUTES, 6 * HOUR_S, 0, 60),
+        _Part(FINE, HOUR_S, 0, 10),
+    )
 
 
 def _records_of(past: Past, slots: list[PastSlot]) -> Mapping[SeriesKey, list[Record]]:

@@ -206,7 +206,8 @@ def sum_queues(rows: list[Cells]) -> Cells:
     """The cells of several queues of the same moment as those of all of them: sums, the highest age, all durations.
 
     The sums are of the queues where the figure is known, and None if it is known of none; `quality` is then that of the
-    worst of them, and at most ESTIMATED if some queue is missing in the number of finished jobs.
+    worst of them, and at most ESTIMATED if some queue is missing in the number of finished jobs. Enqueued jobs are
+    None unless they are known of each queue whose finished jobs are.
     """
     found: list[Cell] = []
     for place, column in enumerate(QUEUE.columns):
@@ -219,9 +220,16 @@ def sum_queues(rows: list[Cells]) -> Cells:
             found.append((max if column.name == "latency_ms" else min)(numbers, default=None))
         elif column.name == "quality":
             found.append(_sum_qualities(numbers))
+        elif column.name == "enqueued" and any(_lacks_enqueued(cells) for cells in rows):
+            found.append(None)  # beside more jobs that finished, the rest would look like a backlog that falls
         else:
             found.append(sum(numbers) if numbers else None)
     return tuple(found)
+
+
+def _lacks_enqueued(cells: Cells) -> bool:
+    """Whether it is known how many jobs of a queue finished, but not how many were added."""
+    return cells[QUEUE.index_of("finished")] is not None and cells[QUEUE.index_of("enqueued")] is None
 
 
 def _sum_histograms(histograms: list[Cell]) -> Histogram | None:

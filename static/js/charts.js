@@ -74,8 +74,8 @@
   const linesOf = (figure) => {
     const { lines } = charts.get(figure);
     const known = lines.filter((line) => data.values[line.figure].some((value) => value !== null));
-    const telling = known.filter((line) => data.values[line.figure].some(Boolean) || data.earlier[line.figure]?.some(Boolean));
-    const shown = (telling.length ? telling : known.slice(0, 1)).filter((line) => !hidden.get(figure).has(line.figure));
+    const nonzero = known.filter((line) => data.values[line.figure].some(Boolean) || data.earlier[line.figure]?.some(Boolean));
+    const shown = (nonzero.length ? nonzero : known.slice(0, 1)).filter((line) => !hidden.get(figure).has(line.figure));
     return [...shown.filter((line) => line.stacked), ...shown.filter((line) => !line.stacked).reverse()];
   };
 

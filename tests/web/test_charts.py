@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from typing import Any
 
 import pytest
@@ -9,8 +11,11 @@ import redis
 from flask.testing import FlaskClient
 
 from dashboard.clock import now_s
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.demo.past_writing import write_past
 from dashboard.history.history_writer import HistoryWriter
 from dashboard.history.recorder import HistoryRecorder
+from dashboard.history.series_keys import SAMPLE_END
 from dashboard.sources.source import Source
 from dashboard.store.redis_store import LEAD, Store
 from tests.unit.history.samples import flow_of, flows_of, queue_row, snapshot_of
@@ -132,6 +137,23 @@ def test_a_wrong_range_is_refused_in_one_line(browser: FlaskClient, query: dict[
             response = browser.get(address, query_string=query)
             assert response.status_code == 422
             assert words in response.text
+
+
+def test_a_month_of_six_charts_is_small(make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+    redis_client.hset("bull:mails:meta", "version", "bullmq:5.81.0")
+    write_past(server.url, {"BullMQ in Node"}, now_s(), days=30)
+    browser = make_app().test_client()
+    path = "/queues/main/bullmq/mails/charts"
+    answer = browser.get(f"{path}/_data?range=30d&compare=week", headers={"Accept-Encoding": "gzip"})
+    assert answer.headers["Content-Encoding"] == "gzip"
+    assert len(answer.data) < 60_000
+    values = json.loads(gzip.decompress(answer.data))["values"]
+    assert min(len(known(values[name])) for name in ("depth", "throughput_per_min", "runtime_p95_s", "workers")) > 350
+    page = browser.get(f"{path}?range=30d", headers={"Accept-Encoding": "gzip"})
+    assert len(page.data) < 20_000
+    assert "are sample data" in gzip.decompress(page.data).decode()
+    redis_client.delete(SAMPLE_END)
+    assert "sample data" not in browser.get(path).text
 
 
 def test_a_moment_in_the_future_means_now(browser: FlaskClient) -> None:
