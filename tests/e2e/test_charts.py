@@ -1,0 +1,121 @@
+"""From a sparkline to what happened: the chart pages, with the mouse and with the keyboard, and without the server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+import redis
+from playwright.sync_api import Page, expect
+
+from dashboard.clock import now_s
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.demo.past_writing import write_past
+from tests.e2e.conftest import Visit, dashboard, wait_for_queues
+
+pytestmark = pytest.mark.e2e
+
+QUEUES = ("mails", "video-transcode")
+CHARTS = "/queues/main/bullmq/mails/charts"
+REFRESH_MS = 61_000  # longer than the page waits between two
+
+
+@pytest.fixture(scope="module")
+def url(server: EmbeddedRedis) -> Iterator[str]:
+    """A dashboard with two queues that have a week behind them."""
+    with redis.Redis.from_url(server.url) as client:
+        for name in QUEUES:
+            client.hset(f"bull:{name}:meta", "version", "bullmq:5.81.0")
+    write_past(server.url, {"BullMQ in Node"}, now_s())
+    with dashboard(server.url, interval_s="5") as served:
+        wait_for_queues(served, len(QUEUES))
+        yield served
+
+
+def wait_until_drawn(page: Page) -> None:
+    expect(page.locator("#flow canvas")).to_be_visible()
+    expect(page.locator("#flow [data-line=throughput_per_min] b")).to_have_text(re.compile(r"\d"))
+
+
+def drag_over(page: Page, chart: str) -> None:
+    """Drag over the middle third of a chart."""
+    box = page.locator(f"#{chart} .u-over").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 3, box["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 45)
+    page.mouse.move(box["x"] + box["width"] * 2 / 3, box["y"] + 45)
+    page.mouse.up()
+
+
+def test_from_a_sparkline_into_the_past_and_back(visit: Visit, url: str) -> None:
+    page = visit(url).page
+    page.get_by_role("link", name="mails", exact=True).focus()
+    page.keyboard.press("Tab")
+    sparkline = page.get_by_role("link", name="Charts of mails")
+    expect(sparkline).to_be_focused()
+    before = page.locator("table.queues tbody tr").first.bounding_box()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Charts of mails")
+    assert before is not None
+    assert before["height"] <= 33  # the links make no row higher
+    wait_until_drawn(page)
+    heights = [figure.bounding_box() for figure in page.locator(".history-chart").all()]
+    page.get_by_role("link", name="7 days", exact=True).click()
+    expect(page).to_have_url(re.compile(r"range=7d$"))
+    wait_until_drawn(page)
+    assert [figure.bounding_box() for figure in page.locator(".history-chart").all()] == heights
+
+    # Keys read the values, in all charts at once.
+    page.locator("#depth").focus()
+    page.keyboard.press("Shift+ArrowLeft")
+    said = page.locator("[data-chart-said]")
+    expect(said).to_have_text(re.compile(r"^\d+ \w+, \d\d:\d\d UTC: waiting .*\d"))
+    moment = (said.text_content() or "").split(": ")[0]
+    expect(page.locator("#flow [data-legend-time]")).to_have_text(moment)
+    page.keyboard.press("Enter")
+    expect(said).to_have_text(f"Zoom begins at {moment}. Move and press Enter again.")
+    waiting = page.locator("#depth [data-line=depth]")
+    waiting.click()
+    expect(waiting).to_have_attribute("aria-pressed", "false")
+    log = page.locator("#runtimes [data-log]")
+    log.click()
+    expect(log).to_have_attribute("aria-pressed", "true")
+
+    page.evaluate("scrollTo(0, 0)")
+    drag_over(page, "flow")
+    expect(page).to_have_url(re.compile(r"range=7d&from=\d+&to=\d+$"))
+    wait_until_drawn(page)
+    page.locator("summary", has_text="Figures as a table").click()
+    rows = page.get_by_role("region", name="Figures as a table").locator("tbody tr")
+    expect(rows.first).to_be_visible()
+    assert 20 < rows.count() <= 48
+    page.get_by_role("link", name="Back to 7 days").click()
+    expect(page).to_have_url(re.compile(r"range=7d$"))
+    page.get_by_role("navigation", name="Breadcrumb").get_by_role("link", name="mails").click()
+    expect(page).to_have_url(f"{url}{CHARTS.removesuffix('/charts')}")
+
+
+def test_without_the_server_the_charts_stay_and_are_continued_later(visit: Visit, url: str) -> None:
+    page = visit("about:blank", outage=True, viewport={"width": 360, "height": 780}).page
+    page.clock.install()
+    page.goto(f"{url}{CHARTS}?range=1h")
+    wait_until_drawn(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    chart = page.locator("#flow")
+    chart.focus()
+    page.context.set_offline(True)
+    page.clock.fast_forward(REFRESH_MS)
+    status = page.locator("[data-chart-status]")
+    expect(status).to_contain_text("New figures could not be read")
+    expect(page.locator("#flow canvas")).to_be_visible()
+    page.context.set_offline(False)
+    with page.expect_request(lambda request: "_data" in request.url) as asked:
+        page.clock.fast_forward(REFRESH_MS)
+    assert "since=" in asked.value.url
+    expect(status).to_be_hidden()
+    expect(chart).to_be_focused()
+    answer = asked.value.response()
+    assert answer is not None
+    assert len(answer.json()["values"]["depth"]) < 30  # what is new, of 360 slots
