@@ -29,6 +29,8 @@ from .dead_letters.top_errors import TopErrors
 from .errors import QueuedeckError, Unsupported
 from .history.history_reader import HistoryReader
 from .history.recording import HistoryRecording
+from .marks.mark_reader import MarkReader
+from .marks.mark_store import MarkStore
 from .model import Capability, QueueRef, Schedule, Snapshot, Worker
 from .sampling.checker import Checker
 from .sampling.leadership import Leadership, holder_name
@@ -84,6 +86,7 @@ class Services:
     bulk_runner: BulkRunner
     alert_service: AlertService
     history: HistoryReader
+    marks: MarkReader
     queue_directory: QueueDirectory
     checker: CheckerThreads | None  # None in a process that only reads what others publish
 
@@ -170,6 +173,7 @@ def build_services(settings: Settings, *, checks: bool, on_hung: Callable[[], No
             settings, store, AlertOwnership(snapshots.is_elsewhere, sources.settings_digest)
         ),
         history=HistoryReader(store),
+        marks=MarkReader(MarkStore(store), sources, queues),
         queue_directory=QueueDirectory(settings.queues),
         checker=build_checker(settings, sources, store, holder, on_hung=on_hung, reader=snapshots) if checks else None,
     )

@@ -27,6 +27,7 @@ from ..model import (
     Job,
     JobPage,
     JobQuery,
+    Mark,
     QueueRef,
     QueueStats,
     ScanResult,
@@ -178,6 +179,11 @@ class Backend(abc.ABC):
         """
         del ref
         return None
+
+    def read_marks(self, refs: Sequence[QueueRef], start_s: float, end_s: float) -> list[Mark]:
+        """Return the deploy marks that the library records between two times. Cost: 1 round trip; 4 without scripts."""
+        del refs, start_s, end_s
+        return []
 
     def search_page(self, ref: QueueRef, query: JobQuery) -> Window:
         """Return one page of jobs (`per_page` up to WINDOW_ROWS) with their searchable text, ordered as in `list_jobs`.

@@ -15,6 +15,7 @@ from __future__ import annotations
 from .base import Capability, State, Value
 from .job_classes import ClassBoard, ClassStats
 from .jobs import Argument, Job, JobError, JobLink, JobPage, JobQuery, Payload, TimelineEvent
+from .marks import Mark
 from .queue_flow import ClassFlow, FlowDelta, Quality, QueueFlow
 from .queues import (
     Counts,
@@ -45,6 +46,7 @@ __all__ = [
     "JobLink",
     "JobPage",
     "JobQuery",
+    "Mark",
     "NativeCount",
     "Payload",
     "Quality",

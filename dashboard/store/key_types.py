@@ -18,7 +18,7 @@ TYPES: Final = {
     **dict.fromkeys(("hours", "rules"), "string"),
     **dict.fromkeys(("heartbeat", "silences", "acks", "pauses", "bin:sizes", "groups", "ts:ids"), "hash"),
     **dict.fromkeys(("live", "bulks:open"), "set"),
-    **dict.fromkeys(("unsent", "dead", "channels", "bulks", "bin", "groups:seen"), "zset"),
+    **dict.fromkeys(("unsent", "dead", "channels", "bulks", "bin", "groups:seen", "marks"), "zset"),
     # Next to the queues: jobs that were deleted, restored, or seen in no list. The scripts for them check the type.
     **dict.fromkeys(("back", "away", "deleted", "missing"), "zset"),
     "probe": "string",

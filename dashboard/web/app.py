@@ -27,6 +27,7 @@ from .api import actions as api_actions
 from .api import alerts as api_alerts
 from .api import dead_letters as api_dead_letters
 from .api import history, openapi
+from .api import marks as api_marks
 from .api import queues as api_queues
 from .api import rules as api_rules
 from .api import trash as api_trash
@@ -51,6 +52,7 @@ from .pages.bulk import operation_list as bulk_list
 from .pages.bulk import operations as bulk
 from .pages.dead_letters import actions as dead_letter_actions
 from .pages.dead_letters import groups, notes
+from .pages.marks import mark_forms
 from .pages.search import actions as search_actions
 from .pages.search import results as search_results
 from .pages.trash import batches as trash
@@ -87,7 +89,7 @@ READS = (
     ),
     *(groups.bp, api_dead_letters.bp, rules.bp),
     *(sign_in.bp, bulk_list.bp, audit.bp, api_actions.bulk_bp, api_actions.audit_bp, alerts.bp, firing_groups.bp),
-    *(api_alerts.bp, api_rules.bp, trash.bp, api_trash.bp),
+    *(api_alerts.bp, api_rules.bp, trash.bp, api_trash.bp, api_marks.bp),
 )
 # In read-only mode these routes do not exist.
 WRITES = (
@@ -105,6 +107,8 @@ WRITES = (
     notes.bp,
     trash.edit_bp,
     api_trash.edit_bp,
+    mark_forms.edit_bp,
+    api_marks.edit_bp,
 )
 _STATUS: tuple[tuple[type[errors.QueuedeckError], int], ...] = (
     (security.Unidentified, 401),

@@ -55,7 +55,7 @@ BUNDLES: Mapping[str, tuple[str, ...]] = {
         "js/palette.js",
     ),
     # Only for pages with charts.
-    "charts.js": ("vendor/uplot.min.js", "js/chart_format.js", "js/chart_legend.js", "js/charts.js"),
+    "charts.js": ("vendor/uplot.min.js", "js/chart_format.js", "js/chart_legend.js", "js/marks.js", "js/charts.js"),
     "wall.js": (*_LIVE_SCRIPTS, "js/wall.js"),
 }
 # As with separate files, a script that throws does not stop those after it, and its error is reported.

@@ -27,25 +27,13 @@
   const faded = (color, alpha) => (color.startsWith("oklch(") ? color.replace(")", ` / ${alpha})`) : color);
   const times = () => Array.from(data.values[Object.keys(data.values)[0]], (_, slot) => data.start_s + slot * data.step_s);
 
-  const drawMarks = (plot) => {
-    const { ctx, bbox } = plot;
-    for (const mark of data.marks ?? []) {
-      const x = Math.round(plot.valToPos(mark.at_s, "x", true));
-      if (x < bbox.left || x > bbox.left + bbox.width) continue;
-      ctx.save();
-      ctx.strokeStyle = colorOf(mark.tone);
-      ctx.lineWidth = devicePixelRatio;
-      ctx.beginPath();
-      ctx.moveTo(x, bbox.top);
-      ctx.lineTo(x, bbox.top + bbox.height);
-      ctx.stroke();
-      ctx.restore();
-    }
-  };
+  const { marks } = window.queuedeck;
+  const drawMarks = (plot) => marks.draw(plot, data.marks ?? [], colorOf);
 
   // The range before stays in the address: the page has a link back to it.
   const openRange = (from, to) => {
     const url = new URL(location.href);
+    for (const name of ["range", "said"]) url.searchParams.delete(name);
     url.searchParams.set("from", Math.round(from));
     url.searchParams.set("to", Math.round(Math.max(to, from + LEAST_ZOOM_S)));
     location.assign(url);
@@ -109,7 +97,7 @@
         { ...axis, size: 62, incrs: increments(chart.unit), values: labels },
       ],
       series: [{}, ...lines.filter((line) => data.earlier[line.figure]).map((line) => seriesOf(line, true)), ...lines.map((line) => seriesOf(line, false))],
-      hooks: { setSelect: [zoom], draw: [drawMarks], setCursor: [(plot) => legend.fill(figure, chart, data, plot.cursor.idx ?? null)] },
+      hooks: { setSelect: [zoom], draw: [drawMarks], setCursor: [(plot) => marks.show(plot, data.marks ?? []), (plot) => legend.fill(figure, chart, data, plot.cursor.idx ?? null)] },
     };
   };
 
@@ -167,6 +155,7 @@
       empty.hidden = !root.hidden;
       status.hidden = true;
       if (!root.hidden) for (const figure of figures) draw(figure);
+      marks.follow(data.marks);
     } catch (error) {
       isDone = false;
       const until = data ? `Charts end at ${moment(data.end_s, data.step_s)}. ` : "";
@@ -184,12 +173,16 @@
   };
 
   const lastSlot = () => Object.values(data.values)[0].length - 1;
+  const say = (figure, slot) => {
+    const texts = [legend.sentence(charts.get(figure), data, slot), marks.show(plots.get(figure), data.marks ?? [])];
+    said.textContent = texts.filter(Boolean).join(". ");
+  };
   const moveCursor = (figure, places) => {
     const plot = plots.get(figure);
     if (!plot) return;
     const slot = Math.min(lastSlot(), Math.max(0, (plot.cursor.idx ?? lastSlot() + 1) + places));
     plot.setCursor({ left: plot.valToPos(plot.data[0][slot], "x"), top: 10 }, true, true);
-    said.textContent = legend.sentence(charts.get(figure), data, slot);
+    say(figure, slot);
   };
 
   // Enter marks where a zoom begins, and at another slot zooms.
@@ -205,9 +198,18 @@
     said.textContent = `Zoom begins at ${moment(first, data.step_s)}. Move and press Enter again.`;
   };
 
+  const moveToMark = (figure, isForward) => {
+    const plot = plots.get(figure);
+    const at = plot && marks.next(plot, data.marks, isForward);
+    if (at === undefined) return;
+    plot.setCursor({ left: plot.valToPos(at, "x"), top: 10 }, true, true);
+    say(figure, plot.cursor.idx ?? lastSlot());
+  };
+
   for (const figure of figures) {
     figure.addEventListener("keydown", (event) => {
       if (event.target !== figure || !data) return;
+      if (event.key.toLowerCase() === "m" && !event.ctrlKey && !event.metaKey && !event.altKey) moveToMark(figure, !event.shiftKey);
       const places = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
       if (!places && event.key !== "Enter") return;
       event.preventDefault();

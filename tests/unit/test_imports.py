@@ -37,6 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("dashboard.backends",),
     ("dashboard.sampling",),
     ("dashboard.history",),
+    ("dashboard.marks",),
     ("dashboard.search",),
     ("dashboard.dead_letters",),
     ("dashboard.actions",),

@@ -21,6 +21,8 @@ from .checker_health import CheckerHealth, health_from_beat
 from .ownership import AlertOwnership
 
 MAX_INCIDENTS = 500
+MAX_CHANGES = 1000
+RECORDED_WITHIN_S = 60.0  # of when it happened, the change of an alert is in the history
 MAX_TOGETHER = 200  # alerts acknowledged together
 FOLD_WITHIN_S = 120.0  # between two incidents of one entry of the history
 
@@ -200,6 +202,16 @@ class AlertReader:
             if is_all or len(folded) > most:
                 break
         return folded[:most]
+
+    def list_changes(self, start_s: float, end_s: float) -> tuple[HistoryEntry, ...]:
+        """The incidents that began or ended between two times, newest first, at most MAX_CHANGES; none while alerts
+        are evaluated elsewhere. Raises BackendUnavailable, Forbidden. Cost: 1 round trip."""
+        if self._ownership.conflict is not None:
+            return ()
+        first, last = (str(max(0, int(at * 1000))) for at in (start_s, end_s + RECORDED_WITHIN_S))
+        (rows,) = self._store.read_keys(("XREVRANGE", keys.EPISODES, last, first, "COUNT", MAX_CHANGES))
+        entries = (unpack(raw, HistoryEntry) for raw in stream_values(rows))
+        return tuple(entry for entry in entries if entry is not None and start_s <= entry.at <= end_s)
 
     def _read_incidents(self, count: int) -> tuple[tuple[PastIncident, ...], bool]:
         """(the incidents in the newest `count` entries of the history, whether these are all)."""

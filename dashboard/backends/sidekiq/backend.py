@@ -13,6 +13,7 @@ from ...model import (
     Job,
     JobPage,
     JobQuery,
+    Mark,
     QueueRef,
     QueueStats,
     ScanResult,
@@ -34,6 +35,7 @@ from . import discovery, job_class_metrics, jobs, keys, rates, schedules, stats,
 from .actions import active_jobs, deletion, descriptions, dispatch, worker_control
 from .cron_namespaces import CronSets
 from .job_decoding import searched_text, stack_of
+from .metrics.deploy_marks import read_deploy_marks
 
 
 class Sidekiq(Backend):
@@ -98,6 +100,9 @@ class Sidekiq(Backend):
 
     def read_class_stats(self, ref: QueueRef) -> ClassBoard | None:
         return job_class_metrics.read_class_stats(self.source, keys.location_of(ref).namespace)
+
+    def read_marks(self, refs: Sequence[QueueRef], start_s: float, end_s: float) -> list[Mark]:
+        return read_deploy_marks(self.source, self._scripts, _namespaces_of(refs), start_s, end_s)
 
     def can_scan(self, state: State) -> bool:
         return state in self.states and state is not State.ACTIVE and not self._scripts.are_refused

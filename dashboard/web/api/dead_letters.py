@@ -9,6 +9,7 @@ from ...clock import instant, iso
 from ...dead_letters.differences import JobComparison, compare_jobs
 from ...dead_letters.groups import SAMPLES, SLOT_S, GroupMember, GroupQueue
 from ...errors import NotFound, Unsupported
+from ...marks.mark_reader import MarkBefore
 from ...model import State
 from ..context import app_services
 from ..forms.job_query import MAX_PAGE, MAX_PER_PAGE, asked_number
@@ -63,12 +64,24 @@ class ErrorGroupPlaceJson(JsonObject, frozen=True, kw_only=True):
     count: int
 
 
+class MarkBeforeJson(JsonObject, frozen=True, kw_only=True):
+    """The last mark before an error was first seen, and how long before. `source`: whose library recorded it."""
+
+    text: str
+    version: str | None
+    link: str | None
+    at: Time | None
+    source: str | None
+    after_s: float
+
+
 class ErrorGroupJson(JsonObject, frozen=True, kw_only=True):
     """Dead letters with the same error, with its annotation.
 
     `message` is the pattern that their messages have in common, `newest_message` the one of the newest job. With
     `at_least`, there may be more jobs than `count`: they were not read, or not yet. `regressed_at` is when a group with
     the mark `regressed` returned; `resolved_by` and `resolved_at` are those of its last resolution, even if over.
+    `first_seen_after` is the last mark before `first_seen`, null if there was none within 24 hours.
     """
 
     fingerprint: str
@@ -79,6 +92,7 @@ class ErrorGroupJson(JsonObject, frozen=True, kw_only=True):
     count: int
     at_least: bool
     first_seen: Time | None
+    first_seen_after: MarkBeforeJson | None
     last_seen: Time | None
     trend: TrendJson
     queues: list[str]
@@ -171,8 +185,9 @@ def dead() -> ErrorGroupsJson:
     group_list = app_services().dead_letter_service.current_groups()
     grouped = group_list.grouped
     query = GroupQuery.of({**request.args, "library": request.args.get("backend", "")})
+    rows = rows_of(group_list, app_services().sources.now_s(), app_services().marks.recent_marks())
     return ErrorGroupsJson(
-        groups=[_json_group(row) for row in rows_of(group_list, app_services().sources.now_s()) if query.fits(row)],
+        groups=[_json_group(row) for row in rows if query.fits(row)],
         scanned=grouped.scanned,
         total=grouped.total,
         at_least=grouped.at_least,
@@ -199,9 +214,10 @@ def group(fingerprint: str) -> ErrorGroupJobsJson:
     if found is None:
         raise NotFound("This error group has no jobs, or no longer exists.")
     per_page = asked_number("per_page", PER_PAGE, MAX_PER_PAGE)
+    row = row_of(found, group_list, app_services().sources.now_s(), app_services().marks.recent_marks())
     page = member_page(found, asked_number("page", 1, MAX_PAGE), per_page)
     return ErrorGroupJobsJson(
-        **asdict(_json_group(row_of(found, group_list, app_services().sources.now_s()))),
+        **asdict(_json_group(row)),
         compared=_json_comparison(compare_jobs(found.members)),
         jobs=[_json_job(member) for member in page.members],
         page=page.page,
@@ -221,6 +237,7 @@ def _json_group(row: GroupRow) -> ErrorGroupJson:
         count=found.count,
         at_least=not row.final,
         first_seen=iso(instant(row.first_at)),
+        first_seen_after=_json_mark_before(row.mark_before) if row.mark_before else None,
         last_seen=iso(instant(found.last_at)),
         trend=TrendJson(step_s=SLOT_S, counts=found.trend),
         queues=list(dict.fromkeys(queue.name for queue in found.queues)),
@@ -236,6 +253,18 @@ def _json_group(row: GroupRow) -> ErrorGroupJson:
         resolved_at=iso(instant(annotation.resolved_at)),
         ignored_until=iso(instant(annotation.ignored_until)) if "ignored" in row.statuses else None,
         ignored_above=annotation.ignored_above if "ignored" in row.statuses else None,
+    )
+
+
+def _json_mark_before(before: MarkBefore) -> MarkBeforeJson:
+    mark = before.mark
+    return MarkBeforeJson(
+        text=mark.text,
+        version=mark.version,
+        link=mark.link,
+        at=iso(instant(mark.at)),
+        source=mark.source,
+        after_s=round(before.after_s, 3),
     )
 
 

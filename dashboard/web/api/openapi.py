@@ -44,6 +44,7 @@ QUERIES: dict[str, dict[str, dict[str, Any]]] = {
     "api_history.history": _OVER_TIME,
     "api_history.total_history": _OVER_TIME,
     "api_history.source_history": _OVER_TIME,
+    "api_marks.marks": {"from": _TIME, "to": _TIME},
     "api.search": {"q": _TEXT, "cursor": _TEXT},
     "api.workers": _NARROWED,
     "api.schedules": _NARROWED,
@@ -119,7 +120,7 @@ def _describe_operation(rule: Rule, method: str) -> dict[str, Any]:
 def _error_statuses(rule: Rule, view: Callable[..., Any]) -> list[int]:
     """The statuses of ERRORS that this route can answer."""
     absent = set[int]()
-    if "POST" not in (rule.methods or ()):
+    if not (rule.methods or set()) & {"POST", "DELETE"}:
         absent |= {409, 415} if rule.arguments else {404, 409, 415}
     if body_of(view) is None:
         absent.add(415)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 from flask import Blueprint, Response, render_template, request, url_for
+from msgspec.structs import replace
 
 from ...errors import BackendUnavailable, Forbidden, NotFound
 from ...history.columns import QUEUE, SOURCE
@@ -15,10 +17,12 @@ from ..context import app_services
 from ..formatting import queue_title, queue_url
 from ..forms.job_query import asked_time
 from ..views.charts.chart_data import ChartData, read_chart_data
+from ..views.charts.chart_marks import ChartMarks, collect_marks
 from ..views.charts.chart_range import COMPARISONS, RANGES, ChartRange, parse_range
 from ..views.charts.chart_table import build_chart_table
 from ..views.charts.charts import charts_of
 from . import layout
+from .marks.mark_forms import CONFIRMATIONS
 from .queues import find_queue
 
 bp = Blueprint("charts", __name__)
@@ -101,9 +105,26 @@ def _sample_end(wanted: ChartRange) -> int | None:
     return end_s if end_s is not None and end_s > wanted.start_s else None
 
 
+def _own_url() -> str:
+    """The URL of this page, without the result of an action."""
+    query = {name: value for name, value in request.args.items() if name != "said"}
+    path = url_for(request.endpoint or "", **(request.view_args or {}))
+    return f"{path}?{urlencode(query)}" if query else path
+
+
+def _read_marks(key: SeriesKey, data: ChartData, wanted: ChartRange) -> ChartMarks:
+    """The marks of the range. Raises BackendUnavailable, Forbidden. Cost: 2 round trips, see MarkReader."""
+    services = app_services()
+    start_s, end_s = data.start_s, max(data.end_s, wanted.end_s)
+    mark_list = services.marks.list_marks(start_s, end_s)
+    changes = services.alert_service.alerts.list_changes(start_s, end_s)
+    return collect_marks(key, mark_list, changes, services.sources.titles)
+
+
 def _send_data(key: SeriesKey) -> Response:
     """The data of the charts; with `since`, only of the slots from that second on, for a page that has the others."""
-    _, data = _read(key)
+    wanted, data = _read(key)
+    data = replace(data, marks=_read_marks(key, data, wanted).shown)
     response = Response(encode_json(data.since(asked_time("since"))), mimetype="application/json")
     response.headers["Cache-Control"] = "no-store"
     return response
@@ -121,7 +142,7 @@ def _related(key: SeriesKey) -> list[Link]:
 
 
 def _render_page(key: SeriesKey, title: str, parents: list[Link], data_url: str) -> str:
-    variables: dict[str, Any] = {"problem": None, "table": None, "sample_end_s": None}
+    variables: dict[str, Any] = {"problem": None, "table": None, "sample_end_s": None, "chart_marks": ChartMarks()}
     with measure_cost() as meter:
         now = app_services().store.now_s()
         wanted = _asked_range(now)
@@ -130,10 +151,12 @@ def _render_page(key: SeriesKey, title: str, parents: list[Link], data_url: str)
             data = read_chart_data(app_services().history, key, charts, wanted, now)
             variables["table"] = build_chart_table(charts, data)
             variables["sample_end_s"] = _sample_end(wanted)
+            variables["chart_marks"] = _read_marks(key, data, wanted)
         except (BackendUnavailable, Forbidden) as exc:
             variables["problem"] = exc
     variables |= {"title": title, "parents": parents, "related": _related(key), "data_url": data_url}
     variables |= {"charts": charts, "wanted": wanted, "ranges": list(RANGES), "comparisons": list(COMPARISONS)}
+    variables |= {"confirmation": CONFIRMATIONS.get(request.args.get("said", "")), "here": _own_url()}
     cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
     return render_template(
         "charts/show.html", **layout.page_context(app_services().snapshots.current(), cost), **variables

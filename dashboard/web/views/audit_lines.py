@@ -46,6 +46,10 @@ _ALERT_LINES = {
     "silence": ("silenced {}", "silence {}"),
     "expire silence": ("ended the silence of {}", "end the silence of {}"),
 }
+_MARK_LINES = {
+    "add mark": ("added the mark {}", "add the mark {}"),
+    "delete mark": ("deleted the mark {}", "delete the mark {}"),
+}
 _GROUP_LINES = {
     "acknowledge error group": ("acknowledged the error", "acknowledge the error"),
     "unacknowledge error group": ("unacknowledged the error", "unacknowledge the error"),
@@ -76,6 +80,7 @@ _LINES = {
     **_QUEUE_LINES,
     **_NAMED_LINES,
     **_ALERT_LINES,
+    **_MARK_LINES,
     **_GROUP_LINES,
     **_BULK_LINES,
     **_OTHER_LINES,
@@ -89,6 +94,7 @@ ACTION_CHOICES = (
     ("Dead letters", tuple(_GROUP_LINES)),
     ("Alerts", (*_ALERT_LINES, *(name for name in _OTHER_LINES if "notification" in name), "send test notification")),
     ("Rules", tuple(name for name in _NAMED_LINES if name.endswith(" rule"))),
+    ("Marks", tuple(_MARK_LINES)),
     ("Sign-in", ("sign in", "sign out")),
 )
 _NAMES = {"rule": "rule ", "notification": "channel ", "schedule": "schedule ", "worker": "worker "}
@@ -108,7 +114,7 @@ def place_word(event: AuditEvent) -> str:
 
 def names_object(event: AuditEvent) -> bool:
     """Whether the line already has the detail: the name of what it was done to."""
-    return event.action in _ALERT_LINES
+    return event.action in _ALERT_LINES or event.action in _MARK_LINES
 
 
 def is_done(event: AuditEvent) -> bool:
@@ -136,6 +142,8 @@ def _object_of(event: AuditEvent) -> str:
         return "queue"
     if event.action in _ALERT_LINES:
         return _name_alerts(event)
+    if event.action in _MARK_LINES:
+        return one_line(event.detail or "", 160)
     kind = THINGS.get(event.action) or event.action.rpartition(" ")[2]
     return _NAMES.get(kind, "") + (one_line(event.ids[0], 120) if event.ids else "")
 

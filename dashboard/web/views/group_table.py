@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -11,7 +11,8 @@ from ...dead_letters.annotations import Annotation
 from ...dead_letters.groups import SLOTS, ErrorGroup, GroupMember
 from ...dead_letters.lists import BackendOf
 from ...dead_letters.service import GroupList
-from ...model import Snapshot, State
+from ...marks.mark_reader import MarkBefore, find_mark_before
+from ...model import Mark, Snapshot, State
 from .offered_actions import read_only, why_unsupported
 from .sparkline import line
 
@@ -35,6 +36,7 @@ class GroupRow:
     annotation: Annotation
     statuses: tuple[str, ...]
     final: bool
+    mark_before: MarkBefore | None = None  # the last mark before `first_at`
 
     @property
     def first_at(self) -> float | None:
@@ -212,15 +214,18 @@ class GroupTable:
     of: int  # all groups, matching or not
 
 
-def rows_of(group_list: GroupList, now: float) -> list[GroupRow]:
-    """A row for each group of `group_list`, with its annotation."""
-    return [row_of(group, group_list, now) for group in group_list.grouped.groups]
+def rows_of(group_list: GroupList, now: float, marks: Sequence[Mark]) -> list[GroupRow]:
+    """A row for each group of `group_list`, with its annotation and the last of `marks` (newest first) before it."""
+    return [row_of(group, group_list, now, marks) for group in group_list.grouped.groups]
 
 
-def row_of(group: ErrorGroup, group_list: GroupList, now: float) -> GroupRow:
-    """The row of one group, with its annotation from `group_list`."""
+def row_of(group: ErrorGroup, group_list: GroupList, now: float, marks: Sequence[Mark]) -> GroupRow:
+    """The row of one group, as in `rows_of`."""
     annotation = group_list.annotations.of(group.error.fingerprint)
-    return GroupRow(group, annotation, annotation.statuses(group, now), group_list.grouped.is_final(group))
+    statuses, final = annotation.statuses(group, now), group_list.grouped.is_final(group)
+    row = GroupRow(group, annotation, statuses, final)
+    sources = {queue.ref.source for queue in group.queues}
+    return replace(row, mark_before=find_mark_before(marks, row.first_at, sources))
 
 
 def build_table(rows: Iterable[GroupRow], query: GroupQuery) -> GroupTable:

@@ -75,7 +75,7 @@ def group_fragment(fingerprint: str) -> Response:
 def _list() -> dict[str, Any]:
     group_list = app_services().dead_letter_service.current_groups()
     query = GroupQuery.of(request.args)
-    rows = rows_of(group_list, app_services().sources.now_s())
+    rows = rows_of(group_list, app_services().sources.now_s(), app_services().marks.recent_marks())
     queues = [queue for row in rows for queue in row.group.queues]
     return _common(group_list) | {
         "group_query": query,
@@ -99,7 +99,8 @@ def _one(fingerprint: str) -> dict[str, Any]:
             raise _no_such_group(reading=group_list.grouped.reading)
     with measure_cost() as meter:
         samples = app_context().caches.error_samples(group) if group else ()
-    row: GroupRow | None = row_of(group, group_list, app_services().sources.now_s()) if group else None
+    now, known_marks = app_services().sources.now_s(), app_services().marks.recent_marks()
+    row: GroupRow | None = row_of(group, group_list, now, known_marks) if group else None
     common = _common(group_list)
     if meter.commands:
         samples_cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
@@ -118,7 +119,7 @@ def _one(fingerprint: str) -> dict[str, Any]:
         "row": row,
         "comparison": compare_jobs(group.members) if group else None,
         "annotation": annotation,
-        "statuses": row.statuses if row else annotation.statuses(None, app_services().sources.now_s()),
+        "statuses": row.statuses if row else annotation.statuses(None, now),
     }
 
 

@@ -9,6 +9,7 @@ import msgspec
 from ....history.history_reader import HistoryRange, HistoryReader, choose_range
 from ....history.series_keys import SeriesKey
 from ....history.slots import Slot, figure_values
+from .chart_marks import ChartMark
 from .chart_range import ChartRange
 from .charts import Chart
 
@@ -20,7 +21,8 @@ Values = list[float | int | None]
 class ChartData(msgspec.Struct, frozen=True, kw_only=True):
     """Values by figure, one for each slot from `start_s` on; null is a gap. Seconds since 1970.
 
-    `earlier`: the values of the time before that the URL compares with, in as many slots.
+    `earlier`: the values of the time before that the URL compares with, in as many slots. `marks`: all of the range,
+    newest first.
     """
 
     start_s: int
@@ -28,6 +30,7 @@ class ChartData(msgspec.Struct, frozen=True, kw_only=True):
     end_s: int
     values: dict[str, Values]
     earlier: dict[str, Values] = {}
+    marks: tuple[ChartMark, ...] = ()
 
     def since(self, start_s: float | None) -> ChartData:
         """Only the slots that end after `start_s`; all of them for None."""
@@ -40,6 +43,7 @@ class ChartData(msgspec.Struct, frozen=True, kw_only=True):
             end_s=self.end_s,
             values={name: values[skipped:] for name, values in self.values.items()},
             earlier={name: values[skipped:] for name, values in self.earlier.items()},
+            marks=self.marks,
         )
 
 

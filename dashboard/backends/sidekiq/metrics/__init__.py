@@ -1,0 +1,1 @@
+"""What Sidekiq's metrics page shows besides its job classes."""

@@ -1,0 +1,1 @@
+"""Marks: deployments and other changes that charts and error groups show."""

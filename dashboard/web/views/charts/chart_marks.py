@@ -1,0 +1,102 @@
+"""What charts mark: deployments and other changes, and alerts that fired or resolved. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from ....alerts.evaluation.state_machine import AlertLabels
+from ....alerts.notification import HistoryEntry
+from ....history.series_keys import SeriesKey
+from ....marks.mark_reader import MarkList, UnreadMarks
+from ....model import Mark
+from ....units import format_duration
+from ...formatting import one_line
+
+# More lines hide the chart below them: of each kind, the newest are drawn and listed.
+MOST_OF_A_KIND = 60
+MAX_LABEL, MAX_PLACE = 270, 60
+
+
+class ChartMark(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One vertical line, `at_s` in seconds since 1970. `tone` names its color in charts.css.
+
+    `id`, `link`, `by`: of a mark that was added in Queuedeck; `by` is also the library that recorded one.
+    """
+
+    at_s: float
+    kind: Literal["mark", "firing", "resolved"]
+    tone: str
+    label: str
+    id: str | None = None
+    link: str | None = None
+    by: str | None = None
+
+
+class ChartMarks(NamedTuple):
+    """Marks of a chart page, newest first; `hidden` earlier ones are left out."""
+
+    shown: tuple[ChartMark, ...] = ()
+    hidden: int = 0
+    unread: tuple[UnreadMarks, ...] = ()
+
+
+def collect_marks(
+    key: SeriesKey, mark_list: MarkList, changes: Iterable[HistoryEntry], titles: Mapping[str, str]
+) -> ChartMarks:
+    """The marks of the page about `key`. `titles`: the display names of libraries.
+
+    A queue has the alerts of its own and of its Redis, a Redis those without a queue; all queues together have all.
+    Marks that a library recorded are those of its source only.
+    """
+    marks = [
+        _draw_mark(mark, titles)
+        for mark in mark_list.marks
+        if mark.source is None or not key.source or mark.source == key.source
+    ]
+    alerts = [_draw_change(entry, titles) for entry in changes if _concerns(entry.labels, key)]
+    shown = sorted((*marks[:MOST_OF_A_KIND], *alerts[:MOST_OF_A_KIND]), key=lambda mark: -mark.at_s)
+    unread = tuple(each for each in mark_list.unread if not key.source or each.source == key.source)
+    return ChartMarks(tuple(shown), len(marks) + len(alerts) - len(shown), unread)
+
+
+def _concerns(labels: AlertLabels, key: SeriesKey) -> bool:
+    """Whether an alert with these labels belongs on the page about `key`."""
+    if not key.source or labels.source is None:
+        return True
+    if labels.source != key.source:
+        return False
+    if labels.queue is not None:
+        return (labels.backend, labels.queue) == (key.backend, key.name)
+    return labels.backend is None or not key.backend or labels.backend == key.backend
+
+
+def _draw_mark(mark: Mark, titles: Mapping[str, str]) -> ChartMark:
+    by = f"{titles.get(mark.backend, mark.backend)} on {mark.source}" if mark.backend else mark.who
+    return ChartMark(
+        at_s=mark.at,
+        kind="mark",
+        tone="main",
+        label=one_line(mark.label, MAX_LABEL),
+        id=mark.id,
+        link=mark.link,
+        by=one_line(by, MAX_PLACE) if by else None,
+    )
+
+
+def _draw_change(entry: HistoryEntry, titles: Mapping[str, str]) -> ChartMark:
+    place = _place_of(entry.labels, titles)
+    alert = one_line(f"alert {entry.rule_name}{f': {place}' if place else ''}", MAX_LABEL)
+    if entry.kind == "resolved":
+        lasted = f"resolved after {format_duration(entry.lasted_s)}"
+        return ChartMark(at_s=entry.at, kind="resolved", tone="calm", label=f"{alert} {lasted}")
+    return ChartMark(at_s=entry.at, kind="firing", tone=entry.severity.value, label=f"{alert} fired")
+
+
+def _place_of(labels: AlertLabels, titles: Mapping[str, str]) -> str:
+    title = titles.get(labels.backend, labels.backend) if labels.backend else ""
+    if labels.queue == "*":
+        return f"all {title} queues"
+    return one_line(labels.queue or title or labels.source or labels.channel or "", MAX_PLACE)
