@@ -75,6 +75,7 @@ def read_all(backend: Backend, known: list[QueueRef]) -> None:
     backend.read_flow(queues, flow)
     for found in (backend.list_workers(queues), backend.list_schedules(queues), backend.library_versions(queues)):
         assert isinstance(found, list | tuple)
+    backend.read_marks(queues, backend.source.now_s() - 86_400, backend.source.now_s())
     for ref in queues:
         for state in backend.states:
             read_list(backend, ref, state)

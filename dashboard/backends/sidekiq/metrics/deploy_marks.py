@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+from redis.exceptions import ResponseError
+
 from ....clock import instant
 from ....model import Mark
 from ....redact import mask_text
+from ....sources.failures import is_forbidden
 from ....sources.source import Reply, Source, text
 from ...bounded_reads import short_hashes
 from ...lua_reads import Scripts
@@ -28,13 +31,16 @@ def read_deploy_marks(
     source: Source, scripts: Scripts, namespaces: Sequence[str], start_s: float, end_s: float
 ) -> list[Mark]:
     """The marks between two times, at most MAX_DAYS apart, of the first MAX_NAMESPACES, at most MAX_PER_DAY of each
-    day. Cost: 1 round trip; 4 without scripts."""
+    day. Raises BackendUnavailable, Forbidden. Cost: 1 round trip; 4 without scripts."""
     first, last = instant(start_s), instant(end_s)
     if first is None or last is None:
         return []
     days = [first.date() + timedelta(days=n) for n in range(min((last.date() - first.date()).days + 1, MAX_DAYS))]
     hashes = [f"{namespace}{day:%Y%m%d}-marks" for namespace in namespaces[:MAX_NAMESPACES] for day in days]
     replies = short_hashes(source, hashes, MAX_PER_DAY, MAX_LABEL_BYTES, scripts)
+    for reply in replies:
+        if isinstance(reply, ResponseError) and is_forbidden(reply):
+            raise source.refusal_error(reply)
     marks = (mark for reply in replies for mark in _decode_marks(source.name, reply))
     return [mark for mark in marks if start_s <= mark.at <= end_s]
 
