@@ -51,14 +51,10 @@
     const label = plot.over.querySelector(".mark-label") ?? plot.over.appendChild(document.createElement("div"));
     const lines = found.slice(0, MOST_LABELS).map((mark) => `${clock(mark.at_s)} ${mark.label}`);
     if (found.length > lines.length) lines.push(`and ${found.length - lines.length} more`);
-    label.className = "mark-label";
+    // On the other side, where it does not hide what is read.
+    label.className = `mark-label ${plot.cursor.left > plot.over.clientWidth / 2 ? "is-left" : "is-right"}`;
     label.hidden = !lines.length;
     label.textContent = lines.join("\n");
-    if (lines.length) {
-      const isRight = plot.cursor.left > plot.over.clientWidth / 2;
-      label.style.left = isRight ? "" : `${plot.cursor.left + 8}px`;
-      label.style.right = isRight ? `${plot.over.clientWidth - plot.cursor.left + 8}px` : "";
-    }
     return lines.join(", ");
   };
 

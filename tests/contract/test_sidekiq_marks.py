@@ -83,6 +83,6 @@ def test_marks_that_may_not_be_read_are_reported(any_server: EmbeddedRedis, any_
     any_redis.execute_command("ACL", "SETUSER", "reader", "reset", "on", ">secret", "~queue*", "+@all")
     source = Source("main", any_server.url.replace("redis://", "redis://reader:secret@"))
     backend = Sidekiq(source, SourceSettings(name="main", url=any_server.url))
-    with pytest.raises(QueuedeckError, match="not allowed|permission"):
+    with pytest.raises(QueuedeckError, match="not allowed"):
         read_marks(backend)
     source.close()

@@ -16,7 +16,7 @@ from dashboard.alerts.delivery.channels.base import DeliveryResult
 from dashboard.backends.monitored_sources import open_sources
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.history.recording import HistoryRecording
-from dashboard.model import Snapshot
+from dashboard.model import Mark, Snapshot
 from dashboard.sampling import snapshot_parts
 from dashboard.sampling.sampler import Sampler
 from dashboard.sampling.snapshot_store import SnapshotStore
@@ -187,6 +187,7 @@ def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
         services.alert_service.silences.draft_silence(for_s=3600, by="anna", queue="unused")
     )
     services.alert_service.notifications.send_test("ops", by="anna")
+    services.marks.mark_store.add_mark(Mark(at=store.now_s(), text="deploy", version="v412", who="anna"))
     services.pauses.record_pause(snapshot.queues[0], "anna", whole_library=False)
     services.alert_service.rules.save_rule({**DEEP, "id": "deeper", "critical": 1000}, by="anna", version=None)
     attempt = SignInAttempt(name="anna", address="10.0.0.1")

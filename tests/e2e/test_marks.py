@@ -1,0 +1,60 @@
+"""Marks in a browser: added in the form, read at the crosshair with the keyboard, deleted after a question."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+import redis
+from playwright.sync_api import expect
+
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.sources.source import Source
+from tests.e2e.conftest import Visit, confirm, dashboard, wait_for_queues
+from tests.web.test_marks import record_alert, record_past
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def url(server: EmbeddedRedis) -> Iterator[str]:
+    """The charts of a queue whose alert fired three minutes ago."""
+    source = Source("main", server.url)
+    record_past(source)
+    with redis.Redis.from_url(server.url) as client:
+        client.sadd("rq:queues", "rq:queue:mail")
+        record_alert(client, "firing", source.now_s() - 200, "mail")
+    source.close()
+    with dashboard(server.url) as served:
+        wait_for_queues(served, 1)
+        yield f"{served}/queues/main/rq/mail/charts?range=15m"
+
+
+def test_a_deployment_is_marked_in_the_charts(url: str, visit: Visit) -> None:
+    page = visit(url).page
+    chart, said = page.locator("figure").first, page.locator("[data-chart-status]")
+    expect(chart.locator("canvas")).to_be_visible()
+    page.get_by_text("Add a mark", exact=True).click()
+    page.get_by_label("Version").fill("v412")
+    page.keyboard.press("Enter")
+    expect(page.locator("#flash")).to_contain_text("Mark added.")
+    expect(page.locator("#marks tbody th")).to_have_text(["deploy v412", re.compile(": mail fired$")])
+
+    # From the left: the alert, then the deployment, and back.
+    expect(chart.locator("canvas")).to_be_visible()
+    chart.focus()
+    label = chart.locator(".mark-label")
+    page.keyboard.press("m")
+    expect(label).to_have_text(re.compile(r"^\d\d:\d\d alert Queue is <b>deep</b>: mail fired$"))
+    expect(said).to_have_text(re.compile("mail fired$"))
+    page.keyboard.press("m")
+    expect(label).to_have_text(re.compile(r"^\d\d:\d\d deploy v412$"))
+    page.keyboard.press("Shift+M")
+    expect(label).to_have_text(re.compile("mail fired$"))
+    expect(page.locator("figure .mark-label:visible")).to_have_count(1)
+
+    page.get_by_role("link", name="Delete the mark deploy v412").click()
+    confirm(page, "Delete mark")
+    expect(page.locator("#flash")).to_contain_text("Mark deleted.")
+    expect(page.locator("#marks tbody th")).to_have_text([re.compile(": mail fired$")])
