@@ -81,7 +81,9 @@
     request.responseType = "document";
     request.onload = () => {
       const newer = request.response?.getElementById("marks");
-      if (newer) list.replaceWith(document.adoptNode(newer));
+      if (!newer) return;
+      list.replaceWith(document.adoptNode(newer));
+      document.dispatchEvent(new CustomEvent("queuedeck:updated"));
     };
     request.send();
   };

@@ -58,3 +58,13 @@ def test_a_deployment_is_marked_in_the_charts(url: str, visit: Visit) -> None:
     confirm(page, "Delete mark")
     expect(page.locator("#flash")).to_contain_text("Mark deleted.")
     expect(page.locator("#marks tbody th")).to_have_text([re.compile(": mail fired$")])
+
+    # A deploy script adds one while the page is open: the next refresh of the charts has it.
+    answer = page.request.post(
+        re.sub("/queues/.*", "/api/v1/marks", url),
+        data={"text": "deploy", "version": "v413"},
+        headers={"Sec-Fetch-Site": "same-origin"},
+    )
+    assert answer.status == 201
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.locator("#marks tbody th")).to_have_text(["deploy v413", re.compile(": mail fired$")])
