@@ -15,6 +15,7 @@ import redis
 from flask import Flask
 from rq import Queue
 
+from dashboard.clock import instant, iso, now_s
 from tests.alerts.channels.fake_providers import HttpSink
 from tests.alerts.channels.smtp import SmtpSink
 from tests.contract.bullmq_library import BullMQLibrary
@@ -240,8 +241,16 @@ def look(stage: Stage, ids: dict[str, dict[str, dict[str, list[str]]]]) -> None:
         ask(path)
     for path in ("/queues", "/schedules", "/search?q=mail", "/openapi.json", "/bulk", "/undo"):
         ask(path, noted=path != "/openapi.json")
+    an_hour_ago = iso(instant(now_s() - 3600))
+    mark = ask(
+        "/marks",
+        expected=201,
+        json={"text": "deploy", "version": "v412", "link": "https://ci.example/412", "at": an_hour_ago},
+    )
+    ask("/marks")
     (group, *_) = ask("/dead")["groups"]
     ask(f"/dead/{group['fingerprint']}")
+    ask(f"/marks/{mark_id}", method="DELETE")
     stage.metrics = stage.client.get("/metrics", headers=headers("viewer")).text
     for (library, name), queue in stage.queues().items():
         path = queue_path(library, name)
