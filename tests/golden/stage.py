@@ -242,11 +242,8 @@ def look(stage: Stage, ids: dict[str, dict[str, dict[str, list[str]]]]) -> None:
     for path in ("/queues", "/schedules", "/search?q=mail", "/openapi.json", "/bulk", "/undo"):
         ask(path, noted=path != "/openapi.json")
     an_hour_ago = iso(instant(now_s() - 3600))
-    mark = ask(
-        "/marks",
-        expected=201,
-        json={"text": "deploy", "version": "v412", "link": "https://ci.example/412", "at": an_hour_ago},
-    )
+    mark = {"text": "deploy", "version": "v412", "link": "https://ci.example/412", "at": an_hour_ago}
+    mark_id = ask("/marks", expected=201, json=mark)["id"]
     ask("/marks")
     (group, *_) = ask("/dead")["groups"]
     ask(f"/dead/{group['fingerprint']}")
