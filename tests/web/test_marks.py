@@ -153,8 +153,8 @@ def browser(make_app: MakeApp, source: Source, jobs: list[str]) -> FlaskClient:
     return make_app().test_client()
 
 
-def marks_of(browser: FlaskClient, path: str) -> list[str]:
-    data = browser.get(f"{path}/_data?range=1h").get_json()
+def marks_of(browser: FlaskClient, path: str, **query: Any) -> list[str]:
+    data = browser.get(f"{path}/_data", query_string=query or {"range": "1h"}).get_json()
     return [f"{mark['kind']}: {mark['label']}" for mark in data.get("marks", [])]
 
 
@@ -178,6 +178,8 @@ def test_charts_have_deployments_and_alerts(browser: FlaskClient, redis_client: 
     assert marks_of(browser, "/queues/main/rq/mail/charts") == mail
     assert marks_of(browser, "/sources/main/charts") == [mail[0], mail[3]]
     assert len(marks_of(browser, "/charts")) == 5
+    before = {"from": now - 3000, "to": now - 110}
+    assert marks_of(browser, "/queues/main/rq/mail/charts", **before) == mail[2:]
     text = browser.get(PAGE).text
     assert "&lt;b&gt;deploy&lt;/b&gt; v412" in text
     assert "mail resolved after 2 m" in text
@@ -234,3 +236,6 @@ def test_an_error_group_names_the_mark_before_it(client: FlaskClient, dead: list
         page = client.get(path).text
         assert re.search(r'4.m after <a href="https://ci.example/412"[^>]*>v412</a>', page)
         assert "v411" not in page
+    (newest,) = (mark for mark in client.get("/api/v1/marks").get_json()["marks"] if mark["version"] == "v412")
+    assert client.delete(f"/api/v1/marks/{newest['id']}", headers=SAME).status_code == 200
+    assert "after v411" in re.sub("<[^>]*>", "", client.get("/dead").text).replace("\n", "")
