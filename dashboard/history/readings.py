@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from ..model import Counts, FlowDelta, Quality, QueueFlow, QueueStats, RedisHealth, Snapshot, SourceStats, State
-from ..sampling.rate_periods import count_ended
+from ..model import Counts, FlowDelta, Quality, QueueFlow, QueueStats, RedisHealth, Snapshot, SourceStats
+from ..sampling.rate_periods import count_ended, known_ended, known_failed
 from .class_counts import SPAN_TOLERANCE_S, ClassCounts, Place
 from .columns import QUALITY_CODES, QUEUE, SOURCE, Cell, Cells
 from .histogram import Histogram, add_durations, add_histogram
@@ -163,12 +163,13 @@ def _ends_of(flow: QueueFlow | None, passed_s: float, *, is_first: bool) -> _End
         return _Ends(quality=None, uncounted_s=passed_s)
     missing_s = passed_s - flow.span_s
     ended = count_ended(flow)
-    completed_hidden = bool(flow.hidden) and flow.ended is None
+    finished = known_ended(flow)
+    completed_hidden = finished is None
     return _Ends(
         quality=Quality.UNKNOWN if completed_hidden else flow.quality,
         uncounted_s=passed_s if completed_hidden else missing_s if missing_s > SPAN_TOLERANCE_S else 0.0,
-        finished=None if completed_hidden else ended,
-        failed=None if State.DEAD in flow.hidden else flow.dead,
+        finished=finished,
+        failed=known_failed(flow),
         retried=flow.retried,
         runtimes=_histogram_of(flow.runtimes_s, ended),
         waits=_histogram_of(flow.waits_s, ended),

@@ -78,6 +78,9 @@ class QueueStats(Value, frozen=True, kw_only=True, array_like=True, gc=False):
     runtime_p95_s: float | None = None
     finished_15min: float | None = None  # jobs finished (completed or dead) in 15 minutes, among those examined
     failed_15min: float | None = None  # the dead ones among them
+    # What leaders have counted so far, see sampling/finished_totals.py; None in a sample that no leader took.
+    finished_total: int | None = None
+    failed_total: int | None = None
     finished_ago_s: float | None = None  # since a job last finished, or was picked up if finished jobs leave no trace
     progress_known: bool = False  # whether a stuck queue can be distinguished from a moving one, even without rates
     flow_quality: Quality = Quality.UNKNOWN  # of the rates and of error_ratio

@@ -18,6 +18,7 @@ class Snapshot(Value, frozen=True, kw_only=True):
     sources: tuple[SourceStats, ...]
     queues: tuple[QueueStats, ...]  # sorted by source, backend, name
     history_version: int = 0  # increases when the hour of history behind the sparklines gets a new point
+    samples_total: int | None = None  # that leaders have published so far; None in a sample that no leader took
     settings_digest: str = ""  # of the process that sampled it (sources, libraries, rules); "" if it has none
 
     def find(self, source: str, backend: str, name: str) -> QueueStats | None:

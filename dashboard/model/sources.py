@@ -52,6 +52,7 @@ class SourceStats(Value, frozen=True, kw_only=True):
     discovered: bool = False  # the first full scan for queues is complete
     search_progress: float | None = None  # approximate progress of that scan, 0 to 1; None if complete or unknown
     together_per_min: float | None = None  # jobs finished per minute in queues whose own rates cannot be separated
+    together_total: int | None = None  # the number of those jobs that leaders have counted so far
     commands: int = 0  # the cost of the last sample
     round_trips: int = 0
     cost_s: float = 0.0

@@ -17,6 +17,7 @@ from ..clock import monotonic_s
 from ..errors import QueuedeckError
 from ..model import FlowDelta, Snapshot
 from ..redact import masked_logger
+from .finished_totals import FinishedTotals
 from .leadership import RENEW_EVERY_S, Leadership
 from .recent_history import History
 from .sampler import Sampler
@@ -102,6 +103,7 @@ class Checker:
         self._finished = monotonic_s()  # when the last tick finished
         self._led_epoch: int | None = None
         self._history_sent = -1
+        self._totals = FinishedTotals()
         self._scheduler = BackgroundScheduler(timezone=UTC)
         self._keeper = threading.Thread(target=self._keep_lease, name="queuedeck-lease", daemon=True)
 
@@ -181,7 +183,7 @@ class Checker:
     def _lead(self, epoch: int) -> None:
         if epoch != self._led_epoch:
             self._take_over(epoch)
-        snapshot = self._sampler.sample(epoch)
+        snapshot = self._totals.add_sample(self._sampler.sample(epoch), self._sampler.flows)
         if self._reader is not None:
             self._reader.last_known.remember(snapshot)
         history = self._sampler.history
@@ -220,9 +222,10 @@ class Checker:
                 self._recording.release()
 
     def _take_over(self, epoch: int) -> None:
-        """Continue where the last leader stopped, so that a restart does not lose the hour of history."""
+        """Continue where the last leader stopped, so that a restart loses neither the hour of history nor totals."""
         former, history = self._store.read_published(with_history=True)
         self._sampler.adopt_published(former, history or History())
+        self._totals = FinishedTotals(former)
         if self._listener is not None:
             self._listener.on_takeover(former)
         self._led_epoch, self._history_sent = epoch, -1

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ..backends.base import FLOW_WINDOW_S
-from ..model import Quality, QueueFlow
+from ..model import Quality, QueueFlow, State
 
 # Samples are merged into periods of this length: a busy queue has about twenty, an idle one has one.
 PIECE_S = FLOW_WINDOW_S / 20
@@ -78,3 +78,15 @@ class RateSums:
 def count_ended(flow: QueueFlow) -> int:
     """The number of jobs known to have finished."""
     return flow.completed + flow.dead if flow.ended is None else max(flow.ended, flow.completed + flow.dead)
+
+
+def known_ended(flow: QueueFlow) -> int | None:
+    """The number of jobs that finished; None if the library does not tell it."""
+    if flow.quality is Quality.UNKNOWN or (flow.hidden and flow.ended is None):
+        return None
+    return count_ended(flow)
+
+
+def known_failed(flow: QueueFlow) -> int | None:
+    """The number of jobs that failed permanently; None if the library does not tell it."""
+    return None if flow.quality is Quality.UNKNOWN or State.DEAD in flow.hidden else flow.dead
