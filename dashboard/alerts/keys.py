@@ -19,7 +19,9 @@ UNSENT = f"{PREFIX}:unsent"  # zset of message ids by creation time in ms; none 
 DEAD = f"{PREFIX}:dead"  # zset of ids of failed (given-up) messages by ms; at most MAX_DEAD
 CHANNELS = f"{PREFIX}:channels"  # zset of channel ids by ms of the last registration by a process; TTL 30 s
 SENT = f"{PREFIX}:sent"  # stream, one entry per delivery attempt, about 10,000
+COUNTERS = f"{PREFIX}:counters"  # hash `<what> <severity or channel>` -> number; at most MAX_COUNTERS, never expires
 
+MAX_COUNTERS = 1000
 MAX_LIVE = 20_000
 MAX_RULES_BYTES = 256 * 1024
 MAX_SILENCES = 500

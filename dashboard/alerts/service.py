@@ -7,6 +7,7 @@ from typing import Any
 
 from ..settings import Settings
 from ..store.redis_store import Store
+from .counters import AlertCounters
 from .delivery.channels.base import public_settings
 from .management.acknowledgements import Acknowledgements
 from .management.alert_reader import AlertReader
@@ -33,6 +34,7 @@ class AlertService:
     previews: RulePreviews
     notifications: NotificationLog
     checker: CheckerMonitor
+    counters: AlertCounters
     channels: tuple[dict[str, Any], ...]
 
 
@@ -58,5 +60,6 @@ def build_alert_service(
         previews=RulePreviews(alert_store, ruleset, channels, interval_s, ownership),
         notifications=NotificationLog(alert_store, channels, ownership),
         checker=CheckerMonitor(alert_store, interval_s, ownership),
+        counters=AlertCounters(store, channels),
         channels=tuple(public_settings(values) for values in settings.channels),
     )

@@ -15,12 +15,14 @@ from ..sources.source import Argument
 from ..store.packing import pack, unpack
 from ..store.redis_store import LEAD, Store
 from . import keys
+from .counters import COUNT
 from .evaluation import preview, rule_history
 from .evaluation.durations import PersistedDurations
 from .evaluation.preview import RuleObservations
 from .evaluation.rule_history import RuleHistories
 from .evaluation.state_machine import AlertState
 from .notification import HistoryEntry, QueuedNotification
+from .rules.rule import Severity
 from .silences import ActiveSilences, Silence
 from .stored_values import (
     CheckerBeat,
@@ -56,15 +58,15 @@ ENQUEUE = """local function enqueue(line, due, at, id)
 end
 """
 
-# KEYS lead, born, changes, live, episodes, unsent, acks, then per alert its hash, then per message: its hash, the due
-# set and the chain of its channel.
+# KEYS lead, born, changes, live, episodes, unsent, acks, counters, then per alert its hash, then per message: its hash,
+# the due set and the chain of its channel.
 # ARGV lead value, born value, "1" to ignore the revisions, TTL of an alert in ms, maximum history entries, numbers of
-# alerts, history entries and messages, then per alert: fingerprint, revision it was read at, body or "" to remove it;
-# per history entry: body; per message: id, body, due ms, made ms, channel, fingerprint, episode, kind, group, fallback
-# or "". Returns "ok"; "lead" when another process leads; "data" when the data is not what the leader knows; or the
-# fingerprint of an alert that has another revision. In these cases nothing is written.
+# alerts, history entries, messages, new warnings and new critical alerts, then per alert: fingerprint, revision it was
+# read at, body or "" to remove it; per history entry: body; per message: id, body, due ms, made ms, channel,
+# fingerprint, episode, kind, group, fallback or "". Returns "ok"; "lead" when another process leads; "data" when the
+# data is not what the leader knows; or the fingerprint of an alert that has another revision. Then nothing is written.
 _COMMIT = (
-    f"""{ENQUEUE}"""
+    f"""{ENQUEUE}{COUNT}"""
     + """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'lead' end
 local force = ARGV[3] == '1'
@@ -75,10 +77,10 @@ if not born then
 elseif born ~= ARGV[2] and not force then return 'data' end
 local changes = number(KEYS[3], 0, 999999999999999)
 local instances, episodes, messages = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local at = 8
+local at = 10
 local revisions = {}
 for i = 1, instances do
-  local revision = redis.call('HGET', KEYS[7 + i], 'rev') or '0'
+  local revision = redis.call('HGET', KEYS[8 + i], 'rev') or '0'
   if #revision > 15 or not string.match(revision, '^%d+$') then revision = '0' end
   if revision ~= ARGV[at + 3 * i - 1] and not force then return ARGV[at + 3 * i - 2] end
   revisions[i] = math.max(tonumber(revision) or 0, tonumber(ARGV[at + 3 * i - 1]))
@@ -86,19 +88,21 @@ end
 for i = 1, instances do
   local fingerprint, body = ARGV[at + 3 * i - 2], ARGV[at + 3 * i]
   if body == '' then
-    redis.call('DEL', KEYS[7 + i])
+    redis.call('DEL', KEYS[8 + i])
     redis.call('SREM', KEYS[4], fingerprint)
     redis.call('HDEL', KEYS[7], fingerprint)
   else
-    redis.call('HSET', KEYS[7 + i], 'rev', string.format('%.0f', revisions[i] + 1), 'body', body)
-    redis.call('PEXPIRE', KEYS[7 + i], ARGV[4])
+    redis.call('HSET', KEYS[8 + i], 'rev', string.format('%.0f', revisions[i] + 1), 'body', body)
+    redis.call('PEXPIRE', KEYS[8 + i], ARGV[4])
     redis.call('SADD', KEYS[4], fingerprint)
   end
 end
 at = at + 3 * instances
 for i = 1, episodes do append(KEYS[5], ARGV[5], 'e', ARGV[at + i]) end
+count(KEYS[8], 'fired warning', tonumber(ARGV[9]))
+count(KEYS[8], 'fired critical', tonumber(ARGV[10]))
 at = at + episodes
-local k = 7 + instances
+local k = 8 + instances
 for i = 1, messages do
   local id = ARGV[at + 1]
   if redis.call('EXISTS', KEYS[k + 1]) == 0 then
@@ -156,8 +160,12 @@ redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return found
 """
 
-# KEYS episodes. ARGV maximum entries, body. For incidents recorded without a lead: the store outages.
-_APPEND_HISTORY = "append(KEYS[1], ARGV[1], 'e', ARGV[2]) return 1"
+# KEYS episodes, counters. ARGV maximum entries, body, "1" if it began, severity. For incidents recorded without a lead:
+# the store outages.
+_APPEND_HISTORY = f"""{COUNT}append(KEYS[1], ARGV[1], 'e', ARGV[2])
+count(KEYS[2], 'fired ' .. ARGV[4], tonumber(ARGV[3]))
+return 1
+"""
 
 
 class LostLead(Exception):
@@ -292,10 +300,12 @@ class AlertStore:
         queued_notifications: Sequence[QueuedNotification],
     ) -> None:
         lead, born, force = guard
-        names = [LEAD, keys.BORN, keys.CHANGES, keys.LIVE, keys.EPISODES, keys.UNSENT, keys.ACKS]
+        names = [LEAD, keys.BORN, keys.CHANGES, keys.LIVE, keys.EPISODES, keys.UNSENT, keys.ACKS, keys.COUNTERS]
         names += [keys.instance_key(fingerprint) for fingerprint in states]
         arguments: list[Argument] = [lead, born, int(force), INSTANCE_TTL_MS, MAX_EPISODES]
         arguments += [len(states), len(entries), len(queued_notifications)]
+        began = [entry.severity for entry in entries if entry.kind == "firing"]
+        arguments += [began.count(severity) for severity in Severity]  # warnings first
         for fingerprint, (state, revision) in states.items():
             arguments += [fingerprint, revision, pack(state) if state is not None else b""]
         arguments += [pack(entry) for entry in entries]
@@ -363,7 +373,8 @@ class AlertStore:
 
     def append_history(self, entry: HistoryEntry) -> None:
         """Add an entry that was created while the store was unavailable to the history."""
-        self.store.run_script(_APPEND_HISTORY, (keys.EPISODES,), MAX_EPISODES, pack(entry))
+        arguments = MAX_EPISODES, pack(entry), int(entry.kind == "firing"), entry.severity.value
+        self.store.run_script(_APPEND_HISTORY, (keys.EPISODES, keys.COUNTERS), *arguments)
 
 
 def queued_keys(queued: QueuedNotification) -> list[str]:

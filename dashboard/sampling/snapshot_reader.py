@@ -80,6 +80,13 @@ class SnapshotReader:
         changed parts if there are more than a few queues; without a leader, a sample."""
         return self._with_age(self._readings.get("", self._read_next))
 
+    def current_or_wait(self) -> CurrentSnapshot:
+        """As `current`, but of this second: where another thread is reading a newer one, this waits for it.
+
+        For totals, which must not be smaller here than another process has just reported them.
+        """
+        return self._with_age(self._readings.get("", self._read_next, accepts_old=False))
+
     def _read_next(self) -> CurrentSnapshot:
         self._reading = self._read_published()
         if self._reading.snapshot is not None:

@@ -50,8 +50,8 @@ class SingleFlightCache(Generic[T]):
         self._entries: OrderedDict[Hashable, _Entry[T]] = OrderedDict()
         self._flights: dict[Hashable, _Flight[T]] = {}
 
-    def get(self, key: Hashable, load: Callable[[], T], version: object = None) -> T:
-        """The cached value, or a new one from `load`.
+    def get(self, key: Hashable, load: Callable[[], T], version: object = None, *, accepts_old: bool = True) -> T:
+        """The cached value, or a new one from `load`; an expired one only if the caller `accepts_old`.
 
         What `load` raises is raised to its caller and to all that wait for it, but not cached: the last value stays,
         and the next call loads again.
@@ -59,7 +59,7 @@ class SingleFlightCache(Generic[T]):
         with self._lock:
             entry, flight = self._entries.get(key), self._flights.get(key)
             joins = flight is not None and flight.version == version
-            if entry is not None and self._is_usable(entry, version, self._stale_s if joins else 0.0):
+            if entry is not None and self._is_usable(entry, version, self._stale_s if joins and accepts_old else 0.0):
                 self._entries.move_to_end(key)
                 return entry.value
             if flight is None or not joins:

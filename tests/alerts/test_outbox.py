@@ -8,12 +8,16 @@ from collections.abc import Callable
 
 import pytest
 import redis
+from msgspec.structs import replace
 
 from dashboard.alerts import keys
+from dashboard.alerts.counters import AlertCounters, AlertCounts
 from dashboard.alerts.delivery.channels import wording
 from dashboard.alerts.delivery.channels.base import DeliveryResult, Message
 from dashboard.alerts.delivery.sender import LONGEST_WAIT_S, back_off_s
 from dashboard.alerts.delivery.transport.deadline import Deadline
+from dashboard.alerts.notification import HistoryEntry
+from dashboard.alerts.rules.rule import Severity
 from dashboard.alerts.service import build_alert_service
 from dashboard.errors import BackendUnavailable
 from dashboard.settings import load
@@ -24,6 +28,9 @@ from tests.waiting import wait_until
 Make = Callable[..., Process]
 LATER = DeliveryResult(ok=False, permanent=False, status="500", answer="try later")
 NEVER = DeliveryResult(ok=False, permanent=True, status="404", answer="no such hook")
+HISTORY = HistoryEntry(
+    kind="firing", episode="e", at=1.0, rule_id="r", rule_name="R", metric="m", severity=Severity.CRITICAL
+)
 
 
 def make_due(client: redis.Redis, *, by_ms: int = 600_000) -> None:
@@ -191,6 +198,29 @@ def test_a_permanent_failure_goes_to_the_fallback_channel_and_can_be_resent(
     assert ops.kinds == ["firing"]
     assert process.alerts.read_inputs().dead == {}
     assert not process.outbox.requeue_failed(name.decode(), fingerprint)
+
+
+def test_alerts_and_messages_are_counted_once_for_all_processes(make_process: Make, any_redis: redis.Redis) -> None:
+    ops = Recorder("ops", [LATER, DeliveryResult(ok=True, status="200"), NEVER])
+    process = make_process("one", ops, rules=[{**DEEP, "warning": 1, "group_wait_s": 0}])
+    counters = AlertCounters(process.store, ("ops", "chief"))
+    assert counters.read_counts() == AlertCounts(
+        {"warning": 0, "critical": 0}, *[{"ops": 0, "chief": 0} for _ in range(3)]
+    )
+    process.evaluate(deep(50))  # a warning and a critical alert
+    process.deliver()
+    make_due(any_redis)
+    process.deliver()
+    process.evaluate(deep(0))
+    process.deliver()
+    counts = counters.read_counts()
+    assert counts.fired == {"warning": 1, "critical": 1}
+    assert (counts.sent["ops"], counts.retried["ops"], counts.failed["ops"]) == (len(ops.arrived), 1, 1)
+    process.alerts.append_history(HISTORY)  # as an outage of the store is recorded after it
+    process.alerts.append_history(replace(HISTORY, kind="resolved"))
+    any_redis.hset(keys.COUNTERS, mapping={"sent ops": "9" * 400, "fired": "7", "sent \xff": "1"})
+    counts = counters.read_counts()
+    assert (counts.fired, counts.sent["ops"], counts.sent["chief"]) == ({"warning": 1, "critical": 2}, 0, 0)
 
 
 def test_a_failed_notification_is_reported_on_the_other_channels(make_process: Make) -> None:

@@ -14,6 +14,7 @@ import msgspec
 from ...store.packing import unpack
 from ...store.redis_store import Store
 from .. import keys
+from ..counters import COUNT
 from ..notification import Notification
 from ..store import ENQUEUE
 from ..stored_values import decode_text, parse_count
@@ -132,14 +133,14 @@ end
 return answer
 """
 
-# KEYS due, unsent, dead, sent, the fallback's due, unnamed. ARGV prefix, channel, id, token, outcome (sent, dead,
-# skipped), log entry, maximum log entries, TTL in ms when sent, when dead, maximum dead, fallback channel or "",
+# KEYS due, unsent, dead, sent, the fallback's due, unnamed, counters. ARGV prefix, channel, id, token, outcome (sent,
+# dead, skipped), log entry, maximum log entries, TTL in ms when sent, when dead, maximum dead, fallback channel or "",
 # maximum unnamed, their TTL in ms, then for each episode whose beginning was sent: "+" if it was only counted, "-" if
 # it was named or ended, and the episode.
 # Returns 1; 0 when it was closed already. Recording `sent` works regardless of who holds the claim now; giving it up
 # needs the token.
 _CLOSE_CLAIM = (
-    f"""{ENQUEUE}"""
+    f"""{ENQUEUE}{COUNT}"""
     + """
 local root, channel, lead, outcome = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
 local function msg(name) return sound(root .. ':msg:' .. name, 'h') end
@@ -152,6 +153,7 @@ if not head[1] then  -- expired, or not one of our messages
 end
 if head[1] == 'sent' or head[1] == 'dead' or head[1] == 'skipped' then return 0 end
 if outcome ~= 'sent' and ARGV[4] ~= '' and head[2] ~= ARGV[4] then return 0 end
+if outcome ~= 'skipped' then count(KEYS[7], outcome .. ' ' .. channel, 1) end
 local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 local function divert(id)  -- the same message for the fallback channel
@@ -202,8 +204,9 @@ return 1
 """
 )
 
-# KEYS due, sent. ARGV prefix, id, token, ms to wait, "1" when the attempt counts, log entry, maximum log entries.
-_SCHEDULE_RETRY = """
+# KEYS due, sent, counters. ARGV prefix, id, token, ms to wait, "1" when the attempt counts, log entry, maximum log
+# entries, channel.
+_SCHEDULE_RETRY = f"""{COUNT}
 append(KEYS[2], ARGV[7], 'e', ARGV[6])
 local name = sound(ARGV[1] .. ':msg:' .. ARGV[2], 'h')
 if redis.call('HGET', name, 'token') ~= ARGV[3] or redis.call('HGET', name, 'state') ~= 'sending' then return 0 end
@@ -213,6 +216,7 @@ redis.call('HSET', name, 'state', 'retry')
 redis.call('HDEL', name, 'token')
 if ARGV[5] ~= '1' then add(name, 'attempts', -1) end
 redis.call('ZADD', KEYS[1], now + tonumber(ARGV[4]), ARGV[2])
+count(KEYS[3], 'retried ' .. ARGV[8], 1)
 return 1
 """
 
@@ -284,7 +288,7 @@ class OutboxClaims:
             _CLOSE_CLAIM,
             (
                 *(keys.due_key(claim.channel), keys.UNSENT, keys.DEAD, keys.SENT),
-                *(keys.due_key(fallback or claim.channel), keys.unnamed_key(claim.channel)),
+                *(keys.due_key(fallback or claim.channel), keys.unnamed_key(claim.channel), keys.COUNTERS),
             ),
             *(
                 self._store.prefix,
@@ -306,7 +310,7 @@ class OutboxClaims:
         """Retry a claim after `wait_s`; False when another process holds it now."""
         done = self._store.run_script(
             _SCHEDULE_RETRY,
-            (keys.due_key(claim.channel), keys.SENT),
+            (keys.due_key(claim.channel), keys.SENT, keys.COUNTERS),
             *(
                 self._store.prefix,
                 claim.id,
@@ -315,6 +319,7 @@ class OutboxClaims:
                 int(counts),
                 msgspec.json.encode(attempt),
                 MAX_SENT,
+                claim.channel,
             ),
         )
         return bool(done)

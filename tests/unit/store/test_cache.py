@@ -138,6 +138,21 @@ def test_while_a_value_is_refreshed_the_others_get_the_last_one(pool: ThreadPool
     assert cache.get("a", refuse) == 2
 
 
+def test_who_accepts_no_old_value_waits_for_the_one_that_is_loaded(
+    pool: ThreadPoolExecutor, clock: type[Clock], waits: threading.Semaphore
+) -> None:
+    cache = SingleFlightCache[int](10.0, stale_s=math.inf)
+    cache.get("a", lambda: 1)
+    clock.now += 10
+    load = Load(2)
+    first = begin(pool, lambda: cache.get("a", load), load)
+    second = pool.submit(lambda: cache.get("a", refuse, accepts_old=False))
+    assert waits.acquire(timeout=LIMIT_S)
+    load.released.set()
+    assert [first.result(LIMIT_S), second.result(LIMIT_S)] == [2, 2]
+    assert cache.get("a", refuse, accepts_old=False) == 2
+
+
 def test_a_value_that_expired_long_ago_is_never_returned(
     pool: ThreadPoolExecutor, clock: type[Clock], waits: threading.Semaphore
 ) -> None:
