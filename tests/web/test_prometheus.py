@@ -7,6 +7,7 @@ import hashlib
 import pytest
 import redis
 from flask.testing import FlaskClient
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from rq import Queue
 
@@ -46,6 +47,7 @@ def test_firing_alerts_are_exported_while_alerting_runs(make_app: MakeApp, jobs:
 
 def test_an_unknown_figure_has_no_sample(client: FlaskClient, jobs: list[str]) -> None:
     samples = _samples(client.get("/metrics").get_data(as_text=True))
+    assert ("queuedeck_queue_finished_total", frozenset(QUEUE.items())) not in samples  # no checker counts
     assert ("queuedeck_queue_jobs", frozenset({**QUEUE, "state": "retrying"}.items())) not in samples
     assert ("queuedeck_redis_maxmemory_bytes", frozenset({"source": "main"}.items())) not in samples
 
@@ -76,14 +78,31 @@ def test_bytes_that_are_not_utf8_cost_no_other_line(client: FlaskClient, redis_c
     assert names == {r"bad\xff\xed\xa0\x80", "plain"}
 
 
-def test_the_format_is_text_whatever_is_asked_for(client: FlaskClient) -> None:
-    for accept in (
-        "*/*",
-        "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5",
-        "text/plain;version=x",
+def test_a_scraper_gets_the_format_it_prefers(client: FlaskClient, jobs: list[str]) -> None:
+    """The first two headers are those of Prometheus 2 and 3."""
+    text, openmetrics = "text/plain; version=0.0.4; charset=utf-8", "application/openmetrics-text"
+    for accept, kind in (
+        (
+            "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,"
+            "text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+            openmetrics,
+        ),
+        (
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.3",
+            openmetrics,
+        ),
+        ("application/openmetrics-text;q=0.5,text/plain;version=0.0.4", text),
+        ("application/openmetrics-text;q=0,*/*", text),
+        ("text/html,*/*;q=0.8", text),
+        ("*/*", text),
+        ("text/plain;version=x", text),
+        ("\xff;;,", text),
     ):
         answer = client.get("/metrics", headers={"Accept": accept})
-        assert (answer.status_code, answer.content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
+        assert answer.status_code == 200
+        assert answer.content_type.startswith(kind), accept
+        parse = parse_openmetrics if kind == openmetrics else text_string_to_metric_families
+        assert [family.name for family in parse(answer.text) if family.name == "queuedeck_queue_depth"]
 
 
 def test_metrics_require_a_token_from_every_address(make_app: MakeApp, jobs: list[str]) -> None:
