@@ -11,6 +11,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 from rq import Queue
 
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.web.context import EXTENSION
+from tests.contract.rq_library import open_client, run_waiting_jobs
+from tests.dead_letters import failing_jobs
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 
@@ -43,6 +47,52 @@ def test_firing_alerts_are_exported_while_alerting_runs(make_app: MakeApp, jobs:
 
     samples = wait_until(up, what="a checker that watches")
     assert samples["queuedeck_alerts_firing", frozenset({"severity": "critical"}.items())] == 0
+
+
+def test_every_process_counts_the_same_also_after_a_change_of_leader(
+    make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    """Whichever process of a deployment is scraped: no counter goes back, and no job is counted twice."""
+    settings = {"sample_interval_s": 0.5, "rules": []}
+    first, second = (make_app(checker="auto", **settings) for _ in range(2))
+    processes = [app.test_client() for app in (first, second, make_app(**settings))]
+
+    def counts() -> tuple[float, float, float] | None:
+        """The figures that all processes agree on."""
+        queue = frozenset(QUEUE.items())
+        names = ("queue_finished_total", queue), ("queue_failed_total", queue)
+        found = [_samples(process.get("/metrics").get_data(as_text=True)) for process in processes]
+        both = {tuple(samples.get((f"queuedeck_{name}", labels)) for name, labels in names) for samples in found}
+        if len(both) > 1 or None in (pair := both.pop()):
+            return None
+        return (*pair, min(samples["queuedeck_checker_samples_total", frozenset()] for samples in found))
+
+    def run(good: int, bad: int) -> None:
+        with open_client(server.url) as connection:
+            queue = Queue("mail", connection=connection)
+            calls = [("os.getcwd",)] * good + [(failing_jobs.charge, number) for number in range(bad)]
+            for call in calls:
+                queue.enqueue(*call)
+            run_waiting_jobs(queue)
+
+    def after(samples: float) -> tuple[float, float, float]:
+        """The figures once at least two more samples were taken."""
+        return wait_until(lambda: found if (found := counts()) and found[2] >= samples + 2 else None, what="samples")
+
+    run(1, 1)
+    finished, failed, samples = after(after(0)[2])
+    assert (finished, failed) <= (2, 1)  # what finished before the first sample of the queue is not counted
+    run(4, 2)
+    assert (after(samples)[:2]) == (finished + 6, failed + 2)
+    leading = [app.extensions[EXTENSION].services.checker.loop._leadership.epoch is not None for app in (first, second)]
+    assert sorted(leading) == [False, True]
+    samples = after(samples)[2]
+    (second if leading[1] else first).extensions[EXTENSION].stop()
+    del processes[leading.index(True)]
+    *same, samples = after(samples)
+    assert same == [finished + 6, failed + 2]
+    run(2, 1)
+    assert after(samples)[:2] == (finished + 9, failed + 3)
 
 
 def test_an_unknown_figure_has_no_sample(client: FlaskClient, jobs: list[str]) -> None:
