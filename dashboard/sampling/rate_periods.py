@@ -81,12 +81,12 @@ def count_ended(flow: QueueFlow) -> int:
 
 
 def known_ended(flow: QueueFlow) -> int | None:
-    """The number of jobs that finished; None if the library does not tell it."""
+    """The number of jobs that finished; None if the library does not record it."""
     if flow.quality is Quality.UNKNOWN or (flow.hidden and flow.ended is None):
         return None
     return count_ended(flow)
 
 
 def known_failed(flow: QueueFlow) -> int | None:
-    """The number of jobs that failed permanently; None if the library does not tell it."""
+    """The number of jobs that failed permanently; None if the library does not record it."""
     return None if flow.quality is Quality.UNKNOWN or State.DEAD in flow.hidden else flow.dead

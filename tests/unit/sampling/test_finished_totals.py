@@ -86,7 +86,7 @@ def test_an_idle_queue_keeps_its_row() -> None:
     assert second.queues[0] is third.queues[0]
 
 
-def test_queues_that_cannot_be_told_apart_are_counted_together() -> None:
+def test_queues_that_cannot_be_distinguished_are_counted_together() -> None:
     totals = FinishedTotals()
     flow = QueueFlow(key="", completed=6, dead=0, span_s=2.0, quality=Quality.ESTIMATED)
 
