@@ -46,7 +46,7 @@ class _QueueTotals:
 class FinishedTotals:
     """The totals of one leader. Not thread-safe.
 
-    What finished while nobody led is not in them, and neither is what a library reports of the time before a queue was
+    What finished without a leader is not in them, and neither is what a library reports of the time before a queue was
     first read: the leader before has counted these jobs already.
     """
 
