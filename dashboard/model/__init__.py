@@ -13,6 +13,7 @@ to the exact bytes of its key. `dashboard.web.formatting` makes it printable.
 from __future__ import annotations
 
 from .base import Capability, State, Value
+from .forecasts import ForecastState, QueueForecast
 from .job_classes import ClassBoard, ClassStats
 from .jobs import Argument, Job, JobError, JobLink, JobPage, JobQuery, Payload, TimelineEvent
 from .marks import Mark
@@ -41,6 +42,7 @@ __all__ = [
     "ClassStats",
     "Counts",
     "FlowDelta",
+    "ForecastState",
     "Job",
     "JobError",
     "JobLink",
@@ -51,6 +53,7 @@ __all__ = [
     "Payload",
     "Quality",
     "QueueFlow",
+    "QueueForecast",
     "QueueRef",
     "QueueStats",
     "RateLimit",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable
 
 from .base import State, Value
+from .forecasts import QueueForecast
 from .queue_flow import Quality
 
 
@@ -86,6 +87,7 @@ class QueueStats(Value, frozen=True, kw_only=True, array_like=True, gc=False):
     flow_quality: Quality = Quality.UNKNOWN  # of the rates and of error_ratio
     flow_reason: str | None = None  # why the rates are not exact, or unknown
     unlisted_reason: str | None = None  # why a list of finished jobs is empty: the library is set not to keep them
+    forecast: QueueForecast | None = None  # None: no job was waiting, or the library has no such number
     # States that may hold more jobs than their counts show; WAITING applies to `depth` too.
     at_least: tuple[State, ...] = ()
     rate_limit: RateLimit | None = None  # the library's own limit, while it counts or holds jobs back

@@ -47,6 +47,7 @@ class SourceStats(Value, frozen=True, kw_only=True):
     hint: str | None = None
     unreachable_since: float | None = None
     health: RedisHealth = RedisHealth()
+    memory_full_in_s: float | None = None  # None: no limit, or it does not fill up, as far as can be said
     libraries: tuple[str, ...] = ()  # backends with at least one queue here
     needs_noeviction: bool = False  # a library with queues here loses jobs if keys are evicted
     discovered: bool = False  # the first full scan for queues is complete

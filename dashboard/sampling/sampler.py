@@ -15,6 +15,8 @@ from ..backends.monitored_sources import MonitoredSources
 from ..backends.unreadable_data import read_each
 from ..clock import monotonic_s, now_s
 from ..errors import BackendUnavailable, Forbidden, QueuedeckError
+from ..forecasts.forecasts import Forecasts
+from ..forecasts.memory_trend import MemoryTrend
 from ..model import FlowDelta, QueueRef, QueueStats, RedisHealth, Snapshot, SourceStats
 from ..redact import masked_logger
 from ..sources.metering import Meter, measure_cost
@@ -69,6 +71,7 @@ class Sampler:
         self._last: dict[str, tuple[QueueStats, ...]] = {}
         self._keeper = HistoryKeeper(history)
         self._adopted_at = 0.0
+        self._memory: dict[str, MemoryTrend] = {}  # by source
         # What finished since the sample before, by source and library; of the last sample.
         self.flows: dict[tuple[str, str], FlowDelta] = {}
 
@@ -97,6 +100,7 @@ class Sampler:
             if snapshot is not None and snapshot.settings_digest not in ("", self._watch.settings_digest):
                 history = self._without_others(snapshot, history)
             self._keeper = HistoryKeeper(history)
+            self._memory = {}
 
     def _is_same_source(self, snapshot: Snapshot, name: str) -> bool:
         """Whether the source `name` of a snapshot is the same server and database as the source of that name here."""
@@ -169,6 +173,7 @@ class Sampler:
             address=source.address,
             reachable=True,
             health=health,
+            memory_full_in_s=self._forecast_memory(source.name, health),
             libraries=libraries,
             needs_noeviction=any(
                 backend.needs_noeviction and backend.name in libraries for backend in self._watch.backends[source.name]
@@ -182,6 +187,12 @@ class Sampler:
             problems=tuple(problems),
         )
         return stats, queues
+
+    def _forecast_memory(self, source: str, health: RedisHealth) -> float | None:
+        trend = self._memory.get(source)
+        if trend is None:  # what the last leader published counts as well
+            trend = self._memory[source] = MemoryTrend(self._keeper.history.memory_points(source))
+        return trend.full_in_s(self._clock(), health)
 
     def _unreachable_stats(
         self, source: Source, exc: BackendUnavailable | Forbidden
@@ -224,6 +235,7 @@ class _BackendSampler:
         self._cursor: Any = None
         self._seen: dict[str, Any] = {}  # by key, state that the backend needs for the next sample
         self._windows: dict[str, FlowWindow] = {}  # by key
+        self._forecasts = Forecasts()
         self._together: FlowWindow | None = None  # of the queues that cannot be distinguished
         self.flow: FlowDelta | None = None  # of the last sample; None if it could not be read
 
@@ -290,7 +302,8 @@ class _BackendSampler:
         nothing, least_s = FlowWindow(), self._least_rate_s
         finished = (self._together or nothing).rates(now, least_s).throughput_per_min
         windows = [self._windows.get(queue.key, nothing) for queue in queues]
-        return [window.fill_rates(queue, now, least_s) for queue, window in zip(queues, windows, strict=True)], finished
+        filled = [window.fill_rates(queue, now, least_s) for queue, window in zip(queues, windows, strict=True)]
+        return self._forecasts.fill_forecasts(filled, delta, now), finished
 
     def _refresh_stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
         """One row per ref. Raises QueuedeckError if the backend returns fewer or more: no queue vanishes silently."""

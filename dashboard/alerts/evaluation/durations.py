@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from ...forecasts.robust_slope import Point
 from ...model import QueueStats, RedisHealth, Snapshot, SourceStats
 from ...sampling.recent_history import History, key_of
 from . import forecast
@@ -62,7 +63,7 @@ class _ServerDurations:
 
     counters: deque[tuple[float, int | None, int | None]] = field(default_factory=deque)  # at, evicted, rejected
     run_id: str | None = None
-    used: deque[forecast.Point] = field(default_factory=deque)
+    used: deque[Point] = field(default_factory=deque)
     limit: int | None = None
 
 

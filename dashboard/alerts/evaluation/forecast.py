@@ -1,41 +1,12 @@
-"""Forecasts when a Redis will be full, from a slope that is robust against outliers. Pure."""
+"""When a Redis will be full, for the rules. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import median
+
+from ...forecasts.robust_slope import Point, robust_slope
 
 WINDOW_S = 1800.0
-MIN_POINTS = 20
-# Every pair of points counts, so more points than this would cost more than they add.
-MAX_POINTS = 60
-
-Point = tuple[float, float]  # seconds, value
-
-
-def robust_slope(points: Sequence[Point]) -> float | None:
-    """The median slope over all pairs of points (Theil and Sen), per second; None with fewer than MIN_POINTS.
-
-    Up to 29% of the points can be arbitrary without moving it far. `points` by time, oldest first.
-    """
-    if len(points) < MIN_POINTS:
-        return None
-    thinned = thin_points(points, MAX_POINTS)
-    slopes = [
-        (later[1] - earlier[1]) / (later[0] - earlier[0])
-        for index, earlier in enumerate(thinned)
-        for later in thinned[index + 1 :]
-        if later[0] > earlier[0]
-    ]
-    return median(slopes) if slopes else None
-
-
-def thin_points(points: Sequence[Point], most: int) -> Sequence[Point]:
-    """At most `most` of the points, evenly spaced, including the newest."""
-    if len(points) <= most:
-        return points
-    last = len(points) - 1
-    return [points[round(index * last / (most - 1))] for index in range(most)]
 
 
 def full_in_s(points: Sequence[Point], limit: float) -> tuple[float | None, bool]:

@@ -1,0 +1,1 @@
+"""Forecasts from measured figures: when a queue is empty, how many workers that takes, when a Redis is full."""

@@ -1,0 +1,82 @@
+"""When the memory of a Redis is full, from its used memory of the last hours. Pure: no Redis, no clock."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from ..model import RedisHealth
+from .robust_slope import MAX_POINTS, Point, robust_slope, scatter_around, thin_points
+
+STEP_S = 30.0
+LONGEST_S = 6 * 3600.0
+# A rise of the last half hour counts as well as one of the last hours: the earlier moment is the one to know.
+WINDOWS_S = (LONGEST_S, 1800.0)
+# A rise is more than chance if it is so many times the distance of the points from the line, and this share of the
+# limit.
+RISE_SCATTERS = 4.0
+RISE_SHARE = 0.0005
+# What rises over a shorter time says little about hours.
+SHORTEST_S = 600.0
+# A moment further away is not forecast.
+FARTHEST_S = 30 * 86_400.0
+
+
+class MemoryTrend:
+    """Watches the used memory of one Redis. Not thread-safe. At most 720 points; computed every 30 seconds."""
+
+    def __init__(self, points: Iterable[tuple[float, float | None]] = ()) -> None:
+        """`points` that are known from before: (seconds since 1970, bytes), oldest first."""
+        self._points: deque[Point] = deque()
+        self._full_at: float | None = None
+        for at, used in points:
+            if used is not None:
+                self._points.append((at, used))
+
+    def full_in_s(self, at: float, health: RedisHealth) -> float | None:
+        """Seconds until maxmemory is reached, after adding `health` as of `at`.
+
+        None without a limit, while the used memory does not rise by more than chance, and beyond 30 days.
+        """
+        used, limit = health.used_memory_bytes, health.maxmemory_bytes
+        if used is None or not limit:
+            return None
+        if self._points and at < self._points[-1][0]:
+            self._points.clear()  # the clock was set back
+        if not self._points or at - self._points[-1][0] >= STEP_S:
+            self._points.append((at, float(used)))
+            while at - self._points[0][0] > LONGEST_S:
+                self._points.popleft()
+            # What Redis does not count towards the limit, such as replication buffers.
+            counted = used if health.memory_ratio is None else health.memory_ratio * limit
+            left_s = _soonest_full(list(self._points), limit - counted, limit)
+            self._full_at = None if left_s is None else at + left_s
+        if self._full_at is None:
+            return None
+        return float(max(0, round(self._full_at - at)))
+
+
+def _soonest_full(points: Sequence[Point], room: float, limit: float) -> float | None:
+    """The seconds until `room` is used up; None if it is not, as far as can be said. `points` must not be empty."""
+    if room <= 0:
+        return 0.0
+    newest_at = points[-1][0]
+    found = [
+        room / slope
+        for window_s in WINDOWS_S
+        if (slope := _rising_slope([point for point in points if newest_at - point[0] <= window_s], limit)) is not None
+    ]
+    return min((left_s for left_s in found if left_s <= FARTHEST_S), default=None)
+
+
+def _rising_slope(points: Sequence[Point], limit: float) -> float | None:
+    """The slope per second; None if it is not a rise, or can be chance."""
+    slope = robust_slope(points)
+    if slope is None or slope <= 0:
+        return None
+    thinned, span_s = thin_points(points, MAX_POINTS), points[-1][0] - points[0][0]
+    rise = slope * span_s
+    is_chance = (
+        span_s < SHORTEST_S or rise < RISE_SCATTERS * scatter_around(thinned, slope) or rise < RISE_SHARE * limit
+    )
+    return None if is_chance else slope
