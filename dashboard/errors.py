@@ -70,6 +70,12 @@ class UnreadableData(QueuedeckError):
     code = "unreadable"
 
 
+class NotMeasured(QueuedeckError):
+    """A figure that was asked for is not known yet, or cannot be known; the message says why."""
+
+    code = "not_known"
+
+
 class NotFound(QueuedeckError, LookupError):
     """The queue or job does not exist, or no longer exists."""
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from ..actions.pauses import PauseLog, RecordedPauses, describe_pause
 from ..errors import QueuedeckError
+from ..forecasts.wording import describe_forecast
 from ..model import QueueStats, Snapshot, State
 from ..sampling.recent_history import History, Series
 from ..settings.queue_directory import QueueDirectory, QueueInfo
@@ -58,7 +59,11 @@ class NotificationBuilder:
         reason = transition.changes[0].reason if transition.changes else None
         detail = None
         if not reason and transition.after.is_active:
-            detail = self._pause_detail(transition.after, snapshot) or _source_detail(transition.after, snapshot)
+            detail = (
+                self._pause_detail(transition.after, snapshot)
+                or _source_detail(transition.after, snapshot)
+                or _forecast_detail(transition.after, snapshot)
+            )
         errors: tuple[str, ...] = ()
         if transition.after.labels.queue is not None and transition.due_notifications[0].kind in ("firing", "reminder"):
             errors = tuple(self._errors_of(transition.after.labels, snapshot))
@@ -137,6 +142,15 @@ def _source_detail(state: AlertState, snapshot: Snapshot) -> str | None:
                 return None if policy is None else f"the eviction policy is {policy}"
             return "; ".join(source.problems)[:300] or None if state.metric == "source.no_data_s" else None
     return None
+
+
+def _forecast_detail(state: AlertState, snapshot: Snapshot) -> str | None:
+    """Where the waiting jobs are heading, for alerts on their number or age: growing 320/min; None if not known."""
+    labels = state.labels
+    if state.metric not in ("queue.depth", "queue.latency_s") or labels.queue is None:
+        return None
+    queue = snapshot.find(labels.source or "", labels.backend or "", labels.queue)
+    return None if queue is None else describe_forecast(queue.forecast)
 
 
 def last_hour_series(state: AlertState, history: History, judged: Series) -> Series:

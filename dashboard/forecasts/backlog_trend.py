@@ -16,7 +16,7 @@ from typing import NamedTuple
 STEP_S = 5.0
 WINDOWS_S = (60.0, 120.0, 300.0, 900.0, 3600.0)
 # The beginnings of a window are so far apart, as a share of its length: that much longer it can be.
-_SPACING = 1 / 6
+_SPACING = 1 / 10
 # Scatter of fewer steps means nothing.
 MIN_STEPS = 5
 # After a longer time without a sample, everything before is forgotten.
@@ -24,7 +24,7 @@ GAP_S = 90.0
 # A change that is known so precisely needs no longer window.
 PRECISE = 0.03
 # The older part of a window agrees with the newer one within so many standard deviations, and this share.
-_AGREES_SIGMAS, _AGREES_SHARE = 2.5, 0.1
+_AGREES_SIGMAS, _AGREES_SHARE = 2.0, 0.05
 # Rates are unknown if finished jobs, or workers, were not counted for a larger share of the window.
 _UNCOUNTED_SHARE = 0.1
 
@@ -85,7 +85,7 @@ class BacklogChange(NamedTuple):
 
 
 class BacklogTrend:
-    """Watches the waiting jobs of one queue. Not thread-safe. About 40 marks, whatever happens."""
+    """Watches the waiting jobs of one queue. Not thread-safe. About 60 marks, whatever happens."""
 
     def __init__(self) -> None:
         self._last: BacklogSample | None = None

@@ -10,11 +10,14 @@ from .robust_slope import MAX_POINTS, Point, robust_slope, scatter_around, thin_
 
 STEP_S = 30.0
 LONGEST_S = 6 * 3600.0
-# A rise of the last half hour counts as well as one of the last hours: the earlier moment is the one to know.
-WINDOWS_S = (LONGEST_S, 1800.0)
-# A rise is more than chance if it is so many times the distance of the points from the line, and this share of the
-# limit.
+# The last half hour counts instead of the last hours if it rises so many times faster: the earlier moment is the one
+# to know.
+RECENT_S = 1800.0
+FASTER = 2.0
+# A rise is more than chance if it is so many times the distance of the points from the line and the largest fall in
+# between, and this share of the limit.
 RISE_SCATTERS = 4.0
+RISE_FALLS = 2.0
 RISE_SHARE = 0.0005
 # What rises over a shorter time says little about hours.
 SHORTEST_S = 600.0
@@ -61,12 +64,11 @@ def _soonest_full(points: Sequence[Point], room: float, limit: float) -> float |
     if room <= 0:
         return 0.0
     newest_at = points[-1][0]
-    found = [
-        room / slope
-        for window_s in WINDOWS_S
-        if (slope := _rising_slope([point for point in points if newest_at - point[0] <= window_s], limit)) is not None
-    ]
-    return min((left_s for left_s in found if left_s <= FARTHEST_S), default=None)
+    slope = _rising_slope(points, limit)
+    recent = _rising_slope([point for point in points if newest_at - point[0] <= RECENT_S], limit)
+    if recent is not None and (slope is None or recent > FASTER * slope):
+        slope = recent
+    return None if slope is None or room / slope > FARTHEST_S else room / slope
 
 
 def _rising_slope(points: Sequence[Point], limit: float) -> float | None:
@@ -75,8 +77,14 @@ def _rising_slope(points: Sequence[Point], limit: float) -> float | None:
     if slope is None or slope <= 0:
         return None
     thinned, span_s = thin_points(points, MAX_POINTS), points[-1][0] - points[0][0]
-    rise = slope * span_s
-    is_chance = (
-        span_s < SHORTEST_S or rise < RISE_SCATTERS * scatter_around(thinned, slope) or rise < RISE_SHARE * limit
-    )
-    return None if is_chance else slope
+    least = max(RISE_SCATTERS * scatter_around(thinned, slope), RISE_FALLS * _largest_fall(thinned), RISE_SHARE * limit)
+    return slope if span_s >= SHORTEST_S and slope * span_s >= least else None
+
+
+def _largest_fall(points: Sequence[Point]) -> float:
+    """How far the values fell below an earlier one."""
+    highest, largest = points[0][1], 0.0
+    for _, value in points:
+        highest = max(highest, value)
+        largest = max(largest, highest - value)
+    return largest

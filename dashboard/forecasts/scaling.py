@@ -23,14 +23,14 @@ UNKNOWN_WORKERS = "the number of workers is not known"
 class MoreWorkers(NamedTuple):
     """So many more workers would empty the queue in that time; with `stops_growth`, they only stop the growth."""
 
-    count: int
+    workers: int
     empty_in_s: float
 
 
 class WantedWorkers(NamedTuple):
-    """The number of workers that a queue needs; `count` None, with the reason, if that is not known."""
+    """The number of workers that a queue needs; `workers` None, with the reason, if that is not known."""
 
-    count: int | None
+    workers: int | None
     reason: str | None = None
 
 
@@ -62,7 +62,7 @@ def suggest_more_workers(queue: QueueStats) -> MoreWorkers | None:
         if needed is None or needed <= workers or target_s > left_s / 2:
             break
         found = MoreWorkers(needed - workers, target_s)
-        if found.count <= max(_MOST_MORE, _MOST_TIMES * workers):
+        if found.workers <= max(_MOST_MORE, _MOST_TIMES * workers):
             break
     return found
 

@@ -60,7 +60,7 @@ def explain_more_workers(queue: QueueStats) -> str:
     more = suggest_more_workers(queue)
     if more is None:
         return ""
-    return f"{format_count(more.count, 'more worker')}: empty in {format_time_left(more.empty_in_s)}."
+    return f"{format_count(more.workers, 'more worker')}: empty in {format_time_left(more.empty_in_s)}."
 
 
 def forecast_basis(queue: QueueStats) -> str:

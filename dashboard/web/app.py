@@ -120,6 +120,7 @@ _STATUS: tuple[tuple[type[errors.QueuedeckError], int], ...] = (
     (errors.WrongType, 409),
     (errors.BackendUnavailable, 503),
     (errors.UnreadableData, 503),
+    (errors.NotMeasured, 503),
 )
 # Reasons for which Redis itself does not respond, or not yet.
 _DOWN = frozenset({"refused", "timeout", "loading", "lost", "tls", "auth"})

@@ -14,6 +14,13 @@ from .. import __version__
 from ..alerts.delivery.message import glob_of
 from ..clock import instant, iso
 from ..errors import join_hint
+from ..forecasts.wording import (
+    describe_forecast,
+    explain_forecast,
+    explain_more_workers,
+    forecast_basis,
+    format_time_left,
+)
 from ..model import QueueRef, QueueStats
 from ..sampling.rates import join_reasons
 from ..sources.source import raw_bytes
@@ -57,6 +64,10 @@ def install(app: Flask) -> None:
         chart_figure,
         range_title,
         range_url,
+        describe_forecast,
+        explain_forecast,
+        explain_more_workers,
+        forecast_basis,
     )
     app.jinja_env.filters.update({function.__name__: function for function in filters})
     app.jinja_env.filters.update(
@@ -66,6 +77,7 @@ def install(app: Flask) -> None:
         count_of=format_count,
         percent=format_percent,
         segment=quote_segment,
+        time_left=format_time_left,
         sentences=join_hint,
         join_reasons=join_reasons,
     )

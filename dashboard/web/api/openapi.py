@@ -22,6 +22,7 @@ _PARAMETER = re.compile(r"<(?:(?P<kind>[a-z]+)(?:\((?P<words>[^()<]*)\))?:)?(?P<
 
 _TEXT: dict[str, Any] = {"type": "string"}
 _WHOLE: dict[str, Any] = {"type": "integer"}
+_NUMBER: dict[str, Any] = {"type": "number"}
 _TIME: dict[str, Any] = {"type": "string", "format": "date-time"}
 _REF = "#/components/schemas/{name}"
 # The statuses of errors and what they mean; every response has the same form.
@@ -33,13 +34,14 @@ ERRORS = {
     409: "The object has changed since it was read, or is not in a state that permits this. Nothing was done.",
     415: "The body is not sent as JSON.",
     422: "A field or parameter is unknown or has a wrong value. Nothing was done.",
-    503: "A Redis is not responding.",
+    503: "A Redis is not responding, or a figure is not known.",
 }
 
 _OVER_TIME = {"metric": _TEXT, "from": _TIME, "to": _TIME, "step_s": _WHOLE}
 _NARROWED = {"source": _TEXT, "backend": _TEXT}
 QUERIES: dict[str, dict[str, dict[str, Any]]] = {
     "api.queues": {**_NARROWED, "q": _TEXT},
+    "api.scaling": {"target_s": _WHOLE, "min": _WHOLE, "max": _WHOLE, "per_worker_per_min": _NUMBER},
     "api.jobs": {"state": _TEXT, "native": _TEXT, "page": _WHOLE, "per_page": _WHOLE, "q": _TEXT, "cursor": _TEXT},
     "api_history.history": _OVER_TIME,
     "api_history.total_history": _OVER_TIME,

@@ -9,7 +9,20 @@ from ...actions.pauses import PauseRecord
 from ...alerts.management.alert_owners import AlertOwners
 from ...backends.base import Backend
 from ...clock import instant, iso
-from ...model import Capability, ClassBoard, ClassStats, Counts, Quality, QueueStats, RedisHealth, SourceStats, State
+from ...forecasts.queue_forecaster import NO_COUNT, UNREADABLE
+from ...model import (
+    Capability,
+    ClassBoard,
+    ClassStats,
+    Counts,
+    ForecastState,
+    Quality,
+    QueueForecast,
+    QueueStats,
+    RedisHealth,
+    SourceStats,
+    State,
+)
 from ...settings.queue_directory import QueueInfo
 from ..views.overview.overview_data import rounded
 from ..views.queues.context import QueueContext
@@ -21,6 +34,27 @@ from .responses import JsonObject, Time
 
 class CountsJson(Counts, frozen=True, kw_only=True, array_like=False):
     """Number of jobs per state."""
+
+
+class ForecastJson(QueueForecast, frozen=True, kw_only=True, array_like=False):
+    """When a queue will be empty, at the rates of the last `window_s`. `state`: empty, draining (`empty_in_s`), growing
+    (`growing_per_min`), steady, never (it does not get empty at this rate) or unknown (`reason`). Scheduled jobs that
+    come due later are not included. `per_worker_per_min`: jobs that one worker finishes."""
+
+
+class ScalingJson(JsonObject, frozen=True, kw_only=True):
+    """How many workers a queue needs, as flat numbers that autoscalers read. `backlog`: waiting jobs. `wanted_workers`:
+    the workers that empty it within `target_s` while jobs keep arriving, within `min` and `max`."""
+
+    backlog: int
+    active: int | None
+    workers: int | None
+    wanted_workers: int
+    target_s: int
+    empty_in_s: float | None
+    arriving_per_min: float | None
+    finishing_per_min: float | None
+    per_worker_per_min: float | None
 
 
 class QueueJson(JsonObject, frozen=True, kw_only=True):
@@ -51,6 +85,7 @@ class QueueJson(JsonObject, frozen=True, kw_only=True):
     flow_quality: Quality
     flow_reason: str | None
     workers: int | None
+    forecast: ForecastJson
     notes: tuple[str, ...]
     capabilities: list[Capability]
     read_only: str | None
@@ -141,6 +176,7 @@ class SourceJson(JsonObject, frozen=True, kw_only=True):
     search_progress: float | None
     problems: tuple[str, ...]
     together_per_min: float | None
+    memory_full_in_s: float | None
     cost: CostJson
     redis: RedisJson
 
@@ -219,6 +255,7 @@ def json_queue(queue: QueueStats, backend: Backend, pause: PauseRecord | None, i
         flow_quality=queue.flow_quality,
         flow_reason=queue.flow_reason,
         workers=queue.workers,
+        forecast=json_forecast(queue),
         notes=queue.notes,
         capabilities=sorted(backend.capabilities),
         read_only=queue.read_only,
@@ -227,6 +264,15 @@ def json_queue(queue: QueueStats, backend: Backend, pause: PauseRecord | None, i
         runbook_url=info.runbook_url,
         note=info.note,
     )
+
+
+def json_forecast(queue: QueueStats) -> ForecastJson:
+    """The forecast of a queue as the API returns it."""
+    if queue.forecast is not None:
+        return ForecastJson(**asdict(queue.forecast))
+    if queue.depth == 0:
+        return ForecastJson(state=ForecastState.EMPTY)
+    return ForecastJson(reason=UNREADABLE if queue.error is not None else NO_COUNT)
 
 
 def json_context(context: QueueContext, owners: AlertOwners) -> QueueContextJson:
@@ -286,6 +332,7 @@ def json_source(source: SourceStats) -> SourceJson:
         search_progress=rounded(source.search_progress, 2),
         problems=source.problems,
         together_per_min=rounded(source.together_per_min),
+        memory_full_in_s=source.memory_full_in_s,
         cost=CostJson(commands=source.commands, round_trips=source.round_trips, duration_s=source.cost_s),
         redis=RedisJson(**msgspec.structs.asdict(source.health)),
     )

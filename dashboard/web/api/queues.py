@@ -11,13 +11,15 @@ from msgspec.structs import asdict
 from ...alerts.management.alert_owners import AlertOwners
 from ...backends.base import MAX_SCHEDULES, Backend
 from ...clock import instant, iso
-from ...errors import BackendUnavailable, Forbidden
-from ...model import JobQuery, QueueStats, Schedule, State, Worker
+from ...errors import BackendUnavailable, Forbidden, NotMeasured
+from ...forecasts.scaling import MOST_WORKERS, want_workers
+from ...model import JobQuery, QueueForecast, QueueStats, Schedule, State, Worker
 from ...search.query import parse_query
 from ..context import app_context, app_services, read_context
-from ..forms.job_query import job_query
+from ..forms.job_query import asked_amount, asked_number, job_query
 from ..views.offered_actions import job_verbs
 from ..views.overview.overview_data import rounded, sum_queues
+from ..views.queues.error_groups import list_shared_entries
 from .alerts import FiringAlertJson, json_firing
 from .job_json import JobDetailJson, JobSearchJson, JobsJson, json_found_job, json_job, json_job_detail
 from .queue_json import (
@@ -26,6 +28,7 @@ from .queue_json import (
     QueueContextJson,
     QueueJson,
     QueuesJson,
+    ScalingJson,
     ServerJson,
     ServersJson,
     json_classes,
@@ -39,6 +42,7 @@ from .worker_json import SchedulesJson, WorkersJson, json_live_problems, json_sc
 bp = Blueprint("api", __name__, url_prefix="/api/v1")
 
 
+MAX_TARGET_S = 86_400
 _QUEUE = "/queues/<segment:source>/<segment:backend>/<segment:name>"
 
 
@@ -117,6 +121,41 @@ def queue(source: str, backend: str, name: str) -> QueueJson:
     queue = app_context().find_queue_stats(source, backend, name)
     (answer,) = _json_queues([queue])
     return answer
+
+
+@bp.get(f"{_QUEUE}/scaling")
+@json_response
+def scaling(source: str, backend: str, name: str) -> ScalingJson:
+    """Retrieve how many workers a queue needs, for autoscalers such as KEDA.
+
+    `target_s` (300): the queue should be empty within so many seconds; `min` (0) and `max` (100000) bound the answer.
+    `per_worker_per_min`: jobs that one worker finishes per minute, used until that is measured. Returns 503 if the
+    number is not known, so that an autoscaler changes nothing: it is never 0 because something is not known. Costs no
+    command.
+    """
+    found = app_context().find_queue_stats(source, backend, name)
+    target_s = asked_number("target_s", 300, MAX_TARGET_S)
+    highest = asked_number("max", MOST_WORKERS, MOST_WORKERS)
+    lowest = asked_number("min", 0, highest, 0)
+    current = app_services().snapshots.current()
+    if current.stale:
+        raise NotMeasured("The figures are out of date.", hint="Check that a checker is running.")
+    shared = list_shared_entries(found, current.snapshot.queues if current.snapshot else ())
+    wanted = want_workers(found, shared, target_s, asked_amount("per_worker_per_min"))
+    if wanted.workers is None or found.depth is None:
+        raise NotMeasured(f"The number of workers that this queue needs is not known: {wanted.reason}.")
+    forecast = found.forecast or QueueForecast()
+    return ScalingJson(
+        backlog=found.depth,
+        active=found.counts.active,
+        workers=found.workers,
+        wanted_workers=max(lowest, min(highest, wanted.workers)),
+        target_s=target_s,
+        empty_in_s=forecast.empty_in_s,
+        arriving_per_min=forecast.arriving_per_min,
+        finishing_per_min=forecast.finishing_per_min,
+        per_worker_per_min=forecast.per_worker_per_min,
+    )
 
 
 @bp.get(f"{_QUEUE}/context")

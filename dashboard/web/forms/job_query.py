@@ -46,14 +46,14 @@ def _parse_state(backend: Backend, word: str) -> tuple[State, str | None]:
     raise Unsupported(f"{backend.title} has no state {word!r}.", hint=f"Its states are: {known}")
 
 
-def asked_number(name: str, default: int, highest: int) -> int:
-    """A query parameter as a whole number; `default` without it. Raises Unsupported outside of 1 to `highest`."""
+def asked_number(name: str, default: int, highest: int, lowest: int = 1) -> int:
+    """A query parameter as a whole number; `default` without it. Raises Unsupported outside `lowest` to `highest`."""
     text = request.args.get(name)
     if text is None or text == "":
         return default
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
-    if not 1 <= number <= highest:
-        raise Unsupported(f"{name}={text[:20]!r}: expected a number from 1 to {highest:,}.")
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
+    if not lowest <= number <= highest:
+        raise Unsupported(f"{name}={text[:20]!r}: expected a number from {lowest} to {highest:,}.")
     return number
 
 
