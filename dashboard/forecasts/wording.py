@@ -29,7 +29,7 @@ def describe_forecast(forecast: QueueForecast | None) -> str | None:
     if forecast is None:
         return None
     if forecast.state is ForecastState.DRAINING and forecast.empty_in_s is not None:
-        return f"empty in {format_time_left(forecast.empty_in_s)}"
+        return f"empty in {format_time_left(forecast.empty_in_s).replace('under ', '<')}"
     if forecast.state is ForecastState.GROWING and forecast.growing_per_min is not None:
         return f"growing {_rate(forecast.growing_per_min)}"
     return {ForecastState.NEVER: "never at this rate", ForecastState.STEADY: "steady"}.get(forecast.state)

@@ -8,6 +8,7 @@ from typing import Any
 
 from flask import Blueprint, Response, render_template, request
 
+from ...forecasts.wording import format_time_left
 from ...model import Snapshot, State
 from ...sampling.recent_history import History, Point, known_sum
 from ...sampling.snapshot_reader import CurrentSnapshot
@@ -263,7 +264,7 @@ def _memory_figure(snapshot: Snapshot, history: History, problems: Sequence[Prob
     # A sum without one of the servers would look like a change.
     points = tuple(None if None in column else known_sum(column) for column in zip(*padded, strict=True))
     level = level_of(problems, ProblemKind.MEMORY)
-    change = "" if lacking else _change_note(points, used, history.step_s, size)
+    change = _full_note(snapshot) or ("" if lacking else _change_note(points, used, history.step_s, size))
     return OverviewFigure(
         "Redis memory",
         f"{size(used)}+" if lacking else size(used),
@@ -272,6 +273,15 @@ def _memory_figure(snapshot: Snapshot, history: History, problems: Sequence[Prob
         change or (f"of {size(limit)}" if limit else ""),
         level,
     )
+
+
+def _full_note(snapshot: Snapshot) -> str:
+    """Which server is full first, and when; "" if none is in the foreseeable future."""
+    found = [(source.memory_full_in_s, source.name) for source in snapshot.sources if source.memory_full_in_s is not None]
+    if not found:
+        return ""
+    left_s, name = min(found)
+    return f"{f'{one_line(name, 20)} ' if len(snapshot.sources) > 1 else ''}full in {format_time_left(left_s)}"
 
 
 def _memory_title(limit: int, limits: Sequence[int | None], lacking: int) -> str:
