@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from dashboard.backends.base import Budget, Discovery
+from dashboard.model import ForecastState
 from dashboard.sampling.recent_history import History
 from dashboard.sampling.sampler import Sampler
 from dashboard.sources.metering import measure_cost
@@ -328,3 +329,26 @@ def test_later_searches_step_lightly(source: Source, monkeypatch: pytest.MonkeyP
     now_s += 59  # two steps of 20 are more than one may cost: a minute again
     sampler.sample()
     assert allowed == [400, 400, 20, 20]
+
+
+def test_a_sample_has_the_forecasts_of_queues_with_jobs_at_no_command(
+    source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 100_000, 5))
+    monkeypatch.setattr("dashboard.sampling.sampler.monotonic_s", lambda: float(next(clock)))
+    redis_client.sadd("lists", "mail", "idle")
+    sampler, length = Sampler(watch_of(source), 10, "me"), 1000
+    fill(redis_client, mail=length)
+    costs = set()
+    for _ in range(15):  # every 10 seconds, as it asks twice
+        redis_client.ltrim("mail", 0, length - 1)
+        redis_client.incrby("done:mail", 20)
+        idle, mail = sampler.sample().queues
+        costs.add(sampler.sample().sources[0].commands)
+        length -= 40
+    assert idle.forecast is None
+    assert mail.forecast is not None
+    assert mail.forecast.state is ForecastState.DRAINING
+    assert mail.forecast.empty_in_s == pytest.approx(mail.depth / 2, rel=0.2)  # type: ignore[operator]
+    assert mail.forecast.finishing_per_min == pytest.approx(60, rel=0.2)
+    assert costs <= {6, 7}
