@@ -29,7 +29,7 @@ _READING: Final = (
     *("-@all", "+@read", "-@dangerous", "+ping", "+hello", "+auth", "+select", "+info", "+role", "+time", "+dbsize"),
     *("+client|setname", "+client|id", "+client|list"),
 )
-_LOOKING: Final = ("+latency|latest", "+memory|usage")
+_LOOKING: Final = ("+latency|latest", "+memory|usage", "+slowlog|get", "+slowlog|len")
 # Commands that change something and that any of our scripts may contain; commands that only read are in @read.
 _WRITING = """brpop brpoplpush copy decr decrby del expire expireat getdel getex getset hdel hincrby hmset hset hsetnx
     incr incrby linsert lmove lpop lpush lpushx lrem lset ltrim mset persist pexpire pexpireat psetex rename renamenx

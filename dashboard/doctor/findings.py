@@ -18,15 +18,21 @@ class FindingLevel(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class DoctorFinding:
-    """One line; `advice` is what to do, empty if nothing is wrong."""
+    """One line: `text`, `why` it matters for jobs, and `advice`, what to do; both are empty if nothing is wrong.
+
+    `command` does what is advised, for redis-cli; it is empty if no single command does.
+    """
 
     level: FindingLevel
     text: str
     advice: str = ""
+    why: str = ""
+    command: str = ""
 
     def __str__(self) -> str:
-        stop = "." if self.advice and self.text[-1:] not in ".!?:;" else ""
-        line = f"{self.level.name.lower():8} {self.text}{stop} {self.advice}".rstrip()
+        said = f"{self.text}: {self.why}" if self.why else self.text
+        stop = "." if (self.advice or self.why) and said[-1:] not in ".!?:;" else ""
+        line = f"{self.level.name.lower():8} {said}{stop} {self.advice}".rstrip()
         # Anyone can choose names in Redis: they must not move the cursor of the terminal or start a new line.
         return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
 
@@ -42,16 +48,16 @@ def ok_finding(text: str) -> DoctorFinding:
     return DoctorFinding(FindingLevel.OK, text)
 
 
-def note_finding(text: str, advice: str = "") -> DoctorFinding:
+def note_finding(text: str, advice: str = "", *, why: str = "", command: str = "") -> DoctorFinding:
     """Return a finding for information."""
-    return DoctorFinding(FindingLevel.NOTE, text, advice)
+    return DoctorFinding(FindingLevel.NOTE, text, advice, why, command)
 
 
-def warning_finding(text: str, advice: str = "") -> DoctorFinding:
+def warning_finding(text: str, advice: str = "", *, why: str = "", command: str = "") -> DoctorFinding:
     """Return a finding about a risk."""
-    return DoctorFinding(FindingLevel.WARNING, text, advice)
+    return DoctorFinding(FindingLevel.WARNING, text, advice, why, command)
 
 
-def problem_finding(text: str, advice: str = "") -> DoctorFinding:
+def problem_finding(text: str, advice: str = "", *, why: str = "", command: str = "") -> DoctorFinding:
     """Return a finding about a failure."""
-    return DoctorFinding(FindingLevel.PROBLEM, text, advice)
+    return DoctorFinding(FindingLevel.PROBLEM, text, advice, why, command)

@@ -47,11 +47,11 @@ def examine_library(backend: Backend) -> list[DoctorFinding]:
     if unseen is not None:
         findings.append(unseen)
     if refs and (backend.job_actions or backend.queue_actions):
-        findings.append(_examine_actions(backend, refs))
+        findings.append(examine_actions(backend, refs))
     return [*findings, *_unreadable_findings(backend, stats)]
 
 
-def _examine_actions(backend: Backend, refs: Sequence[QueueRef]) -> DoctorFinding:
+def examine_actions(backend: Backend, refs: Sequence[QueueRef]) -> DoctorFinding:
     """Return whether this Redis user permits actions on this library. Cost: 2 round trips."""
     try:
         missing = acl.missing_grants(backend, refs)
@@ -62,7 +62,11 @@ def _examine_actions(backend: Backend, refs: Sequence[QueueRef]) -> DoctorFindin
         )
     if not missing:
         return ok_finding(f"{backend.title}: this user can act on jobs.")
-    return note_finding(f"{backend.title}: this user cannot act on jobs.", f"To allow it, grant {' '.join(missing)}.")
+    return note_finding(
+        f"{backend.title}: this user cannot act on jobs.",
+        f"To allow it, grant {' '.join(missing)}.",
+        command=f"ACL SETUSER {acl.NAME} {' '.join(missing)}",
+    )
 
 
 def find_queues(backend: Backend) -> tuple[list[QueueRef], DoctorFinding | None]:

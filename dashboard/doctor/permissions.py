@@ -13,6 +13,7 @@ from ..sampling.snapshot_store import SnapshotStore
 from ..sources.source import Command, Source
 from ..store.redis_store import PREFIX
 from ..units import format_duration
+from .acl import NAME as USER
 from .findings import DoctorFinding, note_finding, ok_finding, problem_finding, warning_finding
 
 NO_KEY = "queuedeck-doctor:no-such-key"
@@ -82,7 +83,7 @@ def examine_permissions(source: Source) -> list[DoctorFinding]:
     known = _is_known_command(source, SCRIPTS.commands[0])
     for need in (CLIENTS, SCRIPTS if known else SCRIPTS_BEFORE_7):
         if refused := _refused_commands(source, need.commands):
-            findings.append(note_finding(f"This user cannot run {', '.join(refused)}: {need.without}."))
+            findings.append(note_finding(f"This user cannot run {', '.join(refused)}", why=need.without))
     return findings
 
 
@@ -147,7 +148,10 @@ def _essential_finding(source: Source, need: CommandNeed) -> DoctorFinding | Non
     names = ", ".join(refused)
     grants = " ".join(f"+{name.lower().replace(' ', '|')}" for name in refused)
     return problem_finding(
-        f"This user cannot run {names}, needed for {need.purpose}: {need.without}.", f"Grant {grants}."
+        f"This user cannot run {names}, needed for {need.purpose}",
+        f"Grant {grants}.",
+        why=need.without,
+        command=f"ACL SETUSER {USER} {grants}",
     )
 
 

@@ -9,12 +9,15 @@ from ..model import RedisHealth
 from ..sources.info import info_fields, parse_info
 from ..sources.source import Source
 from ..units import format_count, format_duration, format_percent, format_size
+from .acl import NAME as USER
 from .findings import DoctorFinding, note_finding, ok_finding, problem_finding, warning_finding
 
 OLDEST_VERSION = (6, 2)
 MEMORY_WARNING_RATIO = 0.8
 MEMORY_PROBLEM_RATIO = 0.95
 CLIENTS_WARNING_RATIO = 0.9
+# The limit that a command suggests where none is set: a save to disk needs the rest.
+LIMIT_RATIO = 0.6
 _DIGITS = re.compile(r"\d{1,9}")
 
 
@@ -24,7 +27,10 @@ def examine_server(source: Source) -> list[DoctorFinding]:
     if not isinstance(info, bytes):
         return [
             warning_finding(
-                "INFO is not permitted: version, memory and risks are unknown.", "Grant +info to this user."
+                "INFO is not permitted",
+                "Grant +info to this user.",
+                why="version, memory and risks are unknown",
+                command=f"ACL SETUSER {USER} +info",
             )
         ]
     health = parse_info(info, keys if isinstance(keys, int) else None)
@@ -61,9 +67,11 @@ def _version_findings(health: RedisHealth) -> Iterator[DoctorFinding]:
 
 def _role_findings(health: RedisHealth, fields: dict[str, str]) -> Iterator[DoctorFinding]:
     if health.role is not None and health.role != "master":
-        yield warning_finding(f"This server is a {health.role}: its data may lag.", "Point the URL at the primary.")
+        yield warning_finding(
+            f"This server is a {health.role}", "Point the URL at the primary.", why="its data may lag"
+        )
         if fields.get("master_link_status") == "down":
-            yield problem_finding("Replication link to the primary is down: the data is stale.")
+            yield problem_finding("Replication link to the primary is down", why="the data is stale")
     if fields.get("cluster_enabled") == "1":
         yield note_finding("Redis Cluster: supported only if this node has all slots.")
 
@@ -71,28 +79,43 @@ def _role_findings(health: RedisHealth, fields: dict[str, str]) -> Iterator[Doct
 def _memory_findings(health: RedisHealth) -> Iterator[DoctorFinding]:
     policy = health.eviction_policy
     if policy not in (None, "noeviction"):
-        advice = "Set maxmemory-policy noeviction."
+        advice, command = "Set maxmemory-policy noeviction.", "CONFIG SET maxmemory-policy noeviction"
         if health.memory_limited and policy.startswith("allkeys"):
-            yield problem_finding(f"Eviction policy {policy}: when Redis is full, it silently deletes jobs.", advice)
+            yield problem_finding(
+                f"Eviction policy {policy}", advice, why="when Redis is full, it silently deletes jobs", command=command
+            )
         else:
             yield warning_finding(
-                f"Eviction policy {policy}: when Redis is full, it can delete data that the libraries need.", advice
+                f"Eviction policy {policy}",
+                advice,
+                why="when Redis is full, it can delete data that the libraries need",
+                command=command,
             )
     if health.memory_limited is False:
         yield warning_finding(
-            "maxmemory is not set: a growing queue can use all memory of the machine.",
+            "maxmemory is not set",
             "Set maxmemory, and maxmemory-policy noeviction.",
+            why="a growing queue can use all memory of the machine",
+            command=_limit_command(health.system_memory_bytes),
         )
     ratio = health.memory_ratio
     if ratio is not None and ratio >= MEMORY_WARNING_RATIO:
         say = problem_finding if ratio >= MEMORY_PROBLEM_RATIO else warning_finding
         yield say(
-            f"{format_percent(ratio)} of maxmemory ({format_size(health.maxmemory_bytes)}) is used: "
-            "a full Redis refuses new jobs.",
+            f"{format_percent(ratio)} of maxmemory ({format_size(health.maxmemory_bytes)}) is used",
             "Raise maxmemory, empty queues, or retain fewer finished jobs.",
+            why="a full Redis refuses new jobs",
         )
     if health.evicted_keys:
-        yield warning_finding(f"{health.evicted_keys:,} keys evicted since the server started: jobs may be among them.")
+        yield warning_finding(
+            f"{health.evicted_keys:,} keys evicted since the server started", why="jobs may be among them"
+        )
+
+
+def _limit_command(system_memory_bytes: int | None) -> str:
+    """The command for a limit at LIMIT_RATIO of the machine's memory; "" if that is unknown."""
+    size = int((system_memory_bytes or 0) * LIMIT_RATIO) // 2**20
+    return f"CONFIG SET maxmemory {size}mb" if size else ""
 
 
 def _persistence_findings(
@@ -100,11 +123,14 @@ def _persistence_findings(
 ) -> Iterator[DoctorFinding]:
     if health.persistence_ok is False:
         yield problem_finding(
-            "The last write to disk failed.", "Check the Redis log: is the disk full or not writable?"
+            "The last write to disk failed.", "Check the Redis log: is the disk full or not writable?", command="BGSAVE"
         )
     if save_points == "" and fields.get("aof_enabled") == "0":
         yield warning_finding(
-            "Persistence is off: a restart of Redis loses every job.", "Set appendonly yes, or save points with save."
+            "Persistence is off",
+            "Set appendonly yes, or save points with save.",
+            why="a restart of Redis loses every job",
+            command="CONFIG SET appendonly yes",
         )
 
 
@@ -117,9 +143,12 @@ def _read_save_points(source: Source) -> str | None:
 def _clients_findings(health: RedisHealth) -> Iterator[DoctorFinding]:
     if health.clients and health.max_clients and health.clients >= CLIENTS_WARNING_RATIO * health.max_clients:
         yield warning_finding(
-            f"{health.clients:,} of {health.max_clients:,} clients are connected.", "Raise maxclients."
+            f"{health.clients:,} of {health.max_clients:,} clients are connected.",
+            "Raise maxclients.",
+            command=f"CONFIG SET maxclients {2 * health.max_clients}",
         )
     if health.rejected_connections:
         yield warning_finding(
-            f"{health.rejected_connections:,} connections rejected since the server started: maxclients was reached."
+            f"{health.rejected_connections:,} connections rejected since the server started",
+            why="maxclients was reached",
         )

@@ -35,6 +35,15 @@ class RedisHealth(Value, frozen=True, kw_only=True):
     keyspace_hit_ratio: float | None = None
     keys: int | None = None  # of the database in use
     persistence_ok: bool | None = None
+    used_memory_peak_bytes: int | None = None
+    used_memory_rss_bytes: int | None = None  # what the operating system has given it
+    system_memory_bytes: int | None = None  # of its machine
+    last_save_age_s: float | None = None  # since the last snapshot on disk, or since the start
+    last_save_ok: bool | None = None
+    changes_since_save: int | None = None
+    aof_enabled: bool | None = None
+    aof_ok: bool | None = None  # the last write and the last rewrite of the AOF; None while it is off
+    replica_of: str | None = None  # host:port of the primary; None: this server is not a replica
 
 
 class SourceStats(Value, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from ..model import RedisHealth
@@ -63,6 +63,16 @@ def _hit_ratio(hits: int | None, misses: int | None) -> float | None:
     return hits / (hits + misses) if hits is not None and misses is not None and hits + misses else None
 
 
+def _age_s(now_us: int | None, then_s: int | None) -> float | None:
+    """The seconds from `then_s` to `now_us`, both since 1970 by the clock of the server."""
+    return max(0.0, round(now_us / 1e6 - then_s, 1)) if now_us is not None and then_s is not None else None
+
+
+def _all_ok(statuses: Sequence[str | None]) -> bool | None:
+    """Whether all known statuses are "ok"; None if none is known."""
+    return all(status in (None, "ok") for status in statuses) if any(statuses) else None
+
+
 def parse_info(info: bytes, keys: int | None) -> RedisHealth:
     """RedisHealth from the text of INFO; a field that is missing or not a number stays None."""
     fields = info_fields(info)
@@ -70,6 +80,7 @@ def parse_info(info: bytes, keys: int | None) -> RedisHealth:
     used, limit = number("used_memory"), number("maxmemory")
     not_counted = number("mem_not_counted_for_evict") or 0
     link = fields.get("master_link_status")
+    appends = number("aof_enabled")
     saves = [fields.get("rdb_last_bgsave_status"), fields.get("aof_last_write_status")]
     return RedisHealth(
         version=fields.get("valkey_version") or fields.get("redis_version"),
@@ -97,5 +108,14 @@ def parse_info(info: bytes, keys: int | None) -> RedisHealth:
         replica_link_down_s=_link_down_s(link, number("master_link_down_since_seconds")),
         keyspace_hit_ratio=_hit_ratio(number("keyspace_hits"), number("keyspace_misses")),
         keys=keys,
-        persistence_ok=None if not any(saves) else all(status in (None, "ok") for status in saves),
+        persistence_ok=_all_ok(saves),
+        used_memory_peak_bytes=number("used_memory_peak"),
+        used_memory_rss_bytes=number("used_memory_rss"),
+        system_memory_bytes=number("total_system_memory"),
+        last_save_age_s=_age_s(number("server_time_usec"), number("rdb_last_save_time")),
+        last_save_ok=_all_ok(saves[:1]),
+        changes_since_save=number("rdb_changes_since_last_save"),
+        aof_enabled=None if appends is None else appends == 1,
+        aof_ok=_all_ok([saves[1], fields.get("aof_last_bgrewrite_status")]) if appends else None,
+        replica_of=f"{host}:{fields.get('master_port', '?')}" if (host := fields.get("master_host")) else None,
     )

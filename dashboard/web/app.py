@@ -32,6 +32,7 @@ from .api import queues as api_queues
 from .api import rules as api_rules
 from .api import trash as api_trash
 from .api.responses import ErrorDetailJson, ErrorJson, encode_json
+from .api.servers import servers as api_servers
 from .context import EXTENSION, AppContext, app_context
 from .forms import job_tokens, request_input
 from .pages import (
@@ -55,6 +56,7 @@ from .pages.dead_letters import groups, notes
 from .pages.marks import mark_forms
 from .pages.search import actions as search_actions
 from .pages.search import results as search_results
+from .pages.servers import servers
 from .pages.trash import batches as trash
 from .rendered_fragment import GZIP_FROM_BYTES, GZIP_LEVEL
 from .urls import EncodedPath, SegmentConverter
@@ -77,12 +79,14 @@ READS = (
         palette.bp,
         queues.bp,
         charts.bp,
+        servers.bp,
         jobs.bp,
         workers.bp,
         schedules.bp,
         search_results.bp,
         api_queues.bp,
         history.bp,
+        api_servers.bp,
         openapi.bp,
         prometheus.bp,
         health.bp,

@@ -37,6 +37,7 @@ BUNDLES: Mapping[str, tuple[str, ...]] = {
         "css/actions.css",
         "css/alerts.css",
         "css/charts.css",
+        "css/redis.css",
         "css/utilities.css",
         "css/phone.css",
     ),

@@ -53,6 +53,7 @@ def install(app: Flask) -> None:
         duration,
         size,
         printable,
+        capitalize_first,
         format_moment,
         one_line,
         iso,
@@ -101,6 +102,11 @@ def printable(text: str, limit: int = 4000) -> str:
 def one_line(text: str, limit: int = 200) -> str:
     """`text` on a single line, runs of whitespace as one space, at most `limit` characters."""
     return printable(" ".join(text[: limit * 4].split()), limit)
+
+
+def capitalize_first(text: str) -> str:
+    """`text` with a capital first letter."""
+    return text[:1].upper() + text[1:]
 
 
 def duration(seconds: float | None) -> str:

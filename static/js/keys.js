@@ -76,9 +76,9 @@
     search.select();
   };
 
-  // "g" and a letter open the rail's entry at index `place`; without "g", the letter does what `alone` says, if anything.
-  const jump = (place, alone) => {
-    if (Date.now() - leadAt < SEQUENCE_MS) document.querySelectorAll(".rail li a")[place].click();
+  // "g" and a letter open the rail's entry for it; without "g", the letter does what `alone` says, if anything.
+  const jump = (letter, alone) => {
+    if (Date.now() - leadAt < SEQUENCE_MS) document.querySelector(`.rail [data-letter="${letter}"]`)?.click();
     else alone?.();
   };
 
@@ -92,19 +92,19 @@
     x: () => window.queuedeck.tick?.(document.activeElement?.closest("tr")),
     R: () => document.querySelector('.bulk-bar [data-verb][value="retry"]')?.click(),
     D: () => document.querySelector('.bulk-bar [data-verb][value="delete"]')?.click(),
-    r: () => window.queuedeck.refresh(),
+    r: () => jump("r", () => window.queuedeck.refresh()),
     p: () => window.queuedeck.pause(),
     t: () => window.queuedeck.cycle("theme"),
-    d: () => jump(1, () => window.queuedeck.cycle("density")),
+    d: () => jump("d", () => window.queuedeck.cycle("density")),
     u: () => window.queuedeck.cycle("zone"),
     g: () => {
       leadAt = Date.now();
     },
-    o: () => jump(0),
-    w: () => jump(2),
-    s: () => jump(3),
-    f: () => jump(4),
-    a: () => jump(5),
+    o: () => jump("o"),
+    w: () => jump("w"),
+    s: () => jump("s"),
+    f: () => jump("f"),
+    a: () => jump("a"),
   };
 
   const leave = () => {

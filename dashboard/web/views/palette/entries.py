@@ -70,6 +70,7 @@ def list_pages(user: PaletteUser) -> list[StaticEntry]:
         ("dead.index", "Dead letters", ("g", "d"), "errors failed"),
         ("workers.index", "Workers", ("g", "w"), "processes"),
         ("schedules.index", "Schedules", ("g", "s"), "cron repeat"),
+        ("redis.index", "Redis", ("g", "r"), "memory servers slow log latency persistence doctor"),
         ("search.index", "Search", ("g", "f"), "find jobs"),
         ("charts.overview", "Charts of all queues", (), "history past trend graphs"),
         ("alerting.index", "Alerts", ("g", "a"), "firing incidents history"),

@@ -1,0 +1,1 @@
+"""Redis servers in the JSON API."""

@@ -1,0 +1,140 @@
+"""One Redis server in the JSON API: its figures, what is wrong with it, its slow log and latency events."""
+
+from __future__ import annotations
+
+from flask import Blueprint
+
+from ....clock import instant, iso
+from ....doctor.findings import DoctorFinding
+from ....redact import mask_text
+from ....sources.server_logs import LatencyEvent, SlowCommand
+from ...context import app_context, app_services
+from ...formatting import one_line
+from ...pages.servers.servers import check_source, find_stats
+from ..queue_json import SourceJson, json_source
+from ..responses import ErrorDetailJson, JsonObject, Time, json_error, json_response
+
+bp = Blueprint("api_redis", __name__, url_prefix="/api/v1")
+
+
+class FindingJson(JsonObject, frozen=True, kw_only=True):
+    """A finding of `queuedeck doctor`. `level` is ok, note, warning or problem; `command` fixes it, in redis-cli."""
+
+    level: str
+    text: str
+    why: str | None
+    advice: str | None
+    command: str | None
+
+
+class SlowCommandJson(JsonObject, frozen=True, kw_only=True):
+    """A command of the slow log: its name, its key if it has one, and how many arguments it had."""
+
+    at: Time | None
+    duration_s: float
+    name: str
+    key: str | None
+    arguments: int
+
+
+class SlowLogJson(JsonObject, frozen=True, kw_only=True):
+    """The slow log. `commands` is null where it cannot be read, and `error` says why; `total`: how many it holds."""
+
+    commands: list[SlowCommandJson] | None
+    total: int | None
+    recorded_from_s: float | None
+    error: str | None
+
+
+class LatencyEventJson(JsonObject, frozen=True, kw_only=True):
+    """What made Redis slow: when last, how long then, and the longest time so far."""
+
+    name: str
+    at: Time | None
+    latest_s: float
+    worst_s: float
+
+
+class LatencyJson(JsonObject, frozen=True, kw_only=True):
+    """The latency events. `events` is null where they cannot be read, and `error` says why."""
+
+    events: list[LatencyEventJson] | None
+    recorded_from_s: float | None
+    error: str | None
+
+
+class ServerReportJson(JsonObject, frozen=True, kw_only=True):
+    """A Redis server: its figures in the newest snapshot, null before the first one, and a report on it.
+
+    The report is at most a minute old; `error` says why it is incomplete.
+    """
+
+    name: str
+    figures: SourceJson | None
+    examined_at: Time | None
+    error: ErrorDetailJson | None
+    findings: list[FindingJson]
+    slow_log: SlowLogJson
+    latency: LatencyJson
+
+
+@bp.get("/redis/<segment:source>")
+@json_response
+def server(source: str) -> ServerReportJson:
+    """Retrieve a Redis server with the findings of `queuedeck doctor`, its slow log and its latency events.
+
+    At most once a minute, for all clients of a process, this reads about 50 commands in 10 round trips.
+    """
+    check_source(source)
+    snapshot = app_services().snapshots.current().snapshot
+    stats = find_stats(snapshot, source) if snapshot else None
+    report = app_context().caches.server_reports.read_report(source)
+    logs = report.logs
+    return ServerReportJson(
+        name=source,
+        figures=json_source(stats) if stats else None,
+        examined_at=iso(instant(report.at)),
+        error=json_error(report.problem) if report.problem else None,
+        findings=[_json_finding(finding) for finding in (*report.findings, *report.passed)],
+        slow_log=SlowLogJson(
+            commands=None if logs.slow is None else [_json_command(command) for command in logs.slow],
+            total=logs.slow_total,
+            recorded_from_s=logs.slow_from_s,
+            error=logs.slow_problem,
+        ),
+        latency=LatencyJson(
+            events=None if logs.latency is None else [_json_event(event) for event in logs.latency],
+            recorded_from_s=logs.latency_from_s,
+            error=logs.latency_problem,
+        ),
+    )
+
+
+def _json_finding(finding: DoctorFinding) -> FindingJson:
+    return FindingJson(
+        level=finding.level.name.lower(),
+        text=_shown(finding.text),
+        why=_shown(finding.why) or None,
+        advice=_shown(finding.advice) or None,
+        command=_shown(finding.command) or None,
+    )
+
+
+def _json_command(command: SlowCommand) -> SlowCommandJson:
+    return SlowCommandJson(
+        at=iso(instant(command.at)),
+        duration_s=command.duration_s,
+        name=command.name,
+        key=one_line(command.key, 200) or None,
+        arguments=command.arguments,
+    )
+
+
+def _json_event(event: LatencyEvent) -> LatencyEventJson:
+    return LatencyEventJson(
+        name=one_line(event.name, 60), at=iso(instant(event.at)), latest_s=event.latest_s, worst_s=event.worst_s
+    )
+
+
+def _shown(text: str) -> str:
+    return one_line(mask_text(text), 2000)

@@ -1,0 +1,115 @@
+"""The pages of the Redis servers: all of them, and one of them with what is wrong with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, url_for
+
+from ....clock import now_s
+from ....errors import NotFound
+from ....model import Snapshot, SourceStats
+from ....sampling.snapshot_reader import CurrentSnapshot
+from ...context import app_context, app_services
+from ...views.servers.server_figures import FigureGroup, ServerFigure, figure_groups, main_figures, unknown_reason
+from ...views.sparkline import line
+from .. import layout
+
+bp = Blueprint("redis", __name__, url_prefix="/redis")
+
+FIGURES = "redis/_figures.html"
+CHART_SIZE = 240, 48
+
+
+@bp.get("")
+def index() -> str:
+    """The page of all servers; of the only one, if there is one."""
+    names = list(app_services().sources.sources)
+    if len(names) == 1:
+        return server(names[0])
+    return layout.render_page("redis/index.html", _list_context())
+
+
+@bp.get("/_servers")
+def servers_fragment() -> Response:
+    """The list of servers, which polls."""
+    return layout.render_polled("redis/_servers.html", _list_context())
+
+
+@bp.get("/<segment:source>")
+def server(source: str) -> str:
+    """The page of one server. 404 for an unknown source. Cost: as ServerReports.read_report."""
+    context = _figures_context(source)
+    report = app_context().caches.server_reports.read_report(source)
+    cost = layout.format_cost(report.commands, report.round_trips, report.cost_s * 1000)
+    context |= {
+        "report": report,
+        "examined_s": max(0.0, now_s() - report.at),
+        "cost": f"{cost}, shared by all viewers",
+        "tab": "server",
+    }
+    return layout.render_page("redis/show.html", context)
+
+
+@bp.get("/<segment:source>/_figures")
+def figures_fragment(source: str) -> Response:
+    """Its figures, which poll. Cost: none, they are those of the sample."""
+    return layout.render_polled(FIGURES, _figures_context(source))
+
+
+def check_source(name: str) -> None:
+    """Raise NotFound if there is no source with this name."""
+    if name not in app_services().sources.sources:
+        raise NotFound(f"There is no source {name!r}.", hint=f"See {url_for('redis.index')} for all sources.")
+
+
+def read_known_figures(current: CurrentSnapshot, name: str) -> tuple[SourceStats | None, float | None]:
+    """(a source with its figures, when they were read if that was before an outage); None before the first sample.
+
+    Seconds since 1970.
+    """
+    if current.snapshot is None:
+        return None, None
+    known, taken_at = app_services().snapshots.last_known.fill(current.snapshot)
+    return find_stats(known, name), taken_at.get(name)
+
+
+def find_stats(snapshot: Snapshot, name: str) -> SourceStats | None:
+    """The source of that name in a snapshot; None if it is not in it yet."""
+    return next((source for source in snapshot.sources if source.name == name), None)
+
+
+def figures_of(stats: SourceStats, *, is_last_known: bool) -> tuple[tuple[ServerFigure, ...], tuple[FigureGroup, ...]]:
+    """The main figures of a source, and the others by topic."""
+    scale = app_context().caches.alert_facts(with_pauses=False).thresholds.for_source(stats)
+    why = unknown_reason(stats, is_last_known)
+    return main_figures(stats, scale, why), figure_groups(stats, scale, why)
+
+
+def _figures_context(name: str) -> dict[str, Any]:
+    check_source(name)
+    current = app_services().snapshots.current()
+    stats, taken_at = read_known_figures(current, name)
+    main, groups = figures_of(stats, is_last_known=taken_at is not None) if stats else ((), ())
+    points = [value for _, value in current.history.memory_points(name)]
+    return {
+        "name": name,
+        "address": app_services().sources.sources[name].address,
+        "several": len(app_services().sources.sources) > 1,
+        "stats": stats,
+        "taken_at": taken_at,
+        "figures": main,
+        "groups": groups,
+        "memory_path": line(tuple(points), len(points), *CHART_SIZE),
+        "cost": layout.format_cost(0, 0, 0.0),
+    }
+
+
+def _list_context() -> dict[str, Any]:
+    current = app_services().snapshots.current()
+    rows = []
+    for name, source in app_services().sources.sources.items():
+        stats, taken_at = read_known_figures(current, name)
+        figures = figures_of(stats, is_last_known=taken_at is not None)[0] if stats else ()
+        rows.append((name, source.address, stats, taken_at, figures))
+    return {"rows": rows, "cost": layout.format_cost(0, 0, 0.0)}
