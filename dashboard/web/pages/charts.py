@@ -73,7 +73,8 @@ def queue_data(source: str, backend: str, name: str) -> Response:
 def redis(source: str) -> str:
     """The charts of one Redis server. 404 for an unknown source."""
     _check_source(source)
-    return _render_page(SeriesKey(SOURCE, source), f"Redis {source}", [], url_for(".redis_data", source=source))
+    parents = [Link(f"Redis {source}", url_for("redis.server", source=source))]
+    return _render_page(SeriesKey(SOURCE, source), f"Redis {source}", parents, url_for(".redis_data", source=source))
 
 
 @bp.get("/sources/<segment:source>/charts/_data")
