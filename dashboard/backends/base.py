@@ -30,6 +30,7 @@ from ..model import (
     Mark,
     QueueRef,
     QueueStats,
+    QueueStorage,
     ScanResult,
     Schedule,
     Searched,
@@ -348,6 +349,11 @@ class Backend(abc.ABC):
     def describe_ambiguity(self, stats: Sequence[QueueStats]) -> tuple[str, str] | None:
         """Return (what the key names of these queues leave ambiguous, how to resolve it), or None. Cost: none."""
         del stats
+        return None
+
+    def describe_storage(self, ref: QueueRef) -> QueueStorage | None:
+        """Return which keys hold the jobs of a queue; None if that is unknown. Cost: none."""
+        del ref
         return None
 
     def changed_keys(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from .schedules import Schedule
 from .searched_jobs import ScanResult, Searched, Window
 from .snapshot import Snapshot
 from .sources import RedisHealth, SourceStats
+from .storage import QueueStorage, StoredKey
 from .workers import Work, Worker, WorkerState
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "QueueForecast",
     "QueueRef",
     "QueueStats",
+    "QueueStorage",
     "RateLimit",
     "RedisHealth",
     "ScanResult",
@@ -64,6 +66,7 @@ __all__ = [
     "Snapshot",
     "SourceStats",
     "State",
+    "StoredKey",
     "TimelineEvent",
     "Value",
     "Window",

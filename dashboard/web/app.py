@@ -56,7 +56,7 @@ from .pages.dead_letters import groups, notes
 from .pages.marks import mark_forms
 from .pages.search import actions as search_actions
 from .pages.search import results as search_results
-from .pages.servers import servers
+from .pages.servers import memory, servers
 from .pages.trash import batches as trash
 from .rendered_fragment import GZIP_FROM_BYTES, GZIP_LEVEL
 from .urls import EncodedPath, SegmentConverter
@@ -80,6 +80,7 @@ READS = (
         queues.bp,
         charts.bp,
         servers.bp,
+        memory.bp,
         jobs.bp,
         workers.bp,
         schedules.bp,

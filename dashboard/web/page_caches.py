@@ -26,6 +26,7 @@ from .views.overview.overview_data import OverviewData
 from .views.overview.recent_incidents import RecentIncidents, summarize_history
 from .views.problems.problem_list import AlertFacts
 from .views.rule_overview import RuleOverview, preview_all
+from .views.servers.memory_reports import MemoryReports
 from .views.servers.server_reports import ServerReports
 
 HEALTH_KEPT_S = 1.0  # the health check needs no sign-in, so strangers can call it
@@ -46,6 +47,7 @@ class PageCaches:
 
     def __init__(self, services: Services) -> None:
         self.fragments: SingleFlightCache[RenderedFragment] = SingleFlightCache(max_entries=MAX_FRAGMENTS)
+        self.memory_reports = MemoryReports(services.sources, services.snapshots.current_queues)
         self.server_reports = ServerReports(services.sources, services.snapshots.current_queues)
         self._services = services
         self._overview_data: SingleFlightCache[OverviewData] = SingleFlightCache()

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from flask.testing import FlaskClient
 
 from dashboard.demo.embedded import EmbeddedRedis
 from tests.web.conftest import MakeApp

@@ -17,6 +17,7 @@ from ...model import (
     JobQuery,
     QueueRef,
     QueueStats,
+    QueueStorage,
     Schedule,
     State,
     Window,
@@ -179,6 +180,9 @@ class BullMQ(Backend):
 
     def restore_schedules(self, ref: QueueRef, backups: Sequence[JobBackup]) -> list[ActionResult]:
         return [schedule_removal.restore_schedule(self.source, ref, backup) for backup in backups]
+
+    def describe_storage(self, ref: QueueRef) -> QueueStorage | None:
+        return keys.describe_storage(ref)
 
     def changed_keys(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         found = {key.prefix for ref in refs if (key := keys.key_of(ref)) is not None} or {keys.DEFAULT_PREFIX}

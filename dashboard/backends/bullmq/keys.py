@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
-from ...model import QueueRef, State
-from ...sources.source import text
+from ...model import QueueRef, QueueStorage, State, StoredKey
+from ...sources.source import raw_bytes, text
 from ..bounded_reads import shared_script
 from ..lua_reads import read_scripts
 from ..payloads.decoding import printable
@@ -59,6 +59,12 @@ RESERVED = frozenset(
         *("priority", "metrics:completed", "metrics:failed", *(entry.native for entry in LISTS)),
     }
 )
+# The larger ones of them, and their types; job keys end in one of JOB_ENDS.
+OWN_KEYS = (
+    *(("meta", "hash"), ("events", "stream"), ("stalled", "set"), ("repeat", "zset")),
+    *((f"metrics:{kind}:data", "list") for kind in ("completed", "failed")),
+)
+JOB_ENDS = ("", ":logs", ":processed", ":dependencies")
 # Bull 3 and 4 have neither; there, prioritized jobs are in `wait`.
 NOT_IN_BULL = frozenset({"prioritized", "waiting-children"})
 
@@ -106,6 +112,17 @@ def split_job(key: str) -> tuple[QueueKey, str] | None:
     head, _, job_id = key.rpartition(":")
     queue = split_key(head)
     return (queue, job_id) if queue and job_id else None
+
+
+def describe_storage(ref: QueueRef) -> QueueStorage:
+    """Return the keys of a queue, and how those of its jobs are named."""
+    jobs = (StoredKey(raw_bytes(f"{ref.key}:{each.native}"), each.kind, each.state, by_id=True) for each in LISTS)
+    others = (StoredKey(raw_bytes(f"{ref.key}:{name}"), kind) for name, kind in OWN_KEYS)
+
+    def job_keys(job_id: str) -> tuple[bytes, ...]:
+        return tuple(raw_bytes(f"{ref.key}:{job_id}{end}") for end in JOB_ENDS)
+
+    return QueueStorage((*jobs, *others), lambda _stored, member: text(member), job_keys)
 
 
 def worker_names(key: QueueKey) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from ...model import (
     JobQuery,
     QueueRef,
     QueueStats,
+    QueueStorage,
     ScanResult,
     Schedule,
     Searched,
@@ -304,6 +305,9 @@ class Celery(Backend):
             return super().act_on_worker(worker, action)
         queues = QueueActions(self.broker, self.own_source, self._own_name)
         return queues.stop_worker(worker, queues.app_locations())
+
+    def describe_storage(self, ref: QueueRef) -> QueueStorage | None:
+        return keys.describe_storage(keys.location_of(ref), self._names)
 
     def changed_keys(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         found = {pattern for ref in refs for pattern in self._changed(keys.location_of(ref))}

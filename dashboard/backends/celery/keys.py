@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import NamedTuple
 
-from ...model import QueueRef, State
+from ...model import QueueRef, QueueStorage, State, StoredKey
+from ...model.storage import no_id, no_job_keys
 from ...sources.source import raw_bytes, text
 from ..bounded_reads import shared_script
 from ..lua_reads import read_scripts
@@ -45,6 +46,8 @@ ORDERS = {
 }
 TAKEN = (State.WAITING, State.ACTIVE, State.SCHEDULED, State.RETRYING)
 ENDED = (State.DEAD, State.COMPLETED, State.CANCELED)
+# The id of a task within its message: in its headers, or in its properties if those are shortened.
+ID_PATTERN = '"id": ?"([^"]+)"'
 # Longer than the trash retains deleted jobs.
 NOTES_KEPT_S = 25 * 3600
 # Between prefix and queue in QueueRef.key: a prefix can end in any character.
@@ -87,6 +90,17 @@ def location_of(ref: QueueRef) -> QueueLocation:
     """Return the location that a ref points to."""
     found = _parse_key(ref.key)
     return found._replace(queue=None) if ref.shared else found
+
+
+def describe_storage(place: QueueLocation, unacked: UnackedKeys) -> QueueStorage:
+    """Return the keys of a queue; for the shared entry those of all queues, and how results are named."""
+    if place.queue is not None:
+        found = tuple(StoredKey(key, "list", State.WAITING) for key in place.list_keys())
+        return QueueStorage(found, no_id, no_job_keys, ID_PATTERN)
+    entries, times = unacked.keys(place.prefix)
+    keys = (StoredKey(entries, "hash", State.ACTIVE), StoredKey(times, "zset"))
+    results = tuple(raw_bytes(f"{each}{RECORD}") for each in dict.fromkeys((place.prefix, f"{place.prefix}_", "")))
+    return QueueStorage(keys, no_id, no_job_keys, ID_PATTERN, results if place.prefix else results[-1:])
 
 
 def native_of(place: QueueLocation, state: State) -> str:

@@ -17,6 +17,7 @@ from ...model import (
     JobQuery,
     QueueRef,
     QueueStats,
+    QueueStorage,
     Schedule,
     Searched,
     State,
@@ -151,6 +152,9 @@ class RQ(Backend):
         if action is not Action.STOP_WORKER:
             return super().act_on_worker(worker, action)
         return worker_control.stop_worker(self.source, self.prefixes, worker.id)
+
+    def describe_storage(self, ref: QueueRef) -> QueueStorage | None:
+        return keys.describe_storage(self._keys(ref))
 
     def changed_keys(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         found = {ref.key.partition(":queue:")[0] for ref in refs} or {keys.DEFAULT_PREFIX}

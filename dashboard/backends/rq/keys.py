@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 
-from ...model import State
+from ...model import QueueStorage, State, StoredKey
+from ...sources.source import raw_bytes, text
 from ..bounded_reads import shared_script
 from ..lua_reads import read_scripts
 
@@ -82,6 +83,22 @@ class QueueKeys:
     def results(self, job_id: str) -> str:
         """Return the key of the stream with the results of a job's runs, newest last, at most 10 entries."""
         return f"{self.prefix}:results:{job_id}"
+
+
+def describe_storage(queue: QueueKeys) -> QueueStorage:
+    """Return the keys of a queue, and how those of its jobs are named."""
+    lists = tuple(
+        StoredKey(raw_bytes(queue.list_of(state)), "list" if state is State.WAITING else "zset", state, by_id=True)
+        for state in LISTS
+    )
+
+    def id_of(stored: StoredKey, member: bytes) -> str:
+        return job_id_of(text(member), stored.state or State.WAITING)
+
+    def job_keys(job_id: str) -> tuple[bytes, ...]:
+        return tuple(map(raw_bytes, (queue.job(job_id), queue.results(job_id), queue.dependents(job_id))))
+
+    return QueueStorage((*lists, StoredKey(raw_bytes(queue.intermediate), "list")), id_of, job_keys)
 
 
 def directory_key(prefix: str) -> str:

@@ -16,6 +16,7 @@ from ...model import (
     Mark,
     QueueRef,
     QueueStats,
+    QueueStorage,
     ScanResult,
     Schedule,
     Searched,
@@ -163,6 +164,9 @@ class Sidekiq(Backend):
         if action not in self.worker_actions:
             return super().act_on_worker(worker, action)
         return worker_control.on_worker(self.source, worker, action)
+
+    def describe_storage(self, ref: QueueRef) -> QueueStorage | None:
+        return keys.describe_storage(keys.location_of(ref))
 
     def changed_keys(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         spaces = sorted({keys.location_of(ref).namespace for ref in refs} or {""})

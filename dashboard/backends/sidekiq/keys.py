@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import cache
 from typing import NamedTuple
 
-from ...model import QueueRef, State
+from ...model import QueueRef, QueueStorage, State, StoredKey
+from ...model.storage import no_id, no_job_keys
+from ...sources.source import raw_bytes
 from ..bounded_reads import shared_script
 from ..lua_reads import read_scripts
 from ..shared_entries import SHARED
@@ -27,6 +29,7 @@ ORDERS = {
     State.RETRYING: "next try soonest first",
     State.DEAD: "newest death first",
 }
+ID_PATTERN = '"jid": ?"([%w_-]+)"'
 OF_A_QUEUE = (State.WAITING, State.ACTIVE)
 CRON_JOB = "cron_job:"
 # The label of the fact of a worker or schedule that holds the namespace with which its id begins.
@@ -65,6 +68,15 @@ def location_of(ref: QueueRef) -> NamespaceLocation:
     if ref.key.endswith(f"{QUEUE}{ref.name}"):
         return NamespaceLocation(ref.key[: -len(ref.name) - len(QUEUE)], ref.name)
     return NamespaceLocation(namespace, queue)
+
+
+def describe_storage(place: NamespaceLocation) -> QueueStorage:
+    """The keys of a queue, or of the sets that all queues of a namespace share. Jobs are stored whole."""
+    if place.queue is not None:
+        found = [StoredKey(raw_bytes(place.key), "list", State.WAITING)]
+    else:
+        found = [StoredKey(raw_bytes(f"{place.namespace}{name}"), "zset", state) for state, name in SETS.items()]
+    return QueueStorage(tuple(found), no_id, no_job_keys, ID_PATTERN)
 
 
 @cache

@@ -29,6 +29,7 @@ ROLES: dict[str, Role | None] = {
     "queues": Role.VIEWER,
     "charts": Role.VIEWER,
     "redis": Role.VIEWER,
+    "redis_memory": Role.VIEWER,
     "jobs": Role.VIEWER,
     "workers": Role.VIEWER,
     "schedules": Role.VIEWER,

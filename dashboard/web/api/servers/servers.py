@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from flask import Blueprint
+from flask import Blueprint, request
 
 from ....clock import instant, iso
 from ....doctor.findings import DoctorFinding
+from ....memory_usage.estimates import Estimate
+from ....memory_usage.memory_report import LargeJob, QueueMemory
+from ....model import State
 from ....redact import mask_text
 from ....sources.server_logs import LatencyEvent, SlowCommand
 from ...context import app_context, app_services
 from ...formatting import one_line
 from ...pages.servers.servers import check_source, find_stats
-from ..queue_json import SourceJson, json_source
+from ..queue_json import CostJson, SourceJson, json_source
 from ..responses import ErrorDetailJson, JsonObject, Time, json_error, json_response
 
 bp = Blueprint("api_redis", __name__, url_prefix="/api/v1")
@@ -76,6 +79,112 @@ class ServerReportJson(JsonObject, frozen=True, kw_only=True):
     findings: list[FindingJson]
     slow_log: SlowLogJson
     latency: LatencyJson
+
+
+class EstimateJson(JsonObject, frozen=True, kw_only=True):
+    """Memory estimated from a sample: in 95 of 100 cases, it differs by at most `error_bytes`."""
+
+    total_bytes: int
+    error_bytes: int
+
+
+class QueueMemoryJson(JsonObject, frozen=True, kw_only=True):
+    """The memory of a queue. `sampled` of its `jobs` were measured; if not `complete`, the total is too low."""
+
+    backend: str
+    queue: str
+    memory: EstimateJson
+    jobs: int
+    sampled: int
+    complete: bool
+
+
+class ScatteredMemoryJson(JsonObject, frozen=True, kw_only=True):
+    """The memory of keys of a library that belong to no queue, or Queuedeck's own where `backend` is null."""
+
+    backend: str | None
+    memory: EstimateJson
+    keys: int
+
+
+class LargeJobJson(JsonObject, frozen=True, kw_only=True):
+    """One of the largest jobs of the sample."""
+
+    backend: str
+    queue: str
+    state: State
+    id: str | None
+    memory_bytes: int
+
+
+class MemoryJson(JsonObject, frozen=True, kw_only=True):
+    """The memory of the queues of a Redis server, largest first. `rest_bytes`: other keys, and Redis itself.
+
+    `unmeasured`: for how many queues the limit of one measurement did not suffice.
+    """
+
+    name: str
+    measured_at: Time | None
+    used_memory_bytes: int | None
+    explained: EstimateJson
+    rest_bytes: int | None
+    queues: list[QueueMemoryJson]
+    other_keys: list[ScatteredMemoryJson]
+    largest_jobs: list[LargeJobJson]
+    unmeasured: int
+    cost: CostJson
+
+
+@bp.get("/redis/<segment:source>/memory")
+@json_response
+def memory(source: str) -> MemoryJson:
+    """Retrieve the memory that the queues of a Redis server take, estimated from a sample of their jobs.
+
+    At most every 10 minutes, for all clients of a process, this reads up to 20,000 commands within 3 s, in small steps.
+    With `again=1`, a measurement older than 30 s is repeated.
+    """
+    check_source(source)
+    report = app_context().caches.memory_reports.read_report(source, again=request.args.get("again") == "1")
+    return MemoryJson(
+        name=source,
+        measured_at=iso(instant(report.at)),
+        used_memory_bytes=report.used_bytes,
+        explained=_json_estimate(report.explained),
+        rest_bytes=None if report.rest_bytes is None else round(report.rest_bytes),
+        queues=[_json_queue_memory(queue) for queue in report.queues],
+        other_keys=[
+            ScatteredMemoryJson(backend=part.backend, memory=_json_estimate(part.estimate), keys=part.keys)
+            for part in report.scattered
+        ],
+        largest_jobs=[_json_large_job(job) for job in report.largest],
+        unmeasured=report.unmeasured,
+        cost=CostJson(commands=report.commands, round_trips=report.round_trips, duration_s=report.seconds),
+    )
+
+
+def _json_estimate(estimate: Estimate) -> EstimateJson:
+    return EstimateJson(total_bytes=round(estimate.total_bytes), error_bytes=round(estimate.error_bytes))
+
+
+def _json_queue_memory(queue: QueueMemory) -> QueueMemoryJson:
+    return QueueMemoryJson(
+        backend=queue.ref.backend,
+        queue=queue.ref.name,
+        memory=_json_estimate(queue.estimate),
+        jobs=queue.jobs,
+        sampled=queue.sampled,
+        complete=queue.is_complete,
+    )
+
+
+def _json_large_job(job: LargeJob) -> LargeJobJson:
+    return LargeJobJson(
+        backend=job.ref.backend,
+        queue=job.ref.name,
+        state=job.state,
+        id=job.job_id or None,
+        memory_bytes=job.size_bytes,
+    )
 
 
 @bp.get("/redis/<segment:source>")

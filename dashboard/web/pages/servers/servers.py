@@ -46,8 +46,8 @@ def server(source: str) -> str:
         "report": report,
         "examined_s": max(0.0, now_s() - report.at),
         "cost": f"{cost}, shared by all viewers",
-        "tab": "server",
     }
+    context |= tab_context(source, "server")
     return layout.render_page("redis/show.html", context)
 
 
@@ -55,6 +55,12 @@ def server(source: str) -> str:
 def figures_fragment(source: str) -> Response:
     """Its figures, which poll. Cost: none, they are those of the sample."""
     return layout.render_polled(FIGURES, _figures_context(source))
+
+
+def tab_context(name: str, tab: str) -> dict[str, Any]:
+    """What the head of each page of a server needs; `tab` is the one that is open."""
+    sources = app_services().sources.sources
+    return {"name": name, "address": sources[name].address, "several": len(sources) > 1, "tab": tab}
 
 
 def check_source(name: str) -> None:
@@ -94,8 +100,6 @@ def _figures_context(name: str) -> dict[str, Any]:
     points = [value for _, value in current.history.memory_points(name)]
     return {
         "name": name,
-        "address": app_services().sources.sources[name].address,
-        "several": len(app_services().sources.sources) > 1,
         "stats": stats,
         "taken_at": taken_at,
         "figures": main,

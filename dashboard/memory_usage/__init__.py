@@ -1,0 +1,1 @@
+"""The memory that queues take, estimated from samples of their jobs."""

@@ -1,0 +1,41 @@
+"""Reads within a budget of commands and seconds, in batches so small that Redis serves its other clients in between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..clock import monotonic_s
+from ..sources.source import Command, Reply, Source
+
+BATCH = 50
+MAX_COMMANDS = 20_000
+MAX_S = 3.0
+
+
+class LimitedReader:
+    """The reads of one measurement. Once its budget is used up, `is_spent`, and every reply is None."""
+
+    def __init__(self, source: Source, max_commands: int = MAX_COMMANDS, max_s: float = MAX_S) -> None:
+        self.commands = 0
+        self._source = source
+        self._max_commands = max_commands
+        self._ends_at = monotonic_s() + max_s
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether no more commands may be sent."""
+        return self.commands >= self._max_commands or monotonic_s() >= self._ends_at
+
+    def read(self, commands: Sequence[Command], batch: int = BATCH) -> list[Reply]:
+        """The replies to read-only commands, in order, or their errors; None for those that are not sent any more.
+
+        Raises BackendUnavailable.
+        """
+        replies: list[Reply] = []
+        for start in range(0, len(commands), batch):
+            if self.is_spent:
+                break
+            part = commands[start : start + batch]
+            self.commands += len(part)
+            replies += self._source.run_batch(part)
+        return [*replies, *(None for _ in range(len(commands) - len(replies)))]

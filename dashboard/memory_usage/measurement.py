@@ -1,0 +1,206 @@
+"""Measures the memory of the queues of one Redis: their keys, a sample of their jobs, a sample of the key space.
+
+Everything is read, in small batches and within a budget; keys are found by name, or by a few steps of SCAN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from redis.exceptions import NoPermissionError
+
+from ..backends.base import Backend
+from ..backends.lua_reads import Scripts
+from ..clock import now_s
+from ..model import QueueStats, QueueStorage, StoredKey
+from ..sources.info import info_fields
+from ..sources.metering import measure_cost
+from ..sources.source import Command, Reply, Source
+from .estimates import Estimate, add_estimates, estimate_share, estimate_total
+from .job_samples import JobSize, measure_by_id, measure_whole_jobs
+from .limited_reader import LimitedReader
+from .memory_report import LargeJob, MemoryReport, QueueMemory, ScatteredMemory
+
+JOB_SAMPLES = 2000  # over all queues
+# Of each key, if it has as many: at least LEAST, or more where there are few keys, and at most MOST.
+LEAST, MANY, MOST = 20, 200, 400
+# Members whose size Redis measures: up to so many jobs in a key are measured exactly.
+MEMBERS = 200
+SCAN_STEPS, KEYS_PER_STEP = 5, 1000
+MEASURED_KEYS = 200  # of each kind of scattered keys
+LARGEST = 20
+SIZES = {"list": "LLEN", "zset": "ZCARD", "set": "SCARD", "hash": "HLEN", "stream": "XLEN"}
+
+
+@dataclass(slots=True)
+class _Key:
+    """A key of a queue: its number of members and its own memory."""
+
+    stored: StoredKey
+    size: int
+    own_bytes: int
+    is_readable: bool
+    jobs: list[JobSize] | None = None
+
+
+@dataclass(slots=True)
+class _Queue:
+    """A queue that is being measured."""
+
+    stats: QueueStats
+    storage: QueueStorage
+    keys: list[_Key] = field(default_factory=list)
+
+
+def measure_memory(
+    source: Source,
+    queues: Sequence[QueueStats],
+    backend_of: Callable[[str, str], Backend],
+    reader: LimitedReader | None = None,
+) -> MemoryReport:
+    """Measure the memory of `queues`, which are all on `source`.
+
+    Raises BackendUnavailable, and Forbidden if MEMORY USAGE is not permitted. Cost: within the budget of LimitedReader,
+    at most 50 commands in a round trip.
+    """
+    reader = reader or LimitedReader(source)
+    with measure_cost() as meter:
+        (info,) = reader.read([("INFO", "memory")])
+        measured, unknown = _read_queues(reader, source, queues, backend_of)
+        _sample_jobs(reader, Scripts(source), measured)
+        scattered, scanned, all_keys = _read_scattered(reader, source, measured)
+    found = sorted(map(_memory_of, measured), key=lambda each: -each.estimate.total_bytes)
+    used = info_fields(info).get("used_memory", "") if isinstance(info, bytes) else ""
+    return MemoryReport(
+        at=now_s(),
+        used_bytes=int(used) if used.isdigit() else None,
+        queues=tuple(found),
+        scattered=scattered,
+        largest=_largest_jobs(measured),
+        unmeasured=unknown,
+        scanned_keys=scanned,
+        all_keys=all_keys,
+        commands=meter.commands,
+        round_trips=meter.round_trips,
+        seconds=meter.seconds,
+    )
+
+
+def _read_queues(
+    reader: LimitedReader, source: Source, queues: Sequence[QueueStats], backend_of: Callable[[str, str], Backend]
+) -> tuple[list[_Queue], int]:
+    """(the queues with their keys, those with most jobs first; how many could not be measured)."""
+    measured: list[_Queue] = []
+    for stats in sorted(queues, key=lambda queue: -_known_jobs(queue)):
+        storage = backend_of(stats.source, stats.backend).describe_storage(stats.ref)
+        if storage is None:
+            continue
+        commands: list[Command] = []
+        for stored in storage.keys:
+            commands += [(SIZES[stored.kind], stored.key), ("MEMORY", "USAGE", stored.key, "SAMPLES", MEMBERS)]
+        replies = reader.read(commands)
+        if reader.is_spent:
+            break
+        for reply in replies[1::2]:
+            if isinstance(reply, NoPermissionError) and " access " not in str(reply):
+                source.check_reply(reply)
+        keys = [
+            _Key(stored, _number(size), _number(used), isinstance(size, int))
+            for stored, size, used in zip(storage.keys, replies[::2], replies[1::2], strict=True)
+        ]
+        measured.append(_Queue(stats, storage, keys))
+    return measured, len(queues) - len(measured)
+
+
+def _known_jobs(queue: QueueStats) -> int:
+    return sum(entry.count or 0 for entry in queue.native)
+
+
+def _sample_jobs(reader: LimitedReader, scripts: Scripts, queues: Sequence[_Queue]) -> None:
+    """Measure random jobs of all keys with jobs, those with most jobs first; more of these."""
+    wanted = [(queue, key) for queue in queues for key in queue.keys if key.stored.state is not None and key.size]
+    total = sum(key.size for _, key in wanted)
+    least = max(LEAST, min(MANY, JOB_SAMPLES // max(1, len(wanted))))
+    for queue, key in sorted(wanted, key=lambda each: -each[1].size):
+        count = min(key.size, MOST, max(least, JOB_SAMPLES * key.size // total))
+        if key.stored.by_id:
+            key.jobs = measure_by_id(reader, queue.storage, key.stored, key.size, count)
+        else:
+            key.jobs = measure_whole_jobs(reader, scripts, queue.storage, key.stored, key.size, count)
+
+
+def _memory_of(queue: _Queue) -> QueueMemory:
+    jobs = [key for key in queue.keys if key.stored.state is not None]
+    return QueueMemory(
+        ref=queue.stats.ref,
+        estimate=add_estimates(map(_key_memory, queue.keys)),
+        jobs=sum(key.size for key in jobs),
+        sampled=sum(len(key.jobs or ()) for key in jobs),
+        is_complete=all(key.is_readable and (key.jobs is not None or not key.size) for key in jobs),
+    )
+
+
+def _key_memory(key: _Key) -> Estimate:
+    """The memory of a key and of the keys of its jobs."""
+    sizes = [job.size_bytes for job in key.jobs or ()]
+    if key.stored.by_id:
+        return add_estimates([Estimate(key.own_bytes), estimate_total(sizes, key.size)])
+    # Redis measures the first members: of a long key, they are no random ones.
+    return estimate_total(sizes, key.size) if sizes and key.size > MEMBERS else Estimate(key.own_bytes)
+
+
+def _largest_jobs(queues: Sequence[_Queue]) -> tuple[LargeJob, ...]:
+    found = [
+        LargeJob(queue.stats.ref, key.stored.state, job.job_id, job.size_bytes)
+        for queue in queues
+        for key in queue.keys
+        if key.stored.state is not None
+        for job in key.jobs or ()
+        if job.size_bytes
+    ]
+    return tuple(sorted(found, key=lambda job: -job.size_bytes)[:LARGEST])
+
+
+def _read_scattered(
+    reader: LimitedReader, source: Source, queues: Sequence[_Queue]
+) -> tuple[tuple[ScatteredMemory, ...], int, int | None]:
+    """(Queuedeck's own keys and those that belong to no queue, how many keys were looked at, how many there are)."""
+    kinds: dict[str | None, list[bytes]] = {None: [f"{source.prefix}:".encode()]}
+    for queue in queues:
+        kinds.setdefault(queue.stats.backend, []).extend(queue.storage.scattered)
+    keys, complete = _scan_keys(reader)
+    (size,) = reader.read([("DBSIZE",)])
+    population = len(keys) if complete else _number(size)
+    found = []
+    for backend, prefixes in kinds.items():
+        matching = [key for key in keys if key.startswith(tuple(prefixes))]
+        sizes = [_number(reply) for reply in reader.read([_usage(key) for key in matching[:MEASURED_KEYS]])]
+        if matching and keys:
+            estimate = estimate_share(sizes, len(matching), len(keys), max(population, len(keys)))
+            count = round(len(matching) * max(population, len(keys)) / len(keys))
+            found.append(ScatteredMemory(backend, estimate, count))
+    return tuple(found), len(keys), population or None
+
+
+def _scan_keys(reader: LimitedReader) -> tuple[list[bytes], bool]:
+    """(random keys, whether these are all). SCAN goes through the key space in the order of hashes."""
+    keys: dict[bytes, None] = {}
+    cursor = 0
+    for _ in range(SCAN_STEPS):
+        (reply,) = reader.read([("SCAN", cursor, "COUNT", KEYS_PER_STEP)])
+        if not isinstance(reply, list):
+            return list(keys), False
+        cursor = int(reply[0])
+        keys.update(dict.fromkeys(reply[1]))
+        if cursor == 0:
+            return list(keys), True
+    return list(keys), False
+
+
+def _usage(key: bytes) -> Command:
+    return ("MEMORY", "USAGE", key, "SAMPLES", MEMBERS)
+
+
+def _number(reply: Reply) -> int:
+    return reply if isinstance(reply, int) else 0
