@@ -152,6 +152,8 @@ def paths(browser: Browser, server: EmbeddedRedis, url: str) -> dict[str, str]:
         "dead letters": "/dead",
         "error group": f"/dead/{group['fingerprint']}",
         "workers": "/workers",
+        "redis": "/redis",
+        "redis memory": "/redis/main/memory",
         "schedules": "/schedules",
         "search": "/search",
         "search results": "/search?q=user1",

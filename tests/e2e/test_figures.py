@@ -89,6 +89,8 @@ PAGES = (
     "/queues/main/rq/mail?state=completed",
     "/dead",
     "/workers",
+    "/redis",
+    "/redis/main/memory",
     "/schedules",
     "/search?q=app",
     "/alerts",

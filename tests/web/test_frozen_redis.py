@@ -27,6 +27,8 @@ PAGES = (
     "/dead",
     "/workers",
     "/schedules",
+    "/redis",
+    "/redis/main/memory",
     "/search?q=state:dead",
     "/alerts",
     "/bulk",

@@ -139,6 +139,7 @@ def test_every_page_with_actions_shows_hostile_jobs(client: FlaskClient) -> None
         "/rules",
         "/workers",
         "/schedules",
+        "/redis",
         "/metrics",
     ]
     left += ["/search?q=script", "/api/v1/openapi.json", "/api/v1/dead", "/api/v1/search?q=line", "/api/v1/audit"]

@@ -20,6 +20,8 @@ ANSWERED = {
     "/overview": "/overview",
     "/queues": "/queues",
     "/redis": "/redis",
+    "/redis/{source}": "/redis/main",
+    "/redis/{source}/memory": "/redis/main/memory",
     "/queues/{source}/{backend}/{name}": "/queues/main/rq/mail",
     "/queues/{source}/{backend}/{name}/history": "/queues/main/rq/mail/history",
     "/history": "/history?metric=throughput_per_min",

@@ -21,7 +21,7 @@ from tests.web.conftest import MakeApp
 
 CI = "ci:viewer:" + hashlib.sha256(b"right").hexdigest()
 ADA = {"name": "ada", "password_hash": generate_password_hash("password", "scrypt:1024:8:1"), "role": "admin"}
-PAGES = ["/", "/_overview", "/api/v1/overview", "/queues/main/rq/mail"]
+PAGES = ["/", "/_overview", "/api/v1/overview", "/queues/main/rq/mail", "/redis"]
 
 
 REMOTE: list[dict[str, Any]] = [

@@ -99,8 +99,9 @@ def describe_storage(place: QueueLocation, unacked: UnackedKeys) -> QueueStorage
         return QueueStorage(found, no_id, no_job_keys, ID_PATTERN)
     entries, times = unacked.keys(place.prefix)
     keys = (StoredKey(entries, "hash", State.ACTIVE), StoredKey(times, "zset"))
-    results = tuple(raw_bytes(f"{each}{RECORD}") for each in dict.fromkeys((place.prefix, f"{place.prefix}_", "")))
-    return QueueStorage(keys, no_id, no_job_keys, ID_PATTERN, results if place.prefix else results[-1:])
+    prefixes = (place.prefix, f"{place.prefix}_", "") if place.prefix else ("",)
+    results = tuple(raw_bytes(f"{each}{RECORD}") for each in prefixes)
+    return QueueStorage(keys, no_id, no_job_keys, ID_PATTERN, results)
 
 
 def native_of(place: QueueLocation, state: State) -> str:
