@@ -24,21 +24,10 @@ from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 
 PAGES = (
-    *(
-        "/",
-        "/workers",
-        "/schedules",
-        "/dead",
-        "/alerts",
-        "/alerts/rules",
-        "/search?q=mail",
-        "/audit",
-        "/bulk",
-        "/redis",
-    ),
+    *("/", "/workers", "/schedules", "/dead", "/alerts", "/alerts/rules", "/search?q=mail", "/audit", "/bulk"),
     *("/queues/main/rq/mail", "/metrics", "/api/v1/overview", "/api/v1/queues", "/api/v1/workers", "/api/v1/schedules"),
     *("/api/v1/dead", "/api/v1/redis", "/api/v1/bulk", "/api/v1/audit", "/api/v1/alerts", "/api/v1/rules"),
-    *("/api/v1/silences", "/api/v1/deliveries", "/api/v1/search?q=mail", "/readyz", "/api/v1/redis/main"),
+    *("/api/v1/silences", "/api/v1/deliveries", "/api/v1/search?q=mail", "/readyz", "/redis", "/api/v1/redis/main"),
 )
 SAME = {"Sec-Fetch-Site": "same-origin"}
 CLUSTERED = ("--cluster-enabled", "yes")
