@@ -43,7 +43,8 @@ def measure_by_id(
     """
     word = "LRANGE" if stored.kind == "list" else "ZRANGE"
     members = reader.read([(word, stored.key, at, at) for at in sample_places(size, count)], FAR_BATCH)
-    ids = [storage.id_of(stored, reply[0]) for reply in members if isinstance(reply, list) and reply]
+    found = [storage.id_of(stored, reply[0]) for reply in members if isinstance(reply, list) and reply]
+    ids = [job_id for job_id in found if job_id]
     keys = [storage.job_keys(job_id) for job_id in ids]
     commands: list[Command] = [("MEMORY", "USAGE", key, "SAMPLES", FIELDS) for each in keys for key in each]
     replies = iter(reader.read(commands))

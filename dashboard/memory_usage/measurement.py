@@ -19,6 +19,7 @@ from ..sources.metering import measure_cost
 from ..sources.source import Command, Reply, Source
 from .estimates import Estimate, add_estimates, estimate_share, estimate_total
 from .job_samples import JobSize, measure_by_id, measure_whole_jobs
+from .key_sample import read_key_sample
 from .limited_reader import LimitedReader
 from .memory_report import LargeJob, MemoryReport, QueueMemory, ScatteredMemory
 
@@ -27,7 +28,6 @@ JOB_SAMPLES = 2000  # over all queues
 LEAST, MANY, MOST = 20, 200, 400
 # Members whose size Redis measures: up to so many jobs in a key are measured exactly.
 MEMBERS = 200
-SCAN_STEPS, KEYS_PER_STEP = 5, 1000
 MEASURED_KEYS = 200  # of each kind of scattered keys
 LARGEST = 20
 SIZES = {"list": "LLEN", "zset": "ZCARD", "set": "SCARD", "hash": "HLEN", "stream": "XLEN"}
@@ -169,33 +169,16 @@ def _read_scattered(
     kinds: dict[str | None, list[bytes]] = {None: [f"{source.prefix}:".encode()]}
     for queue in queues:
         kinds.setdefault(queue.stats.backend, []).extend(queue.storage.scattered)
-    keys, complete = _scan_keys(reader)
-    (size,) = reader.read([("DBSIZE",)])
-    population = len(keys) if complete else _number(size)
+    sample = read_key_sample(reader)
+    keys, population = sample.keys, sample.population
     found = []
     for backend, prefixes in kinds.items():
         matching = [key for key in keys if key.startswith(tuple(prefixes))]
         sizes = [_number(reply) for reply in reader.read([_usage(key) for key in matching[:MEASURED_KEYS]])]
-        if matching and keys:
-            estimate = estimate_share(sizes, len(matching), len(keys), max(population, len(keys)))
-            count = round(len(matching) * max(population, len(keys)) / len(keys))
-            found.append(ScatteredMemory(backend, estimate, count))
+        if matching:
+            estimate = estimate_share(sizes, len(matching), len(keys), population)
+            found.append(ScatteredMemory(backend, estimate, round(len(matching) * population / len(keys))))
     return tuple(found), len(keys), population or None
-
-
-def _scan_keys(reader: LimitedReader) -> tuple[list[bytes], bool]:
-    """(random keys, whether these are all). SCAN goes through the key space in the order of hashes."""
-    keys: dict[bytes, None] = {}
-    cursor = 0
-    for _ in range(SCAN_STEPS):
-        (reply,) = reader.read([("SCAN", cursor, "COUNT", KEYS_PER_STEP)])
-        if not isinstance(reply, list):
-            return list(keys), False
-        cursor = int(reply[0])
-        keys.update(dict.fromkeys(reply[1]))
-        if cursor == 0:
-            return list(keys), True
-    return list(keys), False
 
 
 def _usage(key: bytes) -> Command:

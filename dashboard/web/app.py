@@ -56,7 +56,7 @@ from .pages.dead_letters import groups, notes
 from .pages.marks import mark_forms
 from .pages.search import actions as search_actions
 from .pages.search import results as search_results
-from .pages.servers import memory, servers
+from .pages.servers import leftovers, memory, servers
 from .pages.trash import batches as trash
 from .rendered_fragment import GZIP_FROM_BYTES, GZIP_LEVEL
 from .urls import EncodedPath, SegmentConverter
@@ -81,6 +81,7 @@ READS = (
         charts.bp,
         servers.bp,
         memory.bp,
+        leftovers.bp,
         jobs.bp,
         workers.bp,
         schedules.bp,

@@ -12,6 +12,10 @@ from ..alerts.management.checker_health import CheckerHealth
 from ..dead_letters.groups import SAMPLES, ErrorGroup
 from ..doctor.acl import missing_grants
 from ..errors import BackendUnavailable, Forbidden, QueuedeckError
+from ..leftovers.leftover_report import LeftoverReport
+from ..leftovers.leftover_scan import find_leftovers
+from ..memory_usage.measurement import measure_memory
+from ..memory_usage.memory_report import MemoryReport
 from ..model import Job, QueueRef, QueueStats, Snapshot
 from ..sampling.snapshot_reader import CurrentSnapshot
 from ..services import Services
@@ -26,8 +30,8 @@ from .views.overview.overview_data import OverviewData
 from .views.overview.recent_incidents import RecentIncidents, summarize_history
 from .views.problems.problem_list import AlertFacts
 from .views.rule_overview import RuleOverview, preview_all
-from .views.servers.memory_reports import MemoryReports
 from .views.servers.server_reports import ServerReports
+from .views.servers.source_reports import SourceReports
 
 HEALTH_KEPT_S = 1.0  # the health check needs no sign-in, so strangers can call it
 PAUSES_KEPT_S = 60.0  # unless other queues are paused by then
@@ -47,8 +51,10 @@ class PageCaches:
 
     def __init__(self, services: Services) -> None:
         self.fragments: SingleFlightCache[RenderedFragment] = SingleFlightCache(max_entries=MAX_FRAGMENTS)
-        self.memory_reports = MemoryReports(services.sources, services.snapshots.current_queues)
-        self.server_reports = ServerReports(services.sources, services.snapshots.current_queues)
+        queues = services.snapshots.current_queues
+        self.memory_reports: SourceReports[MemoryReport] = SourceReports(measure_memory, services.sources, queues)
+        self.leftover_reports: SourceReports[LeftoverReport] = SourceReports(find_leftovers, services.sources, queues)
+        self.server_reports = ServerReports(services.sources, queues)
         self._services = services
         self._overview_data: SingleFlightCache[OverviewData] = SingleFlightCache()
         self._health: SingleFlightCache[CheckerHealth] = SingleFlightCache(HEALTH_KEPT_S)

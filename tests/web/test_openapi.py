@@ -22,6 +22,7 @@ ANSWERED = {
     "/redis": "/redis",
     "/redis/{source}": "/redis/main",
     "/redis/{source}/memory": "/redis/main/memory",
+    "/redis/{source}/leftovers": "/redis/main/leftovers",
     "/queues/{source}/{backend}/{name}": "/queues/main/rq/mail",
     "/queues/{source}/{backend}/{name}/history": "/queues/main/rq/mail/history",
     "/history": "/history?metric=throughput_per_min",

@@ -122,7 +122,13 @@ def describe_storage(ref: QueueRef) -> QueueStorage:
     def job_keys(job_id: str) -> tuple[bytes, ...]:
         return tuple(raw_bytes(f"{ref.key}:{job_id}{end}") for end in JOB_ENDS)
 
-    return QueueStorage((*jobs, *others), lambda _stored, member: text(member), job_keys)
+    return QueueStorage(
+        (*jobs, *others),
+        lambda _stored, member: "" if member == MARKER else text(member),
+        job_keys,
+        job_prefix=raw_bytes(f"{ref.key}:"),
+        not_ids=RESERVED,
+    )
 
 
 def worker_names(key: QueueKey) -> tuple[str, str]:

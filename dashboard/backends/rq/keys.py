@@ -98,7 +98,14 @@ def describe_storage(queue: QueueKeys) -> QueueStorage:
     def job_keys(job_id: str) -> tuple[bytes, ...]:
         return tuple(map(raw_bytes, (queue.job(job_id), queue.results(job_id), queue.dependents(job_id))))
 
-    return QueueStorage((*lists, StoredKey(raw_bytes(queue.intermediate), "list")), id_of, job_keys)
+    return QueueStorage(
+        (*lists, StoredKey(raw_bytes(queue.intermediate), "list")),
+        id_of,
+        job_keys,
+        job_prefix=raw_bytes(queue.job("")),
+        owner_field="origin",
+        owner=raw_bytes(queue.name),
+    )
 
 
 def directory_key(prefix: str) -> str:

@@ -38,6 +38,7 @@ NAMESPACE = "Namespace"
 DELETED = "{queuedeck}:deleted"
 # Lists in which reliable fetchers store the jobs that a process has fetched; they are not queues.
 PRIVATE = ("sq|", "working:")
+PRIVATE_KEYS = (f"{QUEUE}sq|", f"working:{QUEUE}")
 
 
 # The keys that actions change, as patterns: queues, sets, signals to processes, the schedules of the add-ons.
@@ -72,11 +73,12 @@ def location_of(ref: QueueRef) -> NamespaceLocation:
 
 def describe_storage(place: NamespaceLocation) -> QueueStorage:
     """The keys of a queue, or of the sets that all queues of a namespace share. Jobs are stored whole."""
+    private = tuple(raw_bytes(f"{place.namespace}{start}") for start in PRIVATE_KEYS)
     if place.queue is not None:
         found = [StoredKey(raw_bytes(place.key), "list", State.WAITING)]
     else:
         found = [StoredKey(raw_bytes(f"{place.namespace}{name}"), "zset", state) for state, name in SETS.items()]
-    return QueueStorage(tuple(found), no_id, no_job_keys, ID_PATTERN)
+    return QueueStorage(tuple(found), no_id, no_job_keys, ID_PATTERN, private=() if place.queue else private)
 
 
 @cache

@@ -30,6 +30,7 @@ ROLES: dict[str, Role | None] = {
     "charts": Role.VIEWER,
     "redis": Role.VIEWER,
     "redis_memory": Role.VIEWER,
+    "redis_leftovers": Role.VIEWER,
     "jobs": Role.VIEWER,
     "workers": Role.VIEWER,
     "schedules": Role.VIEWER,

@@ -48,6 +48,7 @@ QUERIES: dict[str, dict[str, dict[str, Any]]] = {
     "api_history.source_history": _OVER_TIME,
     "api_marks.marks": {"from": _TIME, "to": _TIME},
     "api_redis.memory": {"again": _WHOLE},
+    "api_redis.leftovers": {"again": _WHOLE},
     "api.search": {"q": _TEXT, "cursor": _TEXT},
     "api.workers": _NARROWED,
     "api.schedules": _NARROWED,

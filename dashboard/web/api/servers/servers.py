@@ -6,6 +6,7 @@ from flask import Blueprint, request
 
 from ....clock import instant, iso
 from ....doctor.findings import DoctorFinding
+from ....leftovers.leftover_report import Leftovers
 from ....memory_usage.estimates import Estimate
 from ....memory_usage.memory_report import LargeJob, QueueMemory
 from ....model import State
@@ -184,6 +185,78 @@ def _json_large_job(job: LargeJob) -> LargeJobJson:
         state=job.state,
         id=job.job_id or None,
         memory_bytes=job.size_bytes,
+    )
+
+
+class LeftoverExampleJson(JsonObject, frozen=True, kw_only=True):
+    """A leftover; `state` is that of the list which names it, null if none does."""
+
+    backend: str | None
+    queue: str | None
+    id: str | None
+    state: State | None
+    detail: str
+
+
+class LeftoversJson(JsonObject, frozen=True, kw_only=True):
+    """Leftovers of one kind: `found` of `checked`. `estimate`: about how many there are; null if all were checked."""
+
+    kind: str
+    found: int
+    checked: int
+    estimate: int | None
+    examples: list[LeftoverExampleJson]
+
+
+class LeftoverReportJson(JsonObject, frozen=True, kw_only=True):
+    """The leftovers on a Redis server, from a sample. `complete`: whether the limit of one scan sufficed."""
+
+    name: str
+    scanned_at: Time | None
+    leftovers: list[LeftoversJson]
+    scanned_keys: int
+    all_keys: int
+    complete: bool
+    cost: CostJson
+
+
+@bp.get("/redis/<segment:source>/leftovers")
+@json_response
+def leftovers(source: str) -> LeftoverReportJson:
+    """Look for jobs that no list names, ids without a job, and jobs of workers that are gone.
+
+    At most every 10 minutes, for all clients of a process, this reads up to 20,000 commands within 5 s, in small steps.
+    With `again=1`, a scan older than 30 s is repeated.
+    """
+    check_source(source)
+    report = app_context().caches.leftover_reports.read_report(source, again=request.args.get("again") == "1")
+    return LeftoverReportJson(
+        name=source,
+        scanned_at=iso(instant(report.at)),
+        leftovers=[_json_leftovers(each) for each in report.kinds],
+        scanned_keys=report.scanned_keys,
+        all_keys=report.all_keys,
+        complete=report.is_complete,
+        cost=CostJson(commands=report.commands, round_trips=report.round_trips, duration_s=report.seconds),
+    )
+
+
+def _json_leftovers(each: Leftovers) -> LeftoversJson:
+    return LeftoversJson(
+        kind=each.kind.name.lower(),
+        found=each.found,
+        checked=each.checked,
+        estimate=each.estimate,
+        examples=[
+            LeftoverExampleJson(
+                backend=example.ref.backend if example.ref else None,
+                queue=example.ref.name if example.ref else None,
+                id=example.job_id or None,
+                state=example.state,
+                detail=_shown(example.detail),
+            )
+            for example in each.examples
+        ],
     )
 
 

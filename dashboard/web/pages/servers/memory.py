@@ -10,7 +10,7 @@ from ....clock import now_s
 from ....errors import BackendUnavailable, Forbidden
 from ....memory_usage.memory_report import MemoryReport
 from ...context import app_context, app_services
-from ...views.servers.memory_reports import AGAIN_S
+from ...views.servers.source_reports import AGAIN_S
 from .. import layout
 from .servers import check_source, tab_context
 
@@ -21,7 +21,7 @@ MAX_QUEUES = 100
 
 @bp.get("/<segment:source>/memory")
 def index(source: str) -> str:
-    """The memory of the queues of one server. 404 for an unknown source. Cost: as MemoryReports.read_report."""
+    """The memory of the queues of one server. 404 for an unknown source. Cost: as SourceReports.read_report."""
     check_source(source)
     context: dict[str, Any] = {"report": None, "problem": None, "cost": layout.format_cost(0, 0, 0.0)}
     try:

@@ -1,0 +1,1 @@
+"""What libraries leave behind in Redis when workers die or keys are deleted by hand."""
