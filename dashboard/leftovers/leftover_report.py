@@ -33,14 +33,14 @@ class LeftoverExample(NamedTuple):
 
 
 class Leftovers(NamedTuple):
-    """`found` of `checked` ones; `estimate`: about how many there are in all, None if all were checked.
-
-    `checked` is None where the library gives no access to them.
+    """`found` of `checked` ones. If not all were checked, `population` is about how many there are to check, and
+    `estimate` about how many leftovers there are; otherwise both are None.
     """
 
     kind: LeftoverKind
     found: int
     checked: int
+    population: int | None
     estimate: int | None
     examples: tuple[LeftoverExample, ...]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from ..backends.base import Backend
 from ..backends.unreadable_data import data_errors_foreseen
@@ -19,6 +20,8 @@ from ..sources.source import Command, Source, text
 from ..units import format_count
 from .leftover_report import MAX_EXAMPLES, LeftoverExample, LeftoverKind, LeftoverReport, Leftovers
 
+T = TypeVar("T")
+
 JOBS_READ, JOBS_S = 200, 2.0  # job hashes that are looked for in the lists of their queue
 IDS_PER_KEY, IDS_IN_ALL = 50, 3000
 ACTIVE_QUEUES, ACTIVE_JOBS = 50, 50
@@ -32,12 +35,21 @@ class _Queue(NamedTuple):
     storage: QueueStorage
 
 
+class _Hash(NamedTuple):
+    """A key that is the hash of a job of one of the `owners`."""
+
+    key: bytes
+    job_id: str
+    owners: tuple[_Queue, ...]
+
+
 class _Listed(NamedTuple):
-    """An id that a list names: its raw member and its place there."""
+    """An id that a list names: its raw member and its place there. `weight`: for how many ids of the list it is."""
 
     queue: _Queue
     stored: StoredKey
     place: int
+    weight: float
     member: bytes
 
     @property
@@ -86,10 +98,10 @@ def _with_storage(queues: Sequence[QueueStats], backend_of: Callable[[str, str],
 
 def _find_unlisted(reader: LimitedReader, queues: Sequence[_Queue], keys: KeySample) -> Leftovers:
     """Hashes of jobs that no list of their queue names."""
-    candidates = _job_hashes(reader, queues, keys)
+    hashes = _job_hashes(queues, keys)
     checked, found = 0, []
     ends_at = monotonic_s() + JOBS_S
-    for queue, job_id in candidates[:JOBS_READ]:
+    for queue, job_id in _with_owners(reader, _some(hashes, JOBS_READ)):
         if monotonic_s() > ends_at:
             break
         try:
@@ -104,33 +116,37 @@ def _find_unlisted(reader: LimitedReader, queues: Sequence[_Queue], keys: KeySam
         checked += 1
         if job.abandoned and job.state is not State.ACTIVE:
             found.append(LeftoverExample(queue.stats.ref, job_id, None, job.problem or "in none of the queue's lists"))
-    whole = keys.is_complete and checked >= len(candidates)
-    in_all = len(candidates) * keys.population / max(1, len(keys.keys))
-    return _leftovers(LeftoverKind.UNLISTED, found, checked, None if whole else in_all)
+    whole = keys.is_complete and checked >= len(hashes)
+    population = len(hashes) * keys.population / max(1, len(keys.keys))
+    return _leftovers(LeftoverKind.UNLISTED, found, checked, None if whole else population)
 
 
-def _job_hashes(reader: LimitedReader, queues: Sequence[_Queue], keys: KeySample) -> list[tuple[_Queue, str]]:
-    """The jobs whose hashes are in the sample, each with its queue."""
+def _job_hashes(queues: Sequence[_Queue], keys: KeySample) -> list[_Hash]:
+    """The keys of the sample that are hashes of jobs."""
     by_prefix: dict[bytes, list[_Queue]] = defaultdict(list)
     for queue in queues:
         if queue.storage.job_prefix is not None:
             by_prefix[queue.storage.job_prefix].append(queue)
-    certain, shared = [], []
+    found = []
     for key in keys.keys:
         head, colon, tail = key.rpartition(b":")
-        owners = by_prefix.get(head + colon)
-        job_id = text(tail)
-        if not owners or not job_id or job_id in owners[0].storage.not_ids:
-            continue
-        if owners[0].storage.owner_field:
-            shared.append((key, job_id, owners))
-        else:
-            certain.append((owners[0], job_id))
-    shared = shared[:JOBS_READ]
-    fields = reader.read([("HGET", key, owners[0].storage.owner_field) for key, _, owners in shared])
-    for (_, job_id, owners), field in zip(shared, fields, strict=True):
-        certain += [(owner, job_id) for owner in owners if owner.storage.owner == field]
-    return certain
+        owners, job_id = by_prefix.get(head + colon), text(tail)
+        if owners and job_id and job_id not in owners[0].storage.not_ids:
+            found.append(_Hash(key, job_id, tuple(owners)))
+    return found
+
+
+def _with_owners(reader: LimitedReader, hashes: Sequence[_Hash]) -> list[tuple[_Queue, str]]:
+    """Each job with its queue, without those of queues that are unknown."""
+    shared = [each for each in hashes if each.owners[0].storage.owner_field]
+    fields = reader.read([("HGET", each.key, each.owners[0].storage.owner_field) for each in shared])
+    owned = [
+        (owner, each.job_id)
+        for each, field in zip(shared, fields, strict=True)
+        for owner in each.owners
+        if owner.storage.owner == field
+    ]
+    return [*owned, *((each.owners[0], each.job_id) for each in hashes if not each.owners[0].storage.owner_field)]
 
 
 def _find_missing(reader: LimitedReader, queues: Sequence[_Queue]) -> Leftovers:
@@ -144,24 +160,28 @@ def _find_missing(reader: LimitedReader, queues: Sequence[_Queue]) -> Leftovers:
         LeftoverExample(each.queue.stats.ref, each.job_id, each.stored.state, "its data was deleted or has expired")
         for each in gone
     ]
-    return _leftovers(LeftoverKind.MISSING, found, len(listed), population if population > len(listed) else None)
+    estimate = sum(each.weight for each in gone)
+    whole = population <= len(listed)
+    return _leftovers(LeftoverKind.MISSING, found, len(listed), None if whole else population, estimate)
 
 
 def _sample_ids(reader: LimitedReader, queues: Sequence[_Queue]) -> tuple[list[_Listed], int]:
     """(random ids of the lists, how many ids the lists have)."""
     places = [(queue, stored) for queue in queues for stored in queue.storage.keys if stored.by_id]
     sizes = reader.read([("LLEN" if stored.kind == "list" else "ZCARD", stored.key) for _, stored in places])
-    wanted: list[tuple[_Queue, StoredKey, int]] = []
+    wanted: list[tuple[_Queue, StoredKey, int, float]] = []
     population = 0
     for (queue, stored), size in zip(places, sizes, strict=True):
         if isinstance(size, int) and size:
             population += size
-            wanted += [(queue, stored, place) for place in sample_places(size, IDS_PER_KEY)]
-    wanted = wanted[:IDS_IN_ALL]
-    replies = reader.read([_range(stored, place, place) for _, stored, place in wanted], FAR_BATCH)
+            chosen = sample_places(size, IDS_PER_KEY)
+            wanted += [(queue, stored, place, size / len(chosen)) for place in chosen]
+    left_out = max(1.0, len(wanted) / IDS_IN_ALL)
+    wanted = _some(wanted, IDS_IN_ALL)
+    replies = reader.read([_range(stored, place, place) for _, stored, place, _ in wanted], FAR_BATCH)
     listed = [
-        _Listed(queue, stored, place, reply[0])
-        for (queue, stored, place), reply in zip(wanted, replies, strict=True)
+        _Listed(queue, stored, place, weight * left_out, reply[0])
+        for (queue, stored, place, weight), reply in zip(wanted, replies, strict=True)
         if isinstance(reply, list) and reply
     ]
     return [each for each in listed if each.job_id], population
@@ -240,9 +260,22 @@ def _worker_names(backend: Backend, refs: Sequence[QueueRef]) -> list[str] | Non
     return [f"{worker.hostname}:{worker.pid}:" for worker in workers]
 
 
+def _some(found: Sequence[T], most: int) -> list[T]:
+    """All of them, or `most` random ones."""
+    return list(found) if len(found) <= most else random.sample(found, most)
+
+
 def _leftovers(
-    kind: LeftoverKind, found: Sequence[LeftoverExample], checked: int, population: float | None
+    kind: LeftoverKind,
+    found: Sequence[LeftoverExample],
+    checked: int,
+    population: float | None,
+    estimate: float | None = None,
 ) -> Leftovers:
-    """`population`: how many there are to check in all; None if all were."""
-    estimate = None if population is None or not checked else round(len(found) * max(population, checked) / checked)
-    return Leftovers(kind, len(found), checked, estimate, tuple(found[:MAX_EXAMPLES]))
+    """`population`: about how many there are to check, None if all were; `estimate`: if they were not chosen evenly."""
+    examples = tuple(found[:MAX_EXAMPLES])
+    if population is None or not checked:
+        return Leftovers(kind, len(found), checked, None, None, examples)
+    population = max(checked, population)
+    estimate = len(found) * population / checked if estimate is None else estimate
+    return Leftovers(kind, len(found), checked, round(population), round(estimate), examples)

@@ -5,6 +5,7 @@ Everything is read, in small batches and within a budget; keys are found by name
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -13,7 +14,7 @@ from redis.exceptions import NoPermissionError
 from ..backends.base import Backend
 from ..backends.lua_reads import Scripts
 from ..clock import now_s
-from ..model import QueueStats, QueueStorage, StoredKey
+from ..model import QueueRef, QueueStats, QueueStorage, StoredKey
 from ..sources.info import info_fields
 from ..sources.metering import measure_cost
 from ..sources.source import Command, Reply, Source
@@ -29,7 +30,7 @@ LEAST, MANY, MOST = 20, 200, 400
 # Members whose size Redis measures: up to so many jobs in a key are measured exactly.
 MEMBERS = 200
 MEASURED_KEYS = 200  # of each kind of scattered keys
-LARGEST = 20
+LARGEST, LARGEST_OF_A_QUEUE = 20, 5
 SIZES = {"list": "LLEN", "zset": "ZCARD", "set": "SCARD", "hash": "HLEN", "stream": "XLEN"}
 
 
@@ -159,7 +160,13 @@ def _largest_jobs(queues: Sequence[_Queue]) -> tuple[LargeJob, ...]:
         for job in key.jobs or ()
         if job.size_bytes
     ]
-    return tuple(sorted(found, key=lambda job: -job.size_bytes)[:LARGEST])
+    largest: list[LargeJob] = []
+    counts: Counter[QueueRef] = Counter()
+    for job in sorted(found, key=lambda job: -job.size_bytes):
+        if counts[job.ref] < LARGEST_OF_A_QUEUE and len(largest) < LARGEST:
+            counts[job.ref] += 1
+            largest.append(job)
+    return tuple(largest)
 
 
 def _read_scattered(

@@ -29,6 +29,7 @@ PAGES = (
     "/schedules",
     "/redis",
     "/redis/main/memory",
+    "/redis/main/leftovers",
     "/search?q=state:dead",
     "/alerts",
     "/bulk",

@@ -108,7 +108,11 @@ def test_a_leftover_of_many_is_estimated(make_app: MakeApp, healthy: redis.Redis
     for number in range(1000, 1400):
         pipe.hset(f"bull:video:{number}", mapping=JOB)
     pipe.execute()
-    unlisted = kinds_of(known_dashboard(make_app))["unlisted"]
+    healthy.zadd("bull:video:failed", {f"gone-{number}": number for number in range(40)})
+    found = kinds_of(known_dashboard(make_app))
+    # Each list counts with its length, however few of its ids were checked.
+    assert (found["missing"]["found"], found["missing"]["estimate"]) == (40, 40)
+    unlisted = found["unlisted"]
     assert unlisted["checked"] == 200
     assert len(unlisted["examples"]) == 10
     assert unlisted["estimate"] == pytest.approx(400, rel=0.3)

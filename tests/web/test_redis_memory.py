@@ -18,6 +18,7 @@ from dashboard.memory_usage.limited_reader import LimitedReader
 from dashboard.memory_usage.measurement import measure_memory
 from dashboard.model import QueueRef, QueueStats
 from dashboard.settings import load
+from dashboard.web.views.servers import source_reports
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 from tests.web.test_redis_pages import plain
@@ -110,10 +111,10 @@ def test_each_estimate_is_near_the_truth_and_the_largest_jobs_have_links(
     assert answer["unmeasured"] == 0
     sizes = [job["memory_bytes"] for job in answer["largest_jobs"]]
     assert sizes == sorted(sizes, reverse=True)
-    for backend in ("rq", "sidekiq", "bullmq"):
-        jobs = [job for job in answer["largest_jobs"] if job["backend"] == backend][:1]
-        for job in jobs:
-            assert browser.get(f"/queues/main/{backend}/{job['queue']}/jobs/{job['id']}").status_code == 200
+    largest = {job["backend"]: job for job in answer["largest_jobs"]}
+    assert set(largest) == {"bullmq", "celery", "rq", "sidekiq"}
+    for backend, job in largest.items():
+        assert browser.get(f"/queues/main/{backend}/{job['queue']}/jobs/{job['id']}").status_code == 200
     page = browser.get("/redis/main/memory").text
     text = plain(page)
     assert "All of BullMQ" in text
@@ -123,16 +124,26 @@ def test_each_estimate_is_near_the_truth_and_the_largest_jobs_have_links(
     assert f"/queues/main/{answer['largest_jobs'][0]['backend']}/" in page
 
 
-def test_a_measurement_blocks_redis_only_in_small_steps(browser: FlaskClient, filled: redis.Redis) -> None:
+def test_a_measurement_takes_small_steps_and_is_shared(
+    browser: FlaskClient, filled: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured() -> int:
+        return int(filled.info("commandstats")["cmdstat_memory|usage"]["calls"])
+
     filled.config_resetstat()
     answer = browser.get("/api/v1/redis/main/memory").json
     stats = filled.info("commandstats")
     assert answer["cost"]["commands"] / answer["cost"]["round_trips"] <= 50
     assert "cmdstat_keys" not in stats
     assert stats["cmdstat_scan"]["calls"] <= 6
-    before = filled.info("commandstats")["cmdstat_memory|usage"]["calls"]
+    before = measured()
     assert browser.get("/redis/main/memory?again=1").status_code == 200
-    assert filled.info("commandstats")["cmdstat_memory|usage"]["calls"] == before  # shared, and too early to repeat
+    assert measured() == before  # shared, and too early to repeat
+    monkeypatch.setattr(source_reports, "AGAIN_S", -1.0)
+    assert browser.get("/redis/main/memory").status_code == 200
+    assert measured() == before
+    assert browser.get("/redis/main/memory?again=1").status_code == 200
+    assert measured() >= 1.5 * before
 
 
 def test_a_budget_that_is_too_small_is_stated(server: EmbeddedRedis, filled: redis.Redis) -> None:

@@ -276,7 +276,16 @@ def pages(client: FlaskClient) -> Iterator[str]:
         yield f"/dead/{group['fingerprint']}"
         yield f"/api/v1/dead/{group['fingerprint']}"
     yield from ("/", "/dead", "/api/v1/dead", f"/search?q={SEEN}", f"/api/v1/search?q={SEEN}", "/bulk", "/audit")
-    yield from ("/redis", "/redis/main/memory", "/workers", "/schedules", "/alerts", "/metrics", "/api/v1/overview")
+    yield from (
+        "/redis",
+        "/redis/main/memory",
+        "/redis/main/leftovers",
+        "/workers",
+        "/schedules",
+        "/alerts",
+        "/metrics",
+        "/api/v1/overview",
+    )
 
 
 def test_no_page_or_response_shows_a_secret(app: Flask, seeds: Seeds, caplog: pytest.LogCaptureFixture) -> None:

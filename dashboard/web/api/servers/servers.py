@@ -199,11 +199,13 @@ class LeftoverExampleJson(JsonObject, frozen=True, kw_only=True):
 
 
 class LeftoversJson(JsonObject, frozen=True, kw_only=True):
-    """Leftovers of one kind: `found` of `checked`. `estimate`: about how many there are; null if all were checked."""
+    """Leftovers of one kind: `found` of `checked` ones. If not all were checked, `population` is about how many there
+    are to check, and `estimate` about how many leftovers there are; otherwise both are null."""
 
     kind: str
     found: int
     checked: int
+    population: int | None
     estimate: int | None
     examples: list[LeftoverExampleJson]
 
@@ -246,6 +248,7 @@ def _json_leftovers(each: Leftovers) -> LeftoversJson:
         kind=each.kind.name.lower(),
         found=each.found,
         checked=each.checked,
+        population=each.population,
         estimate=each.estimate,
         examples=[
             LeftoverExampleJson(
