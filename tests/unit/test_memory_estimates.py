@@ -15,6 +15,11 @@ def test_what_was_measured_as_a_whole_has_no_error() -> None:
     assert estimate_share([100, 300], 2, 50, 50) == (400, 0)
 
 
+def test_the_error_shrinks_with_what_is_left_to_measure() -> None:
+    assert estimate_total([1, 3], 4) == (8, 8)
+    assert estimate_total([1, 3, 1, 3], 5).variance < estimate_total([1, 3], 5).variance
+
+
 def test_one_of_many_says_little() -> None:
     assert estimate_total([100], 1000).error_ratio == pytest.approx(1)
 
