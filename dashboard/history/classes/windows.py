@@ -1,0 +1,79 @@
+"""The times whose totals are compared: a range, the one before it, and those around a moment. Pure: no Redis, no clock.
+
+Classes are stored in slots of 15 minutes and 2 hours, so these times begin and end with a slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from ..columns import CLASS
+from ..history_reader import choose_tier
+from ..tiers import CLASS_HOURS, CLASS_QUARTERS, DAY_S, HOUR_S, Tier, slot_of
+
+# Name -> seconds.
+CLASS_RANGES: Mapping[str, int] = {"1h": HOUR_S, "24h": DAY_S, "7d": 7 * DAY_S, "30d": 30 * DAY_S}
+DEFAULT_CLASS_RANGE = "24h"
+# A leader stores a slot within this time after its end.
+WRITTEN_WITHIN_S = 30
+STEP_S = CLASS_QUARTERS.step_s
+
+
+class Window(NamedTuple):
+    """From `start_s` until before `end_s`, in seconds since 1970, from the slots of `tier`."""
+
+    start_s: int
+    end_s: int
+    tier: Tier
+
+
+class ClassWindows(NamedTuple):
+    """The range `current` and the time `before` it, and around a moment, `since` it and `until` it.
+
+    None: not asked for, older than what is stored, or shorter than a slot.
+    """
+
+    current: Window
+    before: Window | None
+    since: Window | None = None
+    until: Window | None = None
+
+    @property
+    def known(self) -> tuple[Window, ...]:
+        """Those that are not None."""
+        return tuple(window for window in self if window is not None)
+
+
+def last_end_s(now_s: float) -> int:
+    """The end of the last slot that is stored."""
+    return slot_of(now_s - WRITTEN_WITHIN_S, STEP_S)
+
+
+def choose_windows(range_s: int, now_s: float, since_s: float | None = None) -> ClassWindows:
+    """The last `range_s` seconds and as many before them; with `since_s`, also the part of the range since that moment,
+    and as many seconds as the range has before it.
+
+    A slot in which the moment lies belongs to neither.
+    """
+    end_s = last_end_s(now_s)
+    start_s = end_s - range_s
+    tier = choose_tier(CLASS, start_s, now_s)
+    current = Window(slot_of(start_s, tier.step_s), end_s, tier)
+    before = _ending(current.start_s, range_s, now_s)
+    if since_s is None:
+        return ClassWindows(current, before)
+    since = None
+    if since_s < end_s:
+        tier = choose_tier(CLASS, max(since_s, start_s), now_s)
+        first_s = max(current.start_s, slot_of(since_s + tier.step_s - 1, tier.step_s))
+        since = Window(first_s, end_s, tier) if first_s < end_s else None
+    return ClassWindows(current, before, since, _ending(since_s, range_s, now_s) if since else None)
+
+
+def _ending(end_s: float, range_s: int, now_s: float) -> Window | None:
+    tier = choose_tier(CLASS, end_s - range_s, now_s)
+    stop_s = slot_of(end_s, tier.step_s)
+    if now_s - (stop_s - range_s) > CLASS_HOURS.keep_s:
+        return None
+    return Window(stop_s - range_s, stop_s, tier)
