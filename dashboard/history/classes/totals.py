@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ...model import Quality
 from ..columns import CLASS, QUALITY_CODES, Record
-from ..histogram import Histogram, add_histogram
+from ..histogram import LAST_BUCKET, Histogram, add_histogram
 from .windows import STEP_S, Window
 
 _QUALITY, _UNCOUNTED, _FINISHED, _FAILED, _RUNTIMES = (
@@ -121,16 +121,17 @@ def _count_unknown_ms(inside: Sequence[StoredRecord], window: Window, sampled: S
 
 def _durations_within(records: Sequence[StoredRecord], window: Window) -> Histogram:
     """The durations of the records within a window; of those that cover more than that, their share."""
-    found: Histogram = {}
-    for record, _, span_s in records:
-        start_s, histogram = record.start_s, record.cells[_RUNTIMES]
+    counts = [0] * (LAST_BUCKET + 1)
+    for (start_s, cells), _, span_s in records:
+        histogram = cells[_RUNTIMES]
         if not isinstance(histogram, dict) or start_s >= window.end_s or start_s + span_s <= window.start_s:
             continue
         inside_s = min(window.end_s, start_s + span_s) - max(window.start_s, start_s)
         if inside_s < span_s:
             histogram = share_durations(histogram, inside_s / span_s)
-        add_histogram(found, histogram)
-    return found
+        for bucket, count in histogram.items():
+            counts[bucket] += count
+    return {bucket: count for bucket, count in enumerate(counts) if count}
 
 
 def share_durations(histogram: Mapping[int, int], share: float) -> Histogram:
