@@ -228,7 +228,7 @@ def _decode_histograms(parts: Iterator[bytes], count: int, wanted: slice) -> Seq
     buckets, counts = _decode_numbers(parts, total, pairs), _decode_numbers(parts, total, pairs)
     # Checked all at once: a loop over each of them took most of the time.
     is_sound = not buckets or (
-        0 <= min(buckets) <= max(buckets) <= LAST_BUCKET and 0 < min(counts) and max(counts) < _LARGEST
+        0 <= min(buckets) <= max(buckets) <= LAST_BUCKET and min(counts) > 0 and max(counts) < _LARGEST
     )
     read = _sound_histogram if is_sound else _as_histogram
     found: list[Cell] = []

@@ -51,6 +51,7 @@ from .pages import (
 from .pages.alerts import alerts, firing_groups, rules, silences
 from .pages.bulk import operation_list as bulk_list
 from .pages.bulk import operations as bulk
+from .pages.classes import class_list
 from .pages.dead_letters import actions as dead_letter_actions
 from .pages.dead_letters import groups, notes
 from .pages.marks import mark_forms
@@ -82,6 +83,7 @@ READS = (
         servers.bp,
         memory.bp,
         leftovers.bp,
+        class_list.bp,
         jobs.bp,
         workers.bp,
         schedules.bp,

@@ -21,6 +21,7 @@ from ..forecasts.wording import (
     forecast_basis,
     format_time_left,
 )
+from ..history.classes.ranking import ClassKey
 from ..model import QueueRef, QueueStats
 from ..sampling.rates import join_reasons
 from ..sources.source import raw_bytes
@@ -38,6 +39,7 @@ from ..units import (
 from .urls import quote_segment
 from .views.charts.chart_range import range_title, range_url
 from .views.charts.charts import chart_figure, chart_json
+from .views.classes.class_words import class_range_title, errors_text, failed_jobs_query, speed_text, why_no_change
 
 # gunicorn rejects a longer request line by default, and so do most proxies.
 URL_LIMIT = 3500
@@ -69,6 +71,10 @@ def install(app: Flask) -> None:
         explain_forecast,
         explain_more_workers,
         forecast_basis,
+        class_range_title,
+        speed_text,
+        errors_text,
+        failed_jobs_query,
     )
     app.jinja_env.filters.update({function.__name__: function for function in filters})
     app.jinja_env.filters.update(
@@ -83,7 +89,13 @@ def install(app: Flask) -> None:
         join_reasons=join_reasons,
     )
     app.jinja_env.globals.update(
-        queue_url=queue_url, charts_url=charts_url, job_url=job_url, anchor=anchor, version=__version__
+        queue_url=queue_url,
+        charts_url=charts_url,
+        job_url=job_url,
+        class_url=class_url,
+        why_no_change=why_no_change,
+        anchor=anchor,
+        version=__version__,
     )
 
 
@@ -148,6 +160,21 @@ def charts_url(queue: QueueStats | QueueRef) -> str:
 def job_url(queue: QueueStats | QueueRef, job_id: str) -> str | None:
     """The link to a job's page; None for an id that makes it longer than servers accept."""
     url = url_for("jobs.show", source=queue.source, backend=queue.backend, name=queue.name, job_id=job_id)
+    return url if len(url) <= URL_LIMIT else None
+
+
+def class_url(key: ClassKey, **query: Any) -> str | None:
+    """The link to the charts of a class of one queue; None for a class of several ones, and for names that make it
+    longer than servers accept."""
+    if key.queue is None:
+        return None
+    place: dict[str, Any] = {
+        "source": key.source,
+        "backend": key.backend,
+        "name": key.queue,
+        "job_class": key.job_class,
+    }
+    url = url_for("charts.job_class", **place, **query)
     return url if len(url) <= URL_LIMIT else None
 
 

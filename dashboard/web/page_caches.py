@@ -12,6 +12,7 @@ from ..alerts.management.checker_health import CheckerHealth
 from ..dead_letters.groups import SAMPLES, ErrorGroup
 from ..doctor.acl import missing_grants
 from ..errors import BackendUnavailable, Forbidden, QueuedeckError
+from ..history.classes.reader import ClassReader
 from ..leftovers.leftover_report import LeftoverReport
 from ..leftovers.leftover_scan import find_leftovers
 from ..memory_usage.measurement import measure_memory
@@ -20,6 +21,7 @@ from ..model import Job, QueueRef, QueueStats, Snapshot
 from ..sampling.snapshot_reader import CurrentSnapshot
 from ..services import Services
 from ..store.cache import SingleFlightCache
+from .class_rankings import ClassRankings, range_of
 from .rendered_fragment import RenderedFragment
 from .views import firing_banner
 from .views.alert_status import AlertStatus, AlertStatusReader
@@ -66,6 +68,12 @@ class PageCaches:
         self._pauses: SingleFlightCache[RecordedPauses | None] = SingleFlightCache(PAUSES_KEPT_S)
         self._grants: SingleFlightCache[tuple[str, ...]] = SingleFlightCache(GRANTS_KEPT_S, max_entries=MAX_GRANTS)
         self._samples: SingleFlightCache[tuple[ErrorSample, ...]] = SingleFlightCache(max_entries=MAX_SAMPLED_GROUPS)
+        classes = ClassReader(services.store)
+        self.class_rankings = ClassRankings(
+            lambda wanted, now_s: classes.read_ranking(
+                range_of(wanted), now_s, since_s=wanted.since_s, merged=wanted.merged
+            )
+        )
         self._canaries: SingleFlightCache[list[tuple[QueueRef, Job]] | None] = SingleFlightCache(
             max_entries=MAX_CANARIES
         )

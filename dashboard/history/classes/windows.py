@@ -14,7 +14,7 @@ from ..tiers import CLASS_HOURS, CLASS_QUARTERS, DAY_S, HOUR_S, Tier, slot_of
 
 # Name -> seconds.
 CLASS_RANGES: Mapping[str, int] = {"1h": HOUR_S, "24h": DAY_S, "7d": 7 * DAY_S, "30d": 30 * DAY_S}
-DEFAULT_CLASS_RANGE = "24h"
+DEFAULT_CLASS_RANGE = "1h"
 # A leader stores a slot within this time after its end.
 WRITTEN_WITHIN_S = 30
 STEP_S = CLASS_QUARTERS.step_s

@@ -31,6 +31,7 @@ ROLES: dict[str, Role | None] = {
     "redis": Role.VIEWER,
     "redis_memory": Role.VIEWER,
     "redis_leftovers": Role.VIEWER,
+    "classes": Role.VIEWER,
     "jobs": Role.VIEWER,
     "workers": Role.VIEWER,
     "schedules": Role.VIEWER,

@@ -1,4 +1,4 @@
-"""The charts of all queues, of one queue, and of one Redis: pages that draw the stored history."""
+"""The charts of all queues, of one queue, of one job class and of one Redis: pages that draw the stored history."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from flask import Blueprint, Response, render_template, request, url_for
 from msgspec.structs import replace
 
 from ...errors import BackendUnavailable, Forbidden, NotFound
-from ...history.columns import QUEUE, SOURCE
+from ...history.classes.ranking import ClassKey
+from ...history.columns import CLASS, QUEUE, SOURCE
 from ...history.series_keys import SeriesKey
+from ...history.tiers import tiers_of
 from ...sources.metering import measure_cost
 from ..api.responses import encode_json
 from ..context import app_services
@@ -67,6 +69,31 @@ def queue_data(source: str, backend: str, name: str) -> Response:
     """What they draw, as JSON."""
     find_queue(source, backend, name)
     return _send_data(SeriesKey(QUEUE, source, backend, name))
+
+
+@bp.get("/classes/<segment:source>/<segment:backend>/<segment:name>/<segment:job_class>")
+def job_class(source: str, backend: str, name: str, job_class: str) -> str:
+    """The charts of one job class of a queue; empty for one without history. 404 for an unknown source or library."""
+    app_services().sources.backend(source, backend)
+    place: dict[str, Any] = {"source": source, "backend": backend, "name": name, "job_class": job_class}
+    snapshot = app_services().snapshots.current().snapshot
+    return _render_page(
+        SeriesKey(CLASS, source, backend, name, job_class),
+        job_class,
+        [Link("Classes", url_for("classes.index"))],
+        url_for(".job_class_data", **place),
+        template="classes/show.html",
+        key=ClassKey(source, backend, name, job_class),
+        library=app_services().sources.titles[backend],
+        queue=snapshot.find(source, backend, name) if snapshot else None,
+    )
+
+
+@bp.get("/classes/<segment:source>/<segment:backend>/<segment:name>/<segment:job_class>/_data")
+def job_class_data(source: str, backend: str, name: str, job_class: str) -> Response:
+    """What they draw, as JSON."""
+    app_services().sources.backend(source, backend)
+    return _send_data(SeriesKey(CLASS, source, backend, name, job_class))
 
 
 @bp.get("/sources/<segment:source>/charts")
@@ -142,23 +169,32 @@ def _related(key: SeriesKey) -> list[Link]:
     ]
 
 
-def _render_page(key: SeriesKey, title: str, parents: list[Link], data_url: str) -> str:
+def _render_page(
+    series: SeriesKey,
+    title: str,
+    parents: list[Link],
+    data_url: str,
+    *,
+    template: str = "charts/show.html",
+    **more: Any,
+) -> str:
     variables: dict[str, Any] = {"problem": None, "table": None, "sample_end_s": None, "chart_marks": ChartMarks()}
+    variables |= more
     with measure_cost() as meter:
         now = app_services().store.now_s()
         wanted = _asked_range(now)
-        charts = charts_of(key.kind)
+        charts = charts_of(series.kind)
         try:
-            data = read_chart_data(app_services().history, key, charts, wanted, now)
+            data = read_chart_data(app_services().history, series, charts, wanted, now)
             variables["table"] = build_chart_table(charts, data)
             variables["sample_end_s"] = _sample_end(wanted)
-            variables["chart_marks"] = _read_marks(key, data, wanted)
+            variables["chart_marks"] = _read_marks(series, data, wanted)
         except (BackendUnavailable, Forbidden) as exc:
             variables["problem"] = exc
-    variables |= {"title": title, "parents": parents, "related": _related(key), "data_url": data_url}
-    variables |= {"charts": charts, "wanted": wanted, "ranges": list(RANGES), "comparisons": list(COMPARISONS)}
+    step_s = tiers_of(series.kind)[0].step_s
+    ranges = [name for name, seconds in RANGES.items() if seconds > 4 * step_s]
+    variables |= {"title": title, "parents": parents, "related": _related(series), "data_url": data_url}
+    variables |= {"charts": charts, "wanted": wanted, "ranges": ranges, "comparisons": list(COMPARISONS)}
     variables |= {"confirmation": CONFIRMATIONS.get(request.args.get("said", "")), "here": _own_url()}
     cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
-    return render_template(
-        "charts/show.html", **layout.page_context(app_services().snapshots.current(), cost), **variables
-    )
+    return render_template(template, **layout.page_context(app_services().snapshots.current(), cost), **variables)

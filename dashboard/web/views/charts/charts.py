@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
-from ....history.columns import QUEUE, SOURCE, SeriesKind
+from ....history.columns import CLASS, QUEUE, SOURCE, SeriesKind
 from ....history.slots import FIGURES
 from ....units import format_figure, shorten_number
 
@@ -81,6 +81,7 @@ _WORKERS = Chart(
     "workers", "Workers", (ChartLine("workers", "workers", "main"), ChartLine("active", "active jobs", "calm"))
 )
 QUEUE_CHARTS = (_DEPTH, _FLOW, _ERRORS, _RUNTIMES, _WAITS, _WORKERS)
+CLASS_CHARTS = (_FLOW._replace(lines=_FLOW.lines[:2]), _ERRORS, _RUNTIMES)
 SOURCE_CHARTS = (
     Chart(
         "memory",
@@ -108,7 +109,7 @@ SOURCE_CHARTS = (
 
 def charts_of(kind: SeriesKind) -> tuple[Chart, ...]:
     """The charts of a kind of series, in their order on the page."""
-    return {QUEUE: QUEUE_CHARTS, SOURCE: SOURCE_CHARTS}[kind]
+    return {QUEUE: QUEUE_CHARTS, CLASS: CLASS_CHARTS, SOURCE: SOURCE_CHARTS}[kind]
 
 
 def chart_json(chart: Chart) -> str:

@@ -74,6 +74,7 @@ def list_pages(user: PaletteUser) -> list[StaticEntry]:
         ("search.index", "Search", ("g", "f"), "find jobs"),
         ("charts.overview", "Charts of all queues", (), "history past trend graphs"),
         ("alerting.index", "Alerts", ("g", "a"), "firing incidents history"),
+        ("classes.index", "Classes", (), "jobs tasks functions slower run times regressions"),
         ("rules.index", "Alert rules", (), "thresholds"),
         ("alerting.quiet", "Silences", (), "maintenance mute"),
         ("bulk.index", "Bulk operations", (), "running jobs"),

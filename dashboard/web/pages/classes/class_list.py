@@ -1,0 +1,79 @@
+"""The page of all job classes: how many jobs, how many failed, how long they ran, and which became worse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, request
+
+from ....clock import instant
+from ....errors import BackendUnavailable, Forbidden
+from ....history.classes.ranking import ClassRanking
+from ....history.classes.windows import CLASS_RANGES
+from ...class_rankings import PAGE_WAIT_S, MeasuredRanking, RankingQuery
+from ...context import app_context, app_services
+from ...forms.job_query import asked_time
+from ...views.classes.class_table import BY_CLASS, ClassQuery, build_class_table
+from .. import layout
+
+bp = Blueprint("classes", __name__, url_prefix="/classes")
+
+LIST = "classes/_list.html"
+# With more queues than this, the text filter is the way to choose one.
+MAX_QUEUE_NAMES = 200
+
+
+@bp.get("")
+def index() -> str:
+    """The page of job classes."""
+    return layout.render_page("classes/index.html", _context())
+
+
+@bp.get("/_classes")
+def fragment() -> Response:
+    """The part of the page that polls."""
+    return layout.render_polled(LIST, _context())
+
+
+def _context() -> dict[str, Any]:
+    query = ClassQuery.of(request.args, asked_time("since"))
+    services = app_services()
+    found: MeasuredRanking | None = None
+    problem = None
+    try:
+        found = app_context().caches.class_rankings.find(
+            RankingQuery(query.range_name, query.since_s, query.group == BY_CLASS), services.store.now_s(), PAGE_WAIT_S
+        )
+    except (BackendUnavailable, Forbidden) as exc:
+        problem = exc
+    ranking = found.ranking if found else None
+    return {
+        "class_query": query,
+        "since_title": "" if query.since_s is None else f"Since {instant(query.since_s):%b %d, %H:%M}",
+        "ranges": list(CLASS_RANGES),
+        "ranking": ranking,
+        "table": build_class_table(ranking, query) if ranking else None,
+        "problem": problem,
+        "is_recorded": services.settings.history_max_bytes > 0,
+        "titles": services.sources.titles,
+        "cost": _format_cost(found),
+        **_list_choices(ranking, query),
+    }
+
+
+def _list_choices(ranking: ClassRanking | None, query: ClassQuery) -> dict[str, Any]:
+    """What the filters offer: the libraries, sources and queues of all classes."""
+    rows = ranking.rows if ranking else ()
+    queues = sorted({queue for queue in (query.queue, *(queue for row in rows for queue in row.queues)) if queue})
+    return {
+        "libraries": sorted({row.key.backend for row in rows}),
+        "source_names": sorted({row.key.source for row in rows}),
+        "queue_names": queues if len(queues) <= MAX_QUEUE_NAMES else [query.queue] if query.queue else [],
+    }
+
+
+def _format_cost(found: MeasuredRanking | None) -> str:
+    if found is None:
+        return layout.format_cost(0, 0, 0.0)
+    cost = found.cost
+    return layout.format_cost(cost.commands, cost.round_trips, cost.seconds * 1000) + ", shared by all viewers"
