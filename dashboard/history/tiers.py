@@ -37,6 +37,15 @@ def tiers_of(kind: SeriesKind) -> tuple[Tier, ...]:
     return _OF_CLASSES if kind is CLASS else _OF_OTHERS
 
 
+# A leader stores a slot of the finest tier of classes within this time after its end.
+CLASSES_WRITTEN_WITHIN_S = 30
+
+
+def classes_until_s(now_s: float) -> int:
+    """The end of the last slot of classes that is stored. Of the one after it, nothing is."""
+    return slot_of(now_s - CLASSES_WRITTEN_WITHIN_S, CLASS_QUARTERS.step_s)
+
+
 def slot_of(at: float, step_s: int) -> int:
     """The start of the slot that `at` (seconds since 1970) lies in."""
     return int(at // step_s) * step_s

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from ..errors import QueuedeckError
 from ..history.classes.ranking import ClassRanking
-from ..history.classes.windows import CLASS_RANGES, STEP_S, last_end_s
-from ..history.tiers import HOUR_S, slot_of
+from ..history.classes.windows import CLASS_RANGES, STEP_S
+from ..history.tiers import HOUR_S, classes_until_s, slot_of
 from ..sources.metering import Meter, measure_cost
 
 # A page waits so long for a ranking before it shows that there is none yet; the API waits longer.
@@ -67,7 +67,7 @@ class ClassRankings:
         """
         since_s = None if wanted.since_s is None else _same_slots(wanted.since_s)
         wanted = wanted._replace(since_s=since_s)
-        slot_s = slot_of(last_end_s(now_s), RENEWED_S.get(wanted.range_name, STEP_S))
+        slot_s = slot_of(classes_until_s(now_s), RENEWED_S.get(wanted.range_name, STEP_S))
         with self._lock:
             known = self._known.get(wanted)
             if known is not None and known.slot_s == slot_s:

@@ -10,13 +10,11 @@ from typing import NamedTuple
 
 from ..columns import CLASS
 from ..history_reader import choose_tier
-from ..tiers import CLASS_HOURS, CLASS_QUARTERS, DAY_S, HOUR_S, Tier, slot_of
+from ..tiers import CLASS_HOURS, CLASS_QUARTERS, DAY_S, HOUR_S, Tier, classes_until_s, slot_of
 
 # Name -> seconds.
 CLASS_RANGES: Mapping[str, int] = {"1h": HOUR_S, "24h": DAY_S, "7d": 7 * DAY_S, "30d": 30 * DAY_S}
 DEFAULT_CLASS_RANGE = "1h"
-# A leader stores a slot within this time after its end.
-WRITTEN_WITHIN_S = 30
 STEP_S = CLASS_QUARTERS.step_s
 
 
@@ -45,18 +43,13 @@ class ClassWindows(NamedTuple):
         return tuple(window for window in self if window is not None)
 
 
-def last_end_s(now_s: float) -> int:
-    """The end of the last slot that is stored."""
-    return slot_of(now_s - WRITTEN_WITHIN_S, STEP_S)
-
-
 def choose_windows(range_s: int, now_s: float, since_s: float | None = None) -> ClassWindows:
     """The last `range_s` seconds and as many before them; with `since_s`, also the part of the range since that moment,
     and as many seconds as the range has before it.
 
     A slot in which the moment lies belongs to neither.
     """
-    end_s = last_end_s(now_s)
+    end_s = classes_until_s(now_s)
     start_s = end_s - range_s
     tier = choose_tier(CLASS, start_s, now_s)
     current = Window(slot_of(start_s, tier.step_s), end_s, tier)

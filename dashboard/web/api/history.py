@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 from flask import Blueprint, request
+from msgspec.structs import asdict
 
 from ...clock import instant, iso
-from ...errors import NotFound, Unsupported
+from ...errors import BackendUnavailable, NotFound, Unsupported
+from ...history.classes.changes import ClassChange, ClassFigures, Regression
+from ...history.classes.ranking import ClassRow
 from ...history.columns import QUEUE, SOURCE, SeriesKind
 from ...history.history_reader import choose_range
 from ...history.series_keys import SeriesKey
 from ...history.slots import FIGURES, figure_values
 from ...history.tiers import HOUR_S
-from ...model import QueueRef
+from ...model import Quality, QueueRef
+from ..class_rankings import API_WAIT_S, RankingQuery
 from ..context import app_context, app_services
-from ..forms.job_query import asked_amount, asked_time
+from ..forms.job_query import MAX_PAGE, asked_amount, asked_number, asked_time
 from ..views.charts.chart_range import parse_range
+from ..views.classes.class_table import BY_CLASS, SORTS, ClassQuery, build_class_table
+from ..views.overview.overview_data import rounded
 from .responses import JsonObject, Time, json_response
 
 bp = Blueprint("api_history", __name__, url_prefix="/api/v1")
@@ -45,6 +52,60 @@ class HistoryJson(JsonObject, frozen=True, kw_only=True):
     unit: str
     step_s: int
     points: list[tuple[Time | None, float | None]]
+
+
+class ClassFiguresJson(JsonObject, frozen=True, kw_only=True):
+    """The figures of a job class in one period. `runtime_total_s`: the run times of all its jobs together."""
+
+    quality: Quality
+    finished: int | None
+    failed: int | None
+    throughput_per_min: float | None
+    error_ratio: float | None
+    runtime_p50_s: float | None
+    runtime_p95_s: float | None
+    runtime_total_s: float | None
+
+
+class ClassChangeJson(JsonObject, frozen=True, kw_only=True):
+    """How the `figures` of a job class changed from the `earlier` ones. `runtime_p95_ratio`: the 95th percentile of its
+    run times to the earlier one; `error_ratio_increase`: of the error ratio. Null with fewer than 20 jobs in one of the
+    periods."""
+
+    runtime_p95_ratio: float | None
+    error_ratio_increase: float | None
+    regressions: tuple[Regression, ...]
+    figures: ClassFiguresJson | None
+    earlier: ClassFiguresJson | None
+
+
+class RankedClassJson(ClassFiguresJson, frozen=True, kw_only=True):
+    """A job class with its figures in the range. `queue` is null if it stands for all `queues` of the class.
+    `runtime_share_ratio`: its part of the run time of all classes. `before`: compared with the period before;
+    `since`: after a moment, compared with before it, null if none is asked for."""
+
+    source: str
+    backend: str
+    queue: str | None
+    queues: tuple[str, ...]
+    job_class: str
+    runtime_share_ratio: float | None
+    before: ClassChangeJson
+    since: ClassChangeJson | None
+
+
+class ClassListJson(JsonObject, frozen=True, kw_only=True):
+    """Job classes with jobs between `start` and `end`, or in the period before. `before_stored`: whether that period is
+    stored. `unread`: stored classes beyond the limit of what is read."""
+
+    classes: list[RankedClassJson]
+    total: int
+    page: int
+    per_page: int
+    start: Time | None
+    end: Time | None
+    before_stored: bool
+    unread: int
 
 
 @bp.get("/queues/<segment:source>/<segment:backend>/<segment:name>/history")
@@ -88,6 +149,85 @@ def source_history(source: str) -> HistoryJson:
     if source not in app_services().sources.sources:
         raise NotFound(f"There is no source {source!r}.")
     return _stored(SeriesKey(SOURCE, source), request.args.get("metric", "used_memory_bytes"))
+
+
+_CHOICES = {"sort": SORTS, "group": ("queue", BY_CLASS), "dir": ("up", "down")}
+MAX_PER_PAGE = 1000
+
+
+@bp.get("/classes")
+@json_response
+def classes() -> ClassListJson:
+    """List job classes: those that became slower or fail more first, then those whose jobs ran longest in all.
+
+    `range` is 1h (the default), 24h, 7d or 30d. `since`: a time to compare with, beside the period before. Filter by
+    `source`, `backend`, `queue` and `q` (part of the class or queue). `group=class` combines all queues of a class.
+    `sort` is regressions, name, rate, failed, errors, p50, p95, trend, since or share; `dir` is up or down. Figures are
+    of complete slots of 15 minutes, 2 hours from 24h on. Computed once per slot and process for all viewers; 503 if
+    that takes longer than 30 s.
+    """
+    for name, words in _CHOICES.items():
+        if (word := request.args.get(name)) and word not in words:
+            raise Unsupported(f"{name}={word[:20]!r}: expected {', '.join(words)}.")
+    now_s = app_services().store.now_s()
+    query = ClassQuery.of(request.args, asked_time("since"), now_s)
+    query = replace(query, page=asked_number("page", 1, MAX_PAGE))
+    per_page = asked_number("per_page", 200, MAX_PER_PAGE)
+    wanted = RankingQuery(query.range_name, query.since_s, query.group == BY_CLASS)
+    found = app_context().caches.class_rankings.find(wanted, now_s, API_WAIT_S)
+    if found is None:
+        source = app_services().store.source.name
+        raise BackendUnavailable("The figures of the classes are still being added up.", source=source, reason="busy")
+    table = build_class_table(found.ranking, query, per_page)
+    windows = found.ranking.windows
+    return ClassListJson(
+        classes=[_ranked_class(row, has_moment=query.since_s is not None) for row in table.rows],
+        total=table.total,
+        page=table.page,
+        per_page=per_page,
+        start=iso(instant(windows.current.start_s)),
+        end=iso(instant(windows.current.end_s)),
+        before_stored=windows.before is not None,
+        unread=found.ranking.unread,
+    )
+
+
+def _ranked_class(row: ClassRow, *, has_moment: bool) -> RankedClassJson:
+    key = row.key
+    return RankedClassJson(
+        source=key.source,
+        backend=key.backend,
+        queue=key.queue,
+        queues=row.queues,
+        job_class=key.job_class,
+        runtime_share_ratio=rounded(row.runtime_share, 4),
+        before=_class_change(row.change, row.figures, row.before),
+        since=_class_change(row.since_change, row.since, row.until) if has_moment else None,
+        **asdict(_class_figures(row.figures)),
+    )
+
+
+def _class_figures(figures: ClassFigures) -> ClassFiguresJson:
+    return ClassFiguresJson(
+        quality=figures.quality,
+        finished=figures.finished,
+        failed=figures.failed,
+        throughput_per_min=rounded(figures.per_min, 4),
+        error_ratio=rounded(figures.error_ratio, 4),
+        runtime_p50_s=rounded(figures.p50_s, 4),
+        runtime_p95_s=rounded(figures.p95_s, 4),
+        runtime_total_s=rounded(figures.total_s),
+    )
+
+
+def _class_change(change: ClassChange, figures: ClassFigures | None, earlier: ClassFigures | None) -> ClassChangeJson:
+    return ClassChangeJson(
+        runtime_p95_ratio=rounded(change.slower_ratio),
+        error_ratio_increase=rounded(change.error_increase, 4),
+        regressions=change.regressions,
+        figures=_class_figures(figures) if figures else None,
+        earlier=_class_figures(earlier) if earlier else None,
+    )
 
 
 def _last_hour(ref: QueueRef, metric: str, start: float | None) -> HistoryJson:

@@ -36,13 +36,14 @@ def fragment() -> Response:
 
 
 def _context() -> dict[str, Any]:
-    query = ClassQuery.of(request.args, asked_time("since"))
     services = app_services()
+    now_s = services.store.now_s()
+    query = ClassQuery.of(request.args, asked_time("since"), now_s)
     found: MeasuredRanking | None = None
     problem = None
     try:
         found = app_context().caches.class_rankings.find(
-            RankingQuery(query.range_name, query.since_s, query.group == BY_CLASS), services.store.now_s(), PAGE_WAIT_S
+            RankingQuery(query.range_name, query.since_s, query.group == BY_CLASS), now_s, PAGE_WAIT_S
         )
     except (BackendUnavailable, Forbidden) as exc:
         problem = exc

@@ -45,8 +45,8 @@ class ClassQuery:
     page: int = 1
 
     @classmethod
-    def of(cls, args: Mapping[str, str], since_s: float | None) -> ClassQuery:
-        """The query in the arguments of a URL; unknown orders and pages are the default.
+    def of(cls, args: Mapping[str, str], since_s: float | None, now_s: float) -> ClassQuery:
+        """The query in the arguments of a URL; unknown orders and pages are the default, a moment in the future is now.
 
         Raises Unsupported for an unknown range.
         """
@@ -57,7 +57,7 @@ class ClassQuery:
         direction, page = args.get("dir", ""), args.get("page", "")
         return cls(
             range_name=range_name,
-            since_s=since_s,
+            since_s=None if since_s is None else min(since_s, now_s),
             q=args.get("q", "").strip()[:MAX_TEXT],
             library=(args.get("library") or args.get("backend") or "")[:MAX_TEXT],
             source=args.get("source", "")[:MAX_TEXT],
