@@ -16,10 +16,13 @@ from ..errors import QueuedeckError
 from ..history.classes.ranking import ClassRanking
 from ..history.classes.windows import CLASS_RANGES, STEP_S
 from ..history.tiers import HOUR_S, classes_until_s, slot_of
+from ..redact import masked_logger
 from ..sources.metering import Meter, measure_cost
 
+log = masked_logger(__name__)
+
 # A page waits so long for a ranking before it shows that there is none yet; the API waits longer.
-PAGE_WAIT_S = 0.2
+PAGE_WAIT_S = 0.25
 API_WAIT_S = 30.0
 # Of long ranges, a new ranking is computed more rarely: each costs more and differs less.
 RENEWED_S = {"7d": 2 * STEP_S, "30d": HOUR_S}
@@ -94,7 +97,7 @@ class ClassRankings:
                 del self._flights[wanted]
             flight.set_exception(exc)
             if not isinstance(exc, QueuedeckError):
-                raise
+                log.exception("the classes could not be ranked")
             return
         with self._lock:
             del self._flights[wanted]

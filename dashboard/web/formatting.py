@@ -39,7 +39,14 @@ from ..units import (
 from .urls import quote_segment
 from .views.charts.chart_range import range_title, range_url
 from .views.charts.charts import chart_figure, chart_json
-from .views.classes.class_words import class_range_title, errors_text, failed_jobs_query, speed_text, why_no_change
+from .views.classes.class_words import (
+    class_period,
+    class_range_title,
+    errors_text,
+    failed_jobs_query,
+    speed_text,
+    why_no_change,
+)
 
 # gunicorn rejects a longer request line by default, and so do most proxies.
 URL_LIMIT = 3500
@@ -72,6 +79,7 @@ def install(app: Flask) -> None:
         explain_more_workers,
         forecast_basis,
         class_range_title,
+        class_period,
         speed_text,
         errors_text,
         failed_jobs_query,

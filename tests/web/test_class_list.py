@@ -204,7 +204,7 @@ def test_one_reading_serves_all_viewers(browser: FlaskClient, redis_client: redi
 def test_without_classes_the_page_says_what_is_needed(make_app: MakeApp, redis_client: redis.Redis) -> None:
     del redis_client
     page = make_app().test_client().get("/classes").text
-    assert "No classes in the last 1 hour" in page
+    assert "No classes in the last hour" in page
     assert "task of Celery" in page
     page = make_app(history_max_bytes=0).test_client().get("/classes").text
     assert "No history is recorded" in page

@@ -51,6 +51,11 @@ class ClassRow:
     runtime_share: float | None
 
     @property
+    def place(self) -> ClassKey:
+        """The class in its queue, if it is only in one."""
+        return self.key._replace(queue=self.queues[0]) if len(self.queues) == 1 else self.key
+
+    @property
     def severity(self) -> float:
         """Of the worst regression; 0 without any."""
         return max(self.change.severity, self.since_change.severity)

@@ -100,7 +100,7 @@ def parts_to_read(windows: ClassWindows) -> list[PartToRead]:
 
 
 def records_of(window: Window, records: RecordsByTier, end_s: int) -> list[StoredRecord]:
-    """The records that tell about a window, by time. `end_s`: until when slots of 15 minutes are stored."""
+    """The records that a window is made of, by time. `end_s`: until when slots of 15 minutes are stored."""
     fine = records.get(CLASS_QUARTERS, [])
     if window.tier is CLASS_QUARTERS:
         return fine

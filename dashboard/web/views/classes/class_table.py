@@ -13,6 +13,7 @@ PER_PAGE = 50
 MAX_TEXT = 200
 MAX_PAGE = 1_000_000
 BY_CLASS = "class"
+ALL_QUEUES = "*"  # the name of the entry for all queues of a library
 # Sort keys of the columns of numbers; None sorts last in both directions.
 _FIGURES: Mapping[str, Callable[[ClassRow], float | None]] = {
     "rate": lambda row: row.figures.per_min,
@@ -128,14 +129,17 @@ def build_class_table(ranking: ClassRanking, query: ClassQuery, per_page: int = 
 
 
 def filter_classes(rows: Iterable[ClassRow], query: ClassQuery) -> list[ClassRow]:
-    """The rows that match the filters: `q` is a part of the name of the class, or of one of its queues."""
+    """The rows that match the filters: `q` is a part of the name of the class, or of one of its queues.
+
+    Classes that a library counts for all its queues together match any queue.
+    """
     text = query.q.casefold()
     return [
         row
         for row in rows
         if (not query.library or row.key.backend == query.library)
         and (not query.source or row.key.source == query.source)
-        and (not query.queue or query.queue in row.queues)
+        and (not query.queue or query.queue in row.queues or ALL_QUEUES in row.queues)
         and (not text or any(text in part.casefold() for part in (row.key.job_class, *row.queues)))
     ]
 

@@ -9,7 +9,7 @@ from ....history.tiers import DAY_S
 from ....units import format_percent
 
 # A bucket of a stored run time is 10% wide: smaller changes cannot be distinguished.
-SAME_RATIO = 1.1
+SAME_RATIO = 1.15
 RANGE_TITLES = {"1h": "1 hour", "24h": "24 hours"} | {
     name: f"{seconds // DAY_S} days" for name, seconds in CLASS_RANGES.items() if seconds > DAY_S
 }
@@ -18,6 +18,11 @@ RANGE_TITLES = {"1h": "1 hour", "24h": "24 hours"} | {
 def class_range_title(name: str) -> str:
     """The words of a range of the class list."""
     return RANGE_TITLES[name]
+
+
+def class_period(name: str) -> str:
+    """A range of the class list in a sentence: "the last hour", "the 7 days before"."""
+    return RANGE_TITLES[name].removeprefix("1 ")
 
 
 def speed_text(change: ClassChange) -> str:
