@@ -15,13 +15,17 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from rq import Queue, SimpleWorker
 from werkzeug.security import generate_password_hash
 
+from dashboard.clock import now_s
 from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.history.tiers import slot_of
+from dashboard.sources.source import Source
 from tests.contract.rq_library import open_client, run_waiting_jobs
 from tests.dead_letters import failing_jobs
 from tests.dead_letters.test_groups import fail_rq
 from tests.e2e.conftest import PATIENCE_MS
 from tests.e2e.inspector import AXE, DESKTOP, KEEP_AXE, PHONE, TABLET, Inspector
 from tests.serving import serving
+from tests.unit.history.class_samples import class_key, class_record, closed_slots, record_classes, sampled_slots_of
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
@@ -73,6 +77,7 @@ def url(server: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iter
     file: Path = tmp_path_factory.mktemp("pages") / "queuedeck.toml"
     file.write_text("\n".join(lines) + RULES)
     fill(server)
+    record_past(server)
     with serving("--config", file, QUEUEDECK_SAMPLE_INTERVAL_S=CALM_S, QUEUEDECK_AUTH="auto") as served:
         yield served.url
 
@@ -93,6 +98,19 @@ def fill(server: EmbeddedRedis) -> None:
             SimpleWorker(queues, connection=client, name=f"worker-of-the-night-{number}").register_birth()
     fail_rq(server, "payments", *((failing_jobs.mail, f"user{number}@example.com", number) for number in range(12)))
     fail_rq(server, "payments", *((failing_jobs.fail_with, "402 Payment required " * 5),) * 3)
+
+
+def record_past(server: EmbeddedRedis) -> None:
+    """Three hours of two job classes, one of which got slower and fails more."""
+    now = now_s()
+    starts = range(slot_of(now - 3 * 3600, 900), int(now), 900)
+    later = [class_record(at, 30, 10, 3.0) if at > now - 4500 else class_record(at, 30) for at in starts]
+    slots = [*sampled_slots_of("main", starts[0], int(now))]
+    slots += closed_slots(class_key("shop.payments.charge", "payments"), later)
+    slots += closed_slots(class_key("shop.mails.send"), [class_record(at, 2, 0, None) for at in starts])
+    source = Source("main", server.url)
+    record_classes(source, iter(slots), now)
+    source.close()
 
 
 @contextmanager
@@ -155,6 +173,7 @@ def paths(browser: Browser, server: EmbeddedRedis, url: str) -> dict[str, str]:
         "redis": "/redis",
         "redis memory": "/redis/main/memory",
         "schedules": "/schedules",
+        "classes": f"/classes?since={int(now_s()) - 7200}",
         "search": "/search",
         "search results": "/search?q=user1",
         "alerts": "/alerts",
