@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ..history.history_reader import HistoryReader
 from ..settings import Settings
 from ..store.redis_store import Store
 from .counters import AlertCounters
@@ -17,6 +18,7 @@ from .management.ownership import AlertOwnership
 from .management.rule_editor import RuleEditor
 from .management.rule_previews import RulePreviews
 from .management.silence_editor import SilenceEditor
+from .management.week_backtests import WeekBacktests
 from .rules.ruleset import Ruleset
 from .runtime import build_channels, build_ruleset
 from .store import AlertStore
@@ -32,6 +34,7 @@ class AlertService:
     silences: SilenceEditor
     rules: RuleEditor
     previews: RulePreviews
+    backtests: WeekBacktests
     notifications: NotificationLog
     checker: CheckerMonitor
     counters: AlertCounters
@@ -58,6 +61,7 @@ def build_alert_service(
         silences=SilenceEditor(alert_store, ownership),
         rules=RuleEditor(alert_store, ruleset, channels, ownership),
         previews=RulePreviews(alert_store, ruleset, channels, interval_s, ownership),
+        backtests=WeekBacktests(HistoryReader(store)),
         notifications=NotificationLog(alert_store, channels, ownership),
         checker=CheckerMonitor(alert_store, interval_s, ownership),
         counters=AlertCounters(store, channels),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -88,10 +88,12 @@ def replay_rule(rule: Rule, hours: SubjectHistories) -> Backtest:
     Takes up to 0.1 s, for 200 subjects that flap.
     """
     draft = replace(rule, min_samples=1, no_data="keep", version=1)
-    breaching = [each for each in hours.series if _is_breached(draft, each[1])]
+    breaching = [each for each in hours.series if is_ever_breached(draft, each[1])]
     breaching.sort(key=lambda each: _extreme(draft, each[1]), reverse=draft.worsens_upwards)
     found = [
-        firing for labels, points in breaching[:MAX_SUBJECTS] for firing in _replay_series(draft, labels, points, hours)
+        firing
+        for labels, points in breaching[:MAX_SUBJECTS]
+        for firing in replay_points({hours.step_s: draft}, labels, _hour_slots(hours, len(points)), points)
     ]
     criticals = sum(firing.severity is Severity.CRITICAL for firing in found)
     found.sort(key=lambda firing: (firing.at, firing.severity is Severity.CRITICAL), reverse=True)
@@ -157,7 +159,8 @@ def _judged_histories(rule: Rule, snapshot: Snapshot, histories: RuleHistories |
     return SubjectHistories(((AlertLabels(), found.worst),), histories.step_s, histories.at, of_worst=True)
 
 
-def _is_breached(rule: Rule, points: Series) -> bool:
+def is_ever_breached(rule: Rule, points: Series) -> bool:
+    """Whether a point is beyond a threshold."""
     return any(
         point is not None and rule.is_breached(severity, point) for point in points for severity in rule.severities
     )
@@ -167,23 +170,34 @@ def _extreme(rule: Rule, points: Iterable[float | None]) -> float:
     return (max if rule.worsens_upwards else min)(point for point in points if point is not None)
 
 
+def _hour_slots(hours: SubjectHistories, count: int) -> list[tuple[float, float]]:
+    return [(hours.last_at - place * hours.step_s, hours.step_s) for place in reversed(range(count))]
+
+
 def _known_length(points: Series) -> int:
     first = next((place for place, point in enumerate(points) if point is not None), len(points))
     return len(points) - first
 
 
-def _replay_series(
-    rule: Rule, labels: AlertLabels, points: Sequence[float | None], hours: SubjectHistories
+def replay_points(
+    rules: Mapping[float, Rule],
+    labels: AlertLabels,
+    slots: Iterable[tuple[float, float]],
+    points: Sequence[float | None],
 ) -> Iterator[PastFiring]:
-    """The alerts of one subject, of both severities."""
-    began = hours.last_at - (len(points) - 1) * hours.step_s
-    for severity in rule.severities:
-        state = create_state(rule, severity, labels, began)
+    """The alerts of one subject, of both severities. `slots`: when each point was, and how long it stands, in seconds;
+    `rules`: the rule by that length."""
+    timeline = [(at, step_s, point) for (at, step_s), point in zip(slots, points, strict=True)]
+    if not timeline:
+        return
+    first = rules[timeline[0][1]]
+    for severity in first.severities:
+        state = create_state(first, severity, labels, timeline[0][0])
         fired: PastFiring | None = None
-        for place, point in enumerate(points):
-            now = began + place * hours.step_s
+        for now, step_s, point in timeline:
+            rule = rules[step_s]
             health, value = judge_figure(rule, severity, point)
-            state, change = advance_state(rule, state, health, value, now, hours.step_s)
+            state, change = advance_state(rule, state, health, value, now, step_s)
             if change is None:
                 continue
             if change.kind == "firing":
