@@ -197,11 +197,14 @@ def build_checker(
     def errors_of(labels: AlertLabels, snapshot: Snapshot) -> Sequence[str]:
         return top_errors.top_errors_of(labels.source or "", labels.backend or "", labels.queue or "", snapshot.queues)
 
-    alerts = AlertRuntime(settings, store, holder, errors_of=errors_of) if settings.alerts == "on" else None
+    recorder = HistoryRecording(store, settings.history_max_bytes) if settings.history_max_bytes else None
+    alerts = None
+    if settings.alerts == "on":
+        run_times = (lambda: recorder.run_times) if recorder is not None else dict
+        alerts = AlertRuntime(settings, store, holder, errors_of=errors_of, run_times=run_times)
     sampler = Sampler(sources, settings.sample_interval_s, holder, clock=store.now_s)
     leadership = Leadership(store, holder)
     interval_s = settings.sample_interval_s
-    recorder = HistoryRecording(store, settings.history_max_bytes) if settings.history_max_bytes else None
     loop = Checker(
         store, sampler, leadership, interval_s, listener=alerts, on_hung=on_hung, reader=reader, recorder=recorder
     )

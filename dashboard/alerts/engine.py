@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from ..actions.pauses import PauseLog
 from ..clock import monotonic_s
 from ..errors import QueuedeckError
+from ..history.run_times import RunTimes
+from ..history.series_keys import SeriesKey
 from ..model import Snapshot
 from ..redact import masked_logger
 from ..sampling.recent_history import History
@@ -55,9 +57,10 @@ class AlertEngine:
         tidy: Callable[[float], object] = lambda _now: None,
         pauses: PauseLog | None = None,
         directory: QueueDirectory | None = None,
+        run_times: Callable[[], Mapping[SeriesKey, RunTimes]] = dict,
     ) -> None:
         """`wake` is called when there is something to deliver, `tidy` every minute with the store's time. `pauses`:
-        who paused a queue, and `directory`: who owns it, for its notifications."""
+        who paused a queue, and `directory`: who owns it, for its notifications. `run_times`: of queues and classes."""
         self._store = store
         self._ruleset = ruleset
         self._interval_s = interval_s
@@ -71,7 +74,8 @@ class AlertEngine:
         self._maintained_at = float("-inf")
         self._evaluator = Evaluator(interval_s)
         self._pauses = pauses
-        self._builder = NotificationBuilder(self._evaluator.history_recorder, errors_of, pauses, directory)
+        self._run_times = run_times
+        self._builder = NotificationBuilder(self._evaluator.history_recorder, errors_of, pauses, directory, run_times)
         self._known = KnownStates(store, wake)
         self._fresh = False  # whether the known states match the store
         self._epoch: int | None = None
@@ -240,6 +244,7 @@ class AlertEngine:
             undelivered_s=inputs.undelivered,
             dead_messages=inputs.dead,
             channels=self._channels,
+            run_times=self._run_times(),
         )
 
     def _evaluate_sample(self, lead: str, inputs: EvaluationInputs, snapshot: Snapshot, history: History) -> bool:

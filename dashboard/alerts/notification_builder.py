@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ..actions.pauses import PauseLog, RecordedPauses, describe_pause
 from ..errors import QueuedeckError
 from ..forecasts.wording import describe_forecast
+from ..history.columns import CLASS, QUEUE
+from ..history.run_times import RunTimes
+from ..history.series_keys import SeriesKey
 from ..model import QueueStats, Snapshot, State
 from ..sampling.recent_history import History, Series
 from ..settings.queue_directory import QueueDirectory, QueueInfo
@@ -40,8 +43,10 @@ class NotificationBuilder:
         errors_of: ErrorsOf,
         pauses: PauseLog | None = None,
         directory: QueueDirectory | None = None,
+        run_times: Callable[[], Mapping[SeriesKey, RunTimes]] = dict,
     ) -> None:
         self._recorder = recorder
+        self._run_times = run_times
         self._directory = directory or QueueDirectory()
         self._errors_of = errors_of
         self._pauses = pauses
@@ -63,6 +68,7 @@ class NotificationBuilder:
                 self._pause_detail(transition.after, snapshot)
                 or _source_detail(transition.after, snapshot)
                 or _forecast_detail(transition.after, snapshot)
+                or self._run_time_detail(transition.after)
             )
         errors: tuple[str, ...] = ()
         if transition.after.labels.queue is not None and transition.due_notifications[0].kind in ("firing", "reminder"):
@@ -104,6 +110,21 @@ class NotificationBuilder:
         if recorded is not None:
             parts.append(describe_pause(recorded.find_pause(queue)))
         return ", ".join(part for part in parts if part)
+
+    def _run_time_detail(self, state: AlertState) -> str | None:
+        """How long jobs take now and usually; None for alerts about anything else."""
+        metric, labels = METRICS.get(state.metric), state.labels
+        if metric is None or not metric.name.endswith(".runtime_p95_ratio"):
+            return None
+        kind = CLASS if metric.subject == "class" else QUEUE
+        key = SeriesKey(kind, labels.source or "", labels.backend or "", labels.queue or "", labels.job_class or "")
+        found = self._run_times().get(key)
+        if found is None or found.usual_p95_s is None:
+            return None
+        return (
+            f"95th percentile {format_duration(found.p95_s)} of {format_number(found.jobs)} jobs, "
+            f"usually {format_duration(found.usual_p95_s)}"
+        )
 
     def _read_pauses(self) -> RecordedPauses | None:
         """The recorded pauses; None when they cannot be read, which must not stop the notification."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..actions.pauses import PauseLog
 from ..errors import ConfigurationError, QueuedeckError
+from ..history.run_times import RunTimes
+from ..history.series_keys import SeriesKey
 from ..model import Snapshot
 from ..redact import masked_logger
 from ..sampling.recent_history import History
@@ -65,8 +68,17 @@ def check_alert_settings(settings: Settings) -> None:
 class AlertRuntime:
     """The checker's entry points and the delivery threads. Start it once per process, after any fork."""
 
-    def __init__(self, settings: Settings, store: Store, holder: str, *, errors_of: ErrorsOf = no_errors) -> None:
-        """`errors_of` returns the top error groups of a queue, for its notifications. Raises ConfigurationError."""
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        holder: str,
+        *,
+        errors_of: ErrorsOf = no_errors,
+        run_times: Callable[[], Mapping[SeriesKey, RunTimes]] = dict,
+    ) -> None:
+        """`errors_of` returns the top error groups of a queue, for its notifications; `run_times` those of queues and
+        job classes, with what is usual. Raises ConfigurationError."""
         links = PageLinks(settings.public_url)
         channels = build_channels(settings)
         alerts = AlertStore(store)
@@ -84,6 +96,7 @@ class AlertRuntime:
             tidy=Outbox(store).maintain,
             pauses=PauseLog(store),
             directory=QueueDirectory(settings.queues),
+            run_times=run_times,
         )
         self._outage_notifier = StoreOutageNotifier(
             store.source.address,

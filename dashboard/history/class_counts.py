@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterable, Iterator
 from ..model import ClassFlow, Quality, QueueFlow
 from ..sampling.rate_periods import count_ended
 from .columns import CLASS, QUALITY_CODES, Cells, Record
-from .histogram import Histogram, add_durations
+from .histogram import Histogram, add_durations, add_histogram
+from .run_times import RecentRunTimes
 from .series_keys import SeriesKey
 from .tiers import DAY_S, slot_of, tiers_of
 
@@ -48,8 +49,7 @@ class _ClassCount:
         self.failed += flow.dead
         self.quality = min(self.quality, quality)
         self.seen_at = at
-        if flow.runtimes_s:
-            add_durations(self.runtimes, flow.runtimes_s, max(1, round(ended / len(flow.runtimes_s))))
+        add_histogram(self.runtimes, _run_times_of(flow))
 
     def take_cells(self, uncounted_s: float) -> Cells:
         cells = self.quality, round(uncounted_s * 1000), self.finished, self.failed, self.runtimes or None
@@ -87,9 +87,11 @@ class ClassCounts:
     """The classes of all queues, as one leader counts them. Not thread-safe.
 
     `stored`: series of the history; their classes are known from the start, so that a new leader names the same ones.
+    `run_times` takes in those of the classes that are recorded by name.
     """
 
-    def __init__(self, stored: Iterable[SeriesKey] = ()) -> None:
+    def __init__(self, stored: Iterable[SeriesKey] = (), run_times: RecentRunTimes | None = None) -> None:
+        self._run_times = run_times
         self._queues: dict[Place, _QueueClasses] = {}
         self._total = 0  # of all classes
         self._slot_s: int | None = None
@@ -127,6 +129,8 @@ class ClassCounts:
         queue.unknown_s += max(0.0, passed_s - flow.span_s - SPAN_TOLERANCE_S)
         for one in flow.classes or ():
             self._count_of(queue, one.job_class, at).add(one, QUALITY_CODES[flow.classes_quality], at)
+            if self._run_times is not None and one.runtimes_s and _recorded_name(one.job_class) in queue.classes:
+                self._run_times.add(SeriesKey(CLASS, *place, _recorded_name(one.job_class)), at, _run_times_of(one))
 
     def end_missing(self, reached: Collection[str], present: Collection[Place]) -> None:
         """End the classes of the queues that are gone: those of the sources `reached` that are not `present`."""
@@ -158,7 +162,7 @@ class ClassCounts:
 
     def _count_of(self, queue: _QueueClasses, job_class: str, at: float) -> _ClassCount:
         """The count of a class, which is that of OTHER_CLASSES if there are too many."""
-        name = job_class[:MAX_NAME] or NAMELESS
+        name = _recorded_name(job_class)
         found = queue.classes.get(name)
         if found is None:
             if name != OTHER_CLASSES and (len(queue.classes) >= MOST_OF_QUEUE or self._total >= MOST_OF_ALL):
@@ -172,6 +176,18 @@ class ClassCounts:
             for name in [name for name, count in queue.classes.items() if at - count.seen_at > FORGET_S]:
                 del queue.classes[name]
                 self._total -= 1
+
+
+def _recorded_name(job_class: str) -> str:
+    return job_class[:MAX_NAME] or NAMELESS
+
+
+def _run_times_of(flow: ClassFlow) -> Histogram:
+    found: Histogram = {}
+    if flow.runtimes_s:
+        jobs = flow.completed + flow.dead
+        add_durations(found, flow.runtimes_s, max(1, round(jobs / len(flow.runtimes_s))))
+    return found
 
 
 def _ended(flow: QueueFlow) -> bool:

@@ -13,6 +13,7 @@ from ..model import Snapshot
 from .class_counts import ClassCounts
 from .columns import (
     CLASS,
+    QUEUE,
     SOURCE,
     Cells,
     Record,
@@ -24,8 +25,11 @@ from .columns import (
     with_levels,
 )
 from .readings import Flows, Reading, SampleReadings
+from .run_times import RecentRunTimes
 from .series_keys import SeriesKey
 from .tiers import MOST_TIERS, Tier, slot_of, tiers_of
+
+_RUN_TIMES = QUEUE.index_of("runtimes")
 
 
 class ClosedSlot(NamedTuple):
@@ -50,9 +54,11 @@ class _OpenSlot:
 class HistoryRecorder:
     """Builds the records of one leader. Not thread-safe. `stored`: the series of the history so far."""
 
-    def __init__(self, stored: Iterable[SeriesKey] = ()) -> None:
-        self._classes = ClassCounts(stored)
+    def __init__(self, stored: Iterable[SeriesKey] = (), run_times: RecentRunTimes | None = None) -> None:
+        """`run_times` takes in those of all samples, too."""
+        self._classes = ClassCounts(stored, run_times)
         self._readings = SampleReadings(self._classes)
+        self._run_times = run_times
         self._open: dict[SeriesKey, list[_OpenSlot]] = {}  # one for each tier of the series
         self._filled: list[set[SeriesKey]] = [
             set() for _ in range(MOST_TIERS)
@@ -69,6 +75,10 @@ class HistoryRecorder:
         for reading in self._readings.read_sample(snapshot, flows):
             present.add(reading.key)
             self._file_reading(reading)
+            if self._run_times is not None and reading.key.kind is QUEUE:
+                durations = reading.cells[_RUN_TIMES]
+                if isinstance(durations, dict):
+                    self._run_times.add(reading.key, reading.end_s, durations)
         reached = {source.name for source in snapshot.sources if source.reachable}
         for key in [key for key in self._seen.keys() - present if key.source in reached]:
             self._end_series(key, snapshot.sampled_at)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..clock import monotonic_s
 from ..errors import QueuedeckError
 from ..model import Snapshot
 from ..redact import masked_logger
 from ..store.redis_store import Store
+from .history_reader import HistoryReader
 from .history_writer import HistoryWriter
 from .readings import Flows
 from .recorder import HistoryRecorder
+from .run_times import RunTimes, RunTimeWatch
+from .series_keys import SeriesKey
 
 log = masked_logger(__name__)
 
@@ -24,6 +29,8 @@ class HistoryRecording:
     def __init__(self, store: Store, budget_bytes: int) -> None:
         self._store = store
         self._writer = HistoryWriter(store, budget_bytes)
+        self._reader = HistoryReader(store)
+        self._watch = RunTimeWatch(self._reader)
         self._recorder = HistoryRecorder()
         self._lead = ""
         self._is_loaded = False
@@ -33,6 +40,7 @@ class HistoryRecording:
 
     def take_over(self, lead: str) -> bool:
         """Begin to record, with the lease `lead`; True. Raises BackendUnavailable, Forbidden. Cost: 1 round trip."""
+        self._watch = RunTimeWatch(self._reader)
         self._recorder, self._lead, self._is_loaded = HistoryRecorder(), lead, False
         self._load()
         return True
@@ -41,14 +49,20 @@ class HistoryRecording:
         """What is stored must be known before anything is: otherwise its numbers would be given to other series."""
         if not self._is_loaded:
             self._writer.load_series()
-            self._recorder, self._is_loaded = HistoryRecorder(self._writer.stored_keys()), True
+            self._recorder = HistoryRecorder(self._writer.stored_keys(), self._watch.recent)
+            self._is_loaded = True
+
+    @property
+    def run_times(self) -> Mapping[SeriesKey, RunTimes]:
+        """The run times of the last minutes by series, with those that are usual."""
+        return self._watch.compared
 
     def record(self, snapshot: Snapshot, flows: Flows) -> bool:
         """Add a sample with what finished since the one before; False if another process leads by now.
 
         What cannot be stored is a gap: while the store is nearly full, and while the history has used up its budget.
         Raises BackendUnavailable, Forbidden. Cost: none for most samples, otherwise see HistoryWriter; once a minute 1
-        more round trip.
+        more round trip, and 2 to 4 while the usual run times of a series are read.
         """
         self._load()
         closed = self._recorder.add_sample(snapshot, flows)
@@ -57,6 +71,7 @@ class HistoryRecording:
             return False
         self._writer.compact(self._lead, snapshot.sampled_at)
         self._writer.visit_series(self._lead, snapshot.sampled_at, self._recorder.is_sampled)
+        self._watch.refresh(snapshot.sampled_at)
         return True
 
     def stop(self) -> None:

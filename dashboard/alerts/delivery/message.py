@@ -84,7 +84,7 @@ class PageLinks:
         name."""
         if notification.labels.channel is not None:
             return None
-        labels = {name: glob_of(value) for name, value in notification.labels.as_dict().items()}
+        labels = {name: glob_of(value) for name, value in notification.labels.as_dict().items() if name != "job_class"}
         return self._absolute_url(f"/silences/new?{urlencode({'rule': notification.rule_id, **labels})}")
 
     def _absolute_url(self, path: str) -> str | None:
@@ -165,7 +165,11 @@ def describe_labels(labels: AlertLabels) -> str:
     if labels.queue is not None:
         library, source = clean_text(labels.backend or ""), clean_text(labels.source or "")
         inside = source if labels.queue == ALL_QUEUES else f"{library}, {source}"
-        return f"{_describe_queue(labels)} ({inside})"
+        return (
+            f"{_describe_queue(labels)} ({inside})"
+            if labels.job_class is None
+            else (f"{clean_text(labels.job_class)} in {_describe_queue(labels)} ({inside})")
+        )
     if labels.backend is not None:
         return f"{clean_text(labels.backend)} on {clean_text(labels.source or '')}"
     if labels.source is not None:
@@ -202,7 +206,14 @@ def _describe_place(labels: AlertLabels) -> str | None:
 def _build_title(worst: Notification, count: int) -> str:
     if count == 1:
         return alert_title(worst.rule_name, worst.labels)
-    return f"{worst.rule_name} ({count} {'queues' if worst.labels.queue is not None else 'alerts'})"
+    return f"{worst.rule_name} ({count} {subjects_word(worst.labels)})"
+
+
+def subjects_word(labels: AlertLabels) -> str:
+    """What several alerts with labels like these are about: queues, job classes, or simply alerts."""
+    if labels.job_class is not None:
+        return "job classes"
+    return "queues" if labels.queue is not None else "alerts"
 
 
 def _ended_at(notification: Notification, ends: Mapping[str, Notification]) -> float | None:

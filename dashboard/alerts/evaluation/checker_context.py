@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ...history.run_times import RunTimes
+from ...history.series_keys import SeriesKey
 from ..silences import ActiveSilences
 
 
@@ -21,3 +23,4 @@ class CheckerContext:
     undelivered_s: Mapping[str, float] = field(default_factory=dict)  # by channel
     dead_messages: Mapping[str, int] = field(default_factory=dict)  # by channel
     channels: tuple[str, ...] = ()  # ids of the existing ones
+    run_times: Mapping[SeriesKey, RunTimes] = field(default_factory=dict)  # of queues and job classes

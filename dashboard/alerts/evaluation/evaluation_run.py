@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from ...globs import glob_matches
-from ...model import QueueStats
 from ..rules.figures import IDLE, PAUSED, Figure
 from ..rules.metrics import METRICS
 from ..rules.rule import Rule, Severity
@@ -16,7 +15,7 @@ from . import state_machine
 from .checker_context import CheckerContext
 from .due_notifications import DueNotification, record_due_notifications
 from .inhibition import Inhibitions
-from .queue_index import QueueIndex, is_in_scope
+from .queue_index import QueueIndex, is_name_in_scope
 from .rule_history import RuleHistoryRecorder
 from .state_machine import AlertLabels, AlertPhase, AlertState, FigureHealth, StateChange
 from .subjects import Subject, SubjectFinder
@@ -172,12 +171,11 @@ class EvaluationRun:
         metric = METRICS[rule.metric]
         if rule.scope != "each":
             return labels == AlertLabels()
-        if metric.subject != "queue":
+        if metric.subject not in ("queue", "class"):
             return labels.queue is None and glob_matches(rule.source, labels.source or "")
-        if labels.queue is None:
+        if labels.queue is None or (labels.job_class is None) is (metric.subject == "class"):
             return False
-        place = QueueStats(source=labels.source or "", backend=labels.backend or "", name=labels.queue, key="")
-        return is_in_scope(rule, place)
+        return is_name_in_scope(rule, labels.source or "", labels.backend or "", labels.queue)
 
     def resolve_removed(self, state: AlertState, reason: str) -> None:
         """Resolve a state that no rule evaluates any longer."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ...history.columns import QUEUE
 from ...model import Snapshot
 from ...sampling.recent_history import History
 from ..rules.figures import AtLeast, Figure, Idle
@@ -96,6 +97,10 @@ class Evaluator:
         passed = 0.0 if self._last_now is None else min(max(now - self._last_now, 0.0), 2 * self.interval_s)
         self._last_now = now
         self.durations.observe_sample(snapshot, history, now, passed)
+        for key, run_times in checker_context.run_times.items():
+            facts = self.durations.queues.get(f"{key.source}\0{key.backend}\0{key.name}")
+            if facts is not None and key.kind is QUEUE:
+                facts.run_times = run_times
         self._queues.load_queues(snapshot.queues, self.durations, passed)
         self.history_recorder.begin_evaluation(now)
         finder = SubjectFinder(snapshot, checker_context, self._queues, self.durations)

@@ -79,9 +79,14 @@ class QueueIndex:
 
 def is_in_scope(rule: Rule, queue: QueueStats) -> bool:
     """Whether the queue is in the rule's scope."""
+    return is_name_in_scope(rule, queue.source, queue.backend, queue.name)
+
+
+def is_name_in_scope(rule: Rule, source: str, backend: str, name: str) -> bool:
+    """Whether a queue of that name is in the rule's scope."""
     return (
-        glob_matches(rule.source, queue.source)
-        and glob_matches(rule.backend, queue.backend)
-        and (not rule.queues or any(glob_matches(glob, queue.name) for glob in rule.queues))
-        and not any(glob_matches(glob, queue.name) for glob in rule.queues_not)
+        glob_matches(rule.source, source)
+        and glob_matches(rule.backend, backend)
+        and (not rule.queues or any(glob_matches(glob, name) for glob in rule.queues))
+        and not any(glob_matches(glob, name) for glob in rule.queues_not)
     )

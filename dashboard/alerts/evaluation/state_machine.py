@@ -47,12 +47,13 @@ class AlertLabels(Value, frozen=True, kw_only=True, omit_defaults=True, cache_ha
     backend: str | None = None
     queue: str | None = None
     channel: str | None = None
+    job_class: str | None = None
 
     def as_dict(self) -> dict[str, str]:
         """The labels that are set, by name."""
         pairs = (
             *(("source", self.source), ("backend", self.backend)),
-            *(("queue", self.queue), ("channel", self.channel)),
+            *(("queue", self.queue), ("channel", self.channel), ("job_class", self.job_class)),
         )
         return {name: value for name, value in pairs if value is not None}
 

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ...globs import glob_matches
+from ...history.columns import CLASS
 from ...model import QueueStats, Snapshot
-from ..rules.figures import IDLE, PAUSED, AtLeast, Figure, Idle, count_library_workers
+from ..rules.figures import IDLE, PAUSED, AtLeast, Figure, Idle, compare_run_times, count_library_workers
 from ..rules.metrics import METRICS
 from ..rules.rule import Rule
 from .checker_context import CheckerContext
 from .durations import DurationTracker
-from .queue_index import QueueIndex
+from .queue_index import QueueIndex, is_name_in_scope
 from .state_machine import AlertLabels
 
 UNREACHABLE = "redis.unreachable_s"
@@ -49,6 +50,8 @@ class SubjectFinder:
         metric, checker_context = METRICS[rule.metric], self._checker_context
         if metric.subject == "queue":
             yield from self._queue_subjects(rule) if rule.scope == "each" else self._aggregate_subject(rule)
+        elif metric.subject == "class":
+            yield from self._class_subjects(rule)
         elif metric.subject == "library":
             yield from self._library_subjects(rule)
         elif metric.subject == "source":
@@ -102,6 +105,13 @@ class SubjectFinder:
             if unknown or any(isinstance(number, AtLeast) for number in known):
                 figure = AtLeast(figure)
         yield Subject(AlertLabels(), figure, frozen=figure is None and not whole)
+
+    def _class_subjects(self, rule: Rule) -> Iterator[Subject]:
+        for key, run_times in self._checker_context.run_times.items():
+            if key.kind is CLASS and is_name_in_scope(rule, key.source, key.backend, key.name):
+                labels = AlertLabels(source=key.source, backend=key.backend, queue=key.name, job_class=key.job_class)
+                figure = compare_run_times(run_times, rule.needed_events)
+                yield Subject(labels, figure, key.source in self.unreachable_sources)
 
     def _library_subjects(self, rule: Rule) -> Iterator[Subject]:
         groups: dict[tuple[str, str], list[QueueStats]] = {}

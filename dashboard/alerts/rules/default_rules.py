@@ -49,6 +49,10 @@ _RULES = (
     Rule(id="queue-stalled", metric="queue.stalled", name="Jobs are stalled", op="ge", warning=1,
          for_s=120),
     Rule(id="queue-overdue", metric="queue.overdue_s", name="Scheduled jobs are overdue", critical=300),
+    Rule(id="queue-slower", metric="queue.runtime_p95_ratio", name="Jobs of a queue became slower", op="ge",
+         warning=2, for_s=900, no_data="ok", inhibited_by=("class-slower",)),
+    Rule(id="class-slower", metric="class.runtime_p95_ratio", name="Jobs of a class became slower", op="ge",
+         warning=2, for_s=900, no_data="ok"),
     Rule(id="queue-paused", metric="queue.paused_s", name="Queue is paused with jobs waiting", warning=3600),
     Rule(id="checker-slow", metric="checker.heartbeat_age_s", name="Alert evaluation is late",
          critical=6),  # LATE_INTERVALS of the actual length

@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final, TypeAlias
 
+from ...history.run_times import RunTimes
 from ...model import QueueStats, SourceStats, State
 from ..evaluation.durations import QueueFacts, SourceFacts
 
@@ -30,6 +31,8 @@ IDLE: Final = Idle.IDLE
 PAUSED: Final = Idle.PAUSED  # an alert that ends with it has not recovered
 Figure: TypeAlias = "float | Idle | None"
 
+# Short jobs vary a lot: what takes less than this longer than usual does not count as slower.
+LEAST_SLOWER_S = 1.0
 FRAGMENTED_BYTES = 256 * 1024 * 1024
 
 
@@ -60,6 +63,20 @@ def error_ratio(queue: QueueStats, _facts: QueueFacts, least: int) -> Figure:
     if finished is None or failed is None or finished < max(least, 1):
         return None
     return failed / finished
+
+
+def run_time_ratio(_queue: QueueStats, facts: QueueFacts, least: int) -> Figure:
+    return compare_run_times(facts.run_times, least)
+
+
+def compare_run_times(run_times: RunTimes | None, least: int) -> Figure:
+    """How many times the usual run time jobs take; IDLE while they take less than LEAST_SLOWER_S longer, and None with
+    fewer than `least` jobs and while it is not known what is usual."""
+    if run_times is None or run_times.usual_p95_s is None or run_times.jobs < max(least, 1):
+        return None
+    if run_times.p95_s - run_times.usual_p95_s < LEAST_SLOWER_S:
+        return IDLE
+    return run_times.p95_s / run_times.usual_p95_s
 
 
 def dead_letters(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:

@@ -14,14 +14,16 @@ from . import figures
 from .figures import Figure
 
 Unit = Literal["s", "count", "ratio", "per_min", "per_h", "bytes", "flag"]
-Subject = Literal["queue", "library", "source", "channel", "checker"]
+Subject = Literal["queue", "class", "library", "source", "channel", "checker"]
 TakeQueue: TypeAlias = Callable[[QueueStats, QueueFacts, int], Figure]
 TakeSource: TypeAlias = Callable[[SourceStats, SourceFacts], Figure]
 
 ERROR_MIN_EVENTS = 20
+RUN_TIME_MIN_EVENTS = 50
 # The first part of a metric's name -> the heading of its group.
 _GROUPS = {
     "queue": "Queue",
+    "class": "Job class",
     "workers": "Workers",
     "redis": "Redis",
     "source": "Redis",
@@ -44,6 +46,7 @@ _TITLES = {
     "queue.paused_s": "paused with jobs waiting",
     "queue.enqueue_idle_s": "time since the last new job",
     "queue.runtime_p95_ratio": "run time compared with last week",
+    "class.runtime_p95_ratio": "run time compared with last week",
     "workers.count": "running workers",
     "redis.unreachable_s": "time without a reply",
     "redis.writes_refused": "writes refused",
@@ -109,11 +112,19 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _queue_metric(
-    name: str, unit: Unit, take: TakeQueue, phrase: str, meaning: str, *, bounded: bool = False, events: int = 0
+    name: str,
+    unit: Unit,
+    take: TakeQueue,
+    phrase: str,
+    meaning: str,
+    *,
+    bounded: bool = False,
+    several: bool = False,
+    events: int = 0,
 ) -> Metric:
     return Metric(
         name=name, unit=unit, subject="queue", meaning=meaning, phrase=phrase,
-        take_queue=take, bounded=bounded, min_events=events,
+        take_queue=take, bounded=bounded, several=several, min_events=events,
     )  # fmt: skip
 
 
@@ -162,8 +173,11 @@ _TABLE: tuple[Metric, ...] = (
                   "how long the queue has been paused with jobs waiting"),
     _unavailable_metric("queue.enqueue_idle_s", "s", "no job enqueued for {}",
                         "time since a job was last enqueued"),
-    _unavailable_metric("queue.runtime_p95_ratio", "ratio", "p95 run time {} of last week's",
-                        "p95 run time over 15 minutes, relative to the p95 of the last week"),
+    _queue_metric("queue.runtime_p95_ratio", "ratio", figures.run_time_ratio, "p95 run time {} of the usual",
+                  "p95 run time of the last 15 minutes, compared with the usual p95 of the last 7 days; not evaluated "
+                  "while it is less than 1 s longer", several=True, events=RUN_TIME_MIN_EVENTS),
+    Metric(name="class.runtime_p95_ratio", unit="ratio", subject="class", phrase="p95 run time {} of the usual",
+           meaning="as for queues, for each job class of the queues", several=True, min_events=RUN_TIME_MIN_EVENTS),
     Metric(name="workers.count", unit="count", subject="library", phrase="{} worker(s)",
            meaning="running workers on this library's queues, while it has jobs; if workers are only known per "
            "queue, the highest number on one queue"),

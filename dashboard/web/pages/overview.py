@@ -277,7 +277,7 @@ def _memory_figure(snapshot: Snapshot, history: History, problems: Sequence[Prob
 
 def _full_note(snapshot: Snapshot) -> str:
     """Which server is full first, and when; "" if none is in the foreseeable future."""
-    found = [(source.memory_full_in_s, source.name) for source in snapshot.sources if source.memory_full_in_s is not None]
+    found = [(each.memory_full_in_s, each.name) for each in snapshot.sources if each.memory_full_in_s is not None]
     if not found:
         return ""
     left_s, name = min(found)

@@ -84,7 +84,7 @@ def problem_of(alert: Alert, queue: QueueStats | None, pauses: RecordedPauses | 
         source=labels.source,
         backend=labels.backend,
         is_whole_library=labels.backend is not None and labels.queue is None,
-        place=labels.queue or labels.channel or labels.backend or labels.source or "Queuedeck",
+        place=labels.job_class or labels.queue or labels.channel or labels.backend or labels.source or "Queuedeck",
         alert=ReportedAlert(
             fingerprint=state.fingerprint,
             since=state.started_at,
