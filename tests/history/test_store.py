@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 import redis
+from msgspec.structs import replace
 
 from dashboard.history.columns import QUEUE, SOURCE
 from dashboard.history.history_reader import HistoryReader, choose_range
+from dashboard.history.recording import HistoryRecording
 from dashboard.history.series_keys import IDS, SeriesKey, tail_key
 from dashboard.store.redis_store import Store
-from tests.history.leader import CASH, MAIL, START_S, Leader, read
+from tests.history.leader import BUDGET_BYTES, CASH, MAIL, START_S, Leader, read
+from tests.unit.history.samples import flow_of, flows_of, queue_row, snapshot_of
 
 
 def test_what_was_recorded_is_read_at_each_resolution(leader: Leader, store: Store) -> None:
@@ -142,3 +145,22 @@ def test_series_that_are_gone_are_forgotten_once_their_values_expired(
     for hour in range(9, 60):
         leader.writer.visit_series(leader.lead, START_S + hour * 3600, lambda _: False)
     assert redis_client.hlen(IDS) == 0
+
+
+def test_run_times_are_compared_with_those_of_the_last_days(store: Store) -> None:
+    leader, now_s = Leader(store, "one"), START_S + 5 * 3600
+    for second in range(START_S, now_s, 60):
+        sample = replace(snapshot_of(second, queue_row("mail", 1)), interval_s=60.0)
+        flow = flow_of("mail", 20, 0, *([2.0] * 20), span_s=60.0)
+        assert leader.writer.append_slots(leader.lead, leader.recorder.add_sample(sample, flows_of(flow)))
+    assert leader.stop()
+    recording = HistoryRecording(store, BUDGET_BYTES)
+    recording.take_over(leader.lead)
+    for second in range(now_s, now_s + 300, 10):
+        flow = flow_of("mail", 5, 0, *([6.0] * 5), span_s=10.0)
+        assert recording.record(snapshot_of(second, queue_row("mail", 1)), flows_of(flow))
+    found = recording.run_times
+    assert set(found) == {MAIL}, "sums over queues say nothing"
+    assert found[MAIL].p95_s == pytest.approx(6.0, rel=0.06)
+    assert found[MAIL].usual_p95_s == pytest.approx(2.0, rel=0.06)
+    assert 100 <= found[MAIL].jobs <= 150

@@ -276,6 +276,8 @@ def test_a_title_says_redis_once() -> None:
     assert alert_title("Redis is not responding", labels) == "Redis is not responding: main"
     assert alert_title("Replica is lagging", labels) == "Replica is lagging: Redis main"
     queue = AlertLabels(source="main", backend="rq", queue="mail")
+    send = AlertLabels(source="main", backend="rq", queue="mail", job_class="Send")
+    assert alert_title("A class became slower", send) == "A class became slower: Send in mail (rq, main)"
     assert alert_title("Redis queue is deep", queue) == "Redis queue is deep: mail (rq, main)"
 
 

@@ -23,6 +23,8 @@ _KINDS = {
     "queue.error_ratio": ProblemKind.FAILING,
     "queue.dead": ProblemKind.DEAD_LETTERS,
     "queue.dead_growth_per_h": ProblemKind.RISING,
+    "queue.runtime_p95_ratio": ProblemKind.SLOWER,
+    "class.runtime_p95_ratio": ProblemKind.SLOWER,
     "queue.active_age_s": ProblemKind.LONG_RUNNING,
     "queue.stalled": ProblemKind.STALLED,
     "queue.overdue_s": ProblemKind.OVERDUE,

@@ -45,6 +45,7 @@ class ProblemKind(StrEnum):
     LATENCY = "high latency"
     WAITING = "too many waiting"
     SLOW = "low throughput"
+    SLOWER = "slower than usual"
     LONG_RUNNING = "long-running job"
     OVERDUE = "overdue"
     FAILING = "failing"
