@@ -23,7 +23,7 @@ FILE = {"id": "from-file", "name": "From <the> file", "metric": "queue.depth", "
 CHANNEL = {"id": "ops", "kind": "webhook", "url": "https://hooks.example.com/T0K3N"}
 # No job has finished, there is no limit of memory, nothing is wasted, and nothing replicates.
 UNKNOWN_HERE = {"queue-errors", "redis-memory", "redis-memory-full"}
-UNKNOWN_HERE |= {"redis-fragmentation", "redis-replica-lag", "redis-replica-link"}
+UNKNOWN_HERE |= {"redis-fragmentation", "redis-replica-lag", "redis-replica-link", "queue-slower", "class-slower"}
 FORM = {"id": "mine", "name": "Mine", "metric": "queue.depth", "op": "gt", "warning": "2", "for_s": "1 min"}
 FORM |= {"reducer": "last", "scope": "each", "no_data": "keep", "min_samples": "2", "enabled": "1", "do": "store"}
 
@@ -148,7 +148,7 @@ WRONG: list[tuple[dict[str, str], str, str]] = [
     ({"id": "a b"}, "id", "letters, digits"),
     ({"id": "from-file"}, "id", "settings file"),
     ({"id": "queue-dead"}, "id", "built-in rule"),
-    ({"metric": "queue.runtime_p95_ratio"}, "metric", "not available yet"),
+    ({"metric": "queue.enqueue_idle_s"}, "metric", "not available yet"),
     ({"metric": "<b>"}, "metric", "choose a metric"),
     ({"queues": "a\n[b]"}, "queues", "globs"),
     ({"metric": "queue.error_ratio", "warning": "5"}, "warning", "as 0.05 for 5%"),
