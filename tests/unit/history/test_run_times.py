@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from dashboard.history.columns import CLASS, QUEUE, SOURCE, Cells
 from dashboard.history.histogram import Histogram, add_durations
@@ -12,6 +13,7 @@ from dashboard.history.recorder import HistoryRecorder
 from dashboard.history.run_times import LEAST_SLOTS, RECENT_S, RecentRunTimes, usual_p95
 from dashboard.history.series_keys import SeriesKey
 from dashboard.history.slots import Slot
+from dashboard.model import ClassFlow, Quality
 from tests.unit.history.samples import flow_of, flows_of, queue_row, snapshot_of
 
 MAIL = SeriesKey(QUEUE, "main", "rq", "mail")
@@ -73,10 +75,12 @@ def test_the_usual_run_time_is_the_median_of_the_hours_with_enough_jobs() -> Non
 
 def test_the_recorder_passes_run_times_on() -> None:
     recent = RecentRunTimes()
-    recorder = HistoryRecorder(recent)
+    recorder = HistoryRecorder(run_times=recent)
     for second in range(0, 62, 2):
-        flow = flow_of("mail", 1, 0, 3.0)
+        sends = ClassFlow(job_class="send", completed=1, dead=0, runtimes_s=(9.0,))
+        flow = replace(flow_of("mail", 1, 0, 3.0), classes=(sends,), classes_quality=Quality.EXACT)
         recorder.add_sample(snapshot_of(AT + second, queue_row("mail", 1)), flows_of(flow))
     found = recent.p95s()
     assert found[MAIL] == (pytest.approx(3.0, rel=BUCKET), 29)  # the first sample counts nothing
+    assert found[SEND] == (pytest.approx(9.0, rel=BUCKET), 29)
     assert not any(key.kind is SOURCE for key in found)
