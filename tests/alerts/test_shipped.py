@@ -35,10 +35,15 @@ from dashboard.backends.celery import workers
 from dashboard.backends.celery.results import run_balance
 from dashboard.backends.monitored_sources import open_sources
 from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.history.history_writer import HistoryWriter
+from dashboard.history.recorder import HistoryRecorder
+from dashboard.history.recording import HistoryRecording
+from dashboard.model import ClassFlow
 from dashboard.sampling.sampler import Sampler
 from dashboard.sampling.snapshot_store import SnapshotStore
 from dashboard.services import build_checker
 from dashboard.settings import load
+from dashboard.store.redis_store import LEAD, Store
 from tests.alerts.channels.fake_providers import HttpSink, status
 from tests.alerts.harness import DEEP, Process, Recorder, deep
 from tests.alerts.incident_scenario import QUICK
@@ -50,6 +55,7 @@ from tests.contract.rq_library import run_waiting_jobs
 from tests.contract.sidekiq_library import SidekiqLibrary
 from tests.contract.sidekiq_worker import running_sidekiq as sidekiq_worker
 from tests.processes import child
+from tests.unit.history.samples import flow_of, flows_of, queue_row, snapshot_of
 from tests.waiting import wait_until
 
 INTERVAL_S = 4.0
@@ -98,6 +104,7 @@ class Scene:
         self._sampler = Sampler(self._sources, INTERVAL_S, "test", clock=lambda: self._now)
         self._evaluator = Evaluator(INTERVAL_S)
         self._states: dict[str, AlertState] = {}
+        self._recording: HistoryRecording | None = None
         self.rules = tuple(rule for rule in default_rules(INTERVAL_S) if rule.enabled)
 
     def enable(self, name: str) -> None:
@@ -107,9 +114,12 @@ class Scene:
     def take_sample(self, times: int = 1) -> None:
         """Take a sample and evaluate it for this many intervals."""
         snapshot = self._sampler.sample(epoch=1)
+        if self._recording is not None:
+            assert self._recording.record(snapshot, self._sampler.flows)
         for _ in range(times):
             self._now += INTERVAL_S
-            checker_context = CheckerContext(now=self._now, channels=("ops",))
+            run_times = self._recording.run_times if self._recording is not None else {}
+            checker_context = CheckerContext(now=self._now, channels=("ops",), run_times=run_times)
             for transition in self._evaluator.evaluate_rules(
                 snapshot, self._sampler.history, self.rules, self._states, checker_context
             ):
@@ -147,6 +157,33 @@ class Scene:
             if meanwhile is not None:
                 meanwhile()
             self.take_sample(1 if meanwhile else TIMES)
+
+    def record_history(self, usual_s: float) -> None:
+        """Record the history from now on. In the five hours before, jobs of `mail`, which were of one class, and those
+        of `video`, whose classes were not recorded, took `usual_s`."""
+        store, lead = Store(self._sources.own), "test:1"
+        self.redis.set(LEAD, lead)
+        writer, recorder = HistoryWriter(store, 64 * MIB), HistoryRecorder()
+        for ago_s in range(5 * 3600, 0, -300):
+            done = ClassFlow(job_class="os.getpid", completed=10, dead=0, runtimes_s=(usual_s,) * 10)
+            video = flow_of("video", 10, 0, *done.runtimes_s, span_s=300.0)
+            flows = flows_of(video, replace(video, key="mail", classes=(done,)))
+            sample = snapshot_of(self._now - ago_s, queue_row("mail"), queue_row("video"))
+            assert writer.append_slots(lead, recorder.add_sample(replace(sample, interval_s=300.0), flows))
+        assert writer.append_slots(lead, recorder.close())
+        self._recording = HistoryRecording(store, 64 * MIB)
+        self._recording.take_over(lead)
+
+    def work_slowly(self, queue: Queue, jobs: int, took_s: float) -> None:
+        """Let a worker finish so many jobs of a queue, as if each had taken `took_s`."""
+        for _ in range(jobs):
+            queue.enqueue("os.getpid")
+        run_waiting_jobs(queue)
+        for job_id in queue.finished_job_registry.get_job_ids():
+            key = f"rq:job:{job_id}"
+            ended = datetime.fromisoformat((self.redis.hget(key, "ended_at") or b"").decode())
+            began = ended - timedelta(seconds=took_s)
+            self.redis.hset(key, "started_at", began.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
 
     def settle(self) -> None:
         """Let the queue `mail` be discovered, empty, and past its grace period."""
@@ -369,6 +406,23 @@ def test_many_waiting_celery_jobs_are_reported(scene: Scene) -> None:
         scene.resolves("queue-depth", 700)
     finally:
         shop.close()
+
+
+@covers("queue-slower", "class-slower")
+def test_jobs_that_take_longer_than_usual_are_reported(scene: Scene) -> None:
+    video = Queue("video", connection=scene.redis)
+    video.enqueue("os.getpid").delete()
+    scene.record_history(2.0)
+    scene.let_time_pass(80)
+    for _ in range(2):
+        for queue in (scene.queue, video):
+            scene.work_slowly(queue, 60, 6.0)
+        scene.let_time_pass(600)
+    scene.fires("class-slower", 400)
+    scene.resolves("class-slower", 2000)
+    scene.resolves("queue-slower")
+    queues = {place for rule, _, place in scene.notified if rule == "queue-slower"}
+    assert queues == {"main/rq/video"}, "about mail, its class says it already"
 
 
 @covers("queue-throughput")
