@@ -31,7 +31,7 @@ from .history.history_reader import HistoryReader
 from .history.recording import HistoryRecording
 from .marks.mark_reader import MarkReader
 from .marks.mark_store import MarkStore
-from .model import Capability, QueueRef, Schedule, Snapshot, Worker
+from .model import Capability, Mark, QueueRef, Schedule, Snapshot, Worker
 from .sampling.checker import Checker
 from .sampling.leadership import Leadership, holder_name
 from .sampling.live_lists import LiveList
@@ -144,6 +144,12 @@ def build_services(settings: Settings, *, checks: bool, on_hung: Callable[[], No
     pauses = PauseLog(store)
     action_service = _build_action_service(settings, sources, store, dead_letter_service, pauses)
     bulk_store = BulkStore(store, sources.address_of)
+    marks = MarkReader(MarkStore(store), sources, queues)
+    checker = None
+    if checks:
+        checker = build_checker(
+            settings, sources, store, holder, on_hung=on_hung, reader=snapshots, marks=marks.recent_marks
+        )
     return Services(
         settings=settings,
         sources=sources,
@@ -173,9 +179,9 @@ def build_services(settings: Settings, *, checks: bool, on_hung: Callable[[], No
             settings, store, AlertOwnership(snapshots.is_elsewhere, sources.settings_digest)
         ),
         history=HistoryReader(store),
-        marks=MarkReader(MarkStore(store), sources, queues),
+        marks=marks,
         queue_directory=QueueDirectory(settings.queues),
-        checker=build_checker(settings, sources, store, holder, on_hung=on_hung, reader=snapshots) if checks else None,
+        checker=checker,
     )
 
 
@@ -187,10 +193,12 @@ def build_checker(
     *,
     on_hung: Callable[[], None] | None = None,
     reader: SnapshotReader | None = None,
+    marks: Callable[[], Sequence[Mark]] = tuple,
 ) -> CheckerThreads:
     """The checker of a process; starts no thread. Raises ConfigurationError.
 
-    `reader` of this process keeps the last known figures, whether or not anyone looks at a page.
+    `reader` of this process keeps the last known figures, whether or not anyone looks at a page. `marks`, newest first,
+    are named in notifications about jobs that became slower.
     """
     top_errors = TopErrors(sources.backend)
 
@@ -201,7 +209,7 @@ def build_checker(
     alerts = None
     if settings.alerts == "on":
         run_times = (lambda: recorder.run_times) if recorder is not None else dict
-        alerts = AlertRuntime(settings, store, holder, errors_of=errors_of, run_times=run_times)
+        alerts = AlertRuntime(settings, store, holder, errors_of=errors_of, run_times=run_times, marks=marks)
     sampler = Sampler(sources, settings.sample_interval_s, holder, clock=store.now_s)
     leadership = Leadership(store, holder)
     interval_s = settings.sample_interval_s

@@ -10,7 +10,7 @@ from ..clock import monotonic_s
 from ..errors import QueuedeckError
 from ..history.run_times import RunTimes
 from ..history.series_keys import SeriesKey
-from ..model import Snapshot
+from ..model import Mark, Snapshot
 from ..redact import masked_logger
 from ..sampling.recent_history import History
 from ..settings.queue_directory import QueueDirectory
@@ -58,9 +58,11 @@ class AlertEngine:
         pauses: PauseLog | None = None,
         directory: QueueDirectory | None = None,
         run_times: Callable[[], Mapping[SeriesKey, RunTimes]] = dict,
+        marks: Callable[[], Sequence[Mark]] = tuple,
     ) -> None:
         """`wake` is called when there is something to deliver, `tidy` every minute with the store's time. `pauses`:
-        who paused a queue, and `directory`: who owns it, for its notifications. `run_times`: of queues and classes."""
+        who paused a queue, and `directory`: who owns it, for its notifications. `run_times`: of queues and classes.
+        `marks`: newest first."""
         self._store = store
         self._ruleset = ruleset
         self._interval_s = interval_s
@@ -75,7 +77,9 @@ class AlertEngine:
         self._evaluator = Evaluator(interval_s)
         self._pauses = pauses
         self._run_times = run_times
-        self._builder = NotificationBuilder(self._evaluator.history_recorder, errors_of, pauses, directory, run_times)
+        self._builder = NotificationBuilder(
+            self._evaluator.history_recorder, errors_of, pauses, directory, run_times, marks
+        )
         self._known = KnownStates(store, wake)
         self._fresh = False  # whether the known states match the store
         self._epoch: int | None = None

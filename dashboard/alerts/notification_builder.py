@@ -10,7 +10,8 @@ from ..forecasts.wording import describe_forecast
 from ..history.columns import CLASS, QUEUE
 from ..history.run_times import RunTimes
 from ..history.series_keys import SeriesKey
-from ..model import QueueStats, Snapshot, State
+from ..marks.mark_reader import find_mark_before
+from ..model import Mark, QueueStats, Snapshot, State
 from ..sampling.recent_history import History, Series
 from ..settings.queue_directory import QueueDirectory, QueueInfo
 from ..store.cache import SingleFlightCache
@@ -21,6 +22,7 @@ from .evaluation.rule_history import RuleHistoryRecorder
 from .evaluation.state_machine import AlertLabels, AlertState
 from .notification import QueuedNotification, build_notification, queue_notifications
 from .rules.metrics import METRICS
+from .rules.rule import Rule
 
 # One incident can pause many queues: they share a read.
 PAUSES_KEPT_S = 5.0
@@ -44,8 +46,10 @@ class NotificationBuilder:
         pauses: PauseLog | None = None,
         directory: QueueDirectory | None = None,
         run_times: Callable[[], Mapping[SeriesKey, RunTimes]] = dict,
+        marks: Callable[[], Sequence[Mark]] = tuple,
     ) -> None:
         self._recorder = recorder
+        self._marks = marks
         self._run_times = run_times
         self._directory = directory or QueueDirectory()
         self._errors_of = errors_of
@@ -68,7 +72,7 @@ class NotificationBuilder:
                 self._pause_detail(transition.after, snapshot)
                 or _source_detail(transition.after, snapshot)
                 or _forecast_detail(transition.after, snapshot)
-                or self._run_time_detail(transition.after)
+                or self._run_time_detail(transition.after, transition.rule)
             )
         errors: tuple[str, ...] = ()
         if transition.after.labels.queue is not None and transition.due_notifications[0].kind in ("firing", "reminder"):
@@ -111,8 +115,8 @@ class NotificationBuilder:
             parts.append(describe_pause(recorded.find_pause(queue)))
         return ", ".join(part for part in parts if part)
 
-    def _run_time_detail(self, state: AlertState) -> str | None:
-        """How long jobs take now and usually; None for alerts about anything else."""
+    def _run_time_detail(self, state: AlertState, rule: Rule | None) -> str | None:
+        """How long jobs take now and usually, and what was marked before it; None for alerts about anything else."""
         metric, labels = METRICS.get(state.metric), state.labels
         if metric is None or not metric.name.endswith(".runtime_p95_ratio"):
             return None
@@ -121,9 +125,16 @@ class NotificationBuilder:
         found = self._run_times().get(key)
         if found is None or found.usual_p95_s is None:
             return None
-        return (
+        text = (
             f"95th percentile {format_duration(found.p95_s)} of {format_number(found.jobs)} jobs, "
             f"usually {format_duration(found.usual_p95_s)}"
+        )
+        began_at = None if state.started_at is None else state.started_at - (rule.for_s if rule else 0.0)
+        before = find_mark_before(self._marks(), began_at, [labels.source or ""])
+        return (
+            text
+            if before is None
+            else f"{text}, since {format_duration(before.after_s)} after {before.mark.short_label}"
         )
 
     def _read_pauses(self) -> RecordedPauses | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..actions.pauses import PauseLog
 from ..errors import ConfigurationError, QueuedeckError
 from ..history.run_times import RunTimes
 from ..history.series_keys import SeriesKey
-from ..model import Snapshot
+from ..model import Mark, Snapshot
 from ..redact import masked_logger
 from ..sampling.recent_history import History
 from ..settings import Settings
@@ -76,9 +76,10 @@ class AlertRuntime:
         *,
         errors_of: ErrorsOf = no_errors,
         run_times: Callable[[], Mapping[SeriesKey, RunTimes]] = dict,
+        marks: Callable[[], Sequence[Mark]] = tuple,
     ) -> None:
         """`errors_of` returns the top error groups of a queue, for its notifications; `run_times` those of queues and
-        job classes, with what is usual. Raises ConfigurationError."""
+        job classes, with what is usual; `marks` those of deployments, newest first. Raises ConfigurationError."""
         links = PageLinks(settings.public_url)
         channels = build_channels(settings)
         alerts = AlertStore(store)
@@ -97,6 +98,7 @@ class AlertRuntime:
             pauses=PauseLog(store),
             directory=QueueDirectory(settings.queues),
             run_times=run_times,
+            marks=marks,
         )
         self._outage_notifier = StoreOutageNotifier(
             store.source.address,

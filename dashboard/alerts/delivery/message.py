@@ -58,13 +58,16 @@ class PageLinks:
         self._base = public_url.rstrip("/") if public_url else None
 
     def subject_url(self, labels: AlertLabels, metric: str = "") -> str | None:
-        """The page of a queue, with the jobs that `metric` is about; the queues of a library; otherwise all alerts."""
+        """The page of a queue, with the jobs that `metric` is about, or of a job class; the queues of a library;
+        otherwise all alerts."""
         if labels.source and labels.backend:
             path = f"/?source={_quote_segment(labels.source)}&library={_quote_segment(labels.backend)}#queues"
             if labels.queue:
                 parts = (labels.source, labels.backend, labels.queue)
                 path = "/queues/" + "/".join(map(_quote_segment, parts))
                 path += f"?state={TABS[metric]}" if metric in TABS else ""
+                if labels.job_class:
+                    path = "/classes/" + "/".join(map(_quote_segment, (*parts, labels.job_class)))
             url = self._absolute_url(path)
             if url is not None and len(url) <= MAX_URL:
                 return url

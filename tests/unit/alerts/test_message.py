@@ -319,3 +319,8 @@ def test_a_webhook_message_resolves_every_alert_that_the_first_listed() -> None:
         build_message("m", "resolved", [resolved(each, 2000.0) for each in notifications], LINKS, "ops")
     )
     assert {line["episode"] for line in firing["lines"]} == {line["episode"] for line in over["lines"]}
+
+
+def test_an_alert_about_a_class_links_to_its_page() -> None:
+    send = AlertLabels(source="main", backend="rq", queue="mail", job_class="a/b")
+    assert PageLinks("https://q.example/x/").subject_url(send) == "https://q.example/x/classes/main/rq/mail/a%2Fb"

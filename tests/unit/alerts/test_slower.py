@@ -9,11 +9,13 @@ import pytest
 from dashboard.alerts.evaluation.checker_context import CheckerContext
 from dashboard.alerts.evaluation.evaluator import Evaluator
 from dashboard.alerts.evaluation.state_machine import AlertLabels, AlertState
+from dashboard.alerts.notification_builder import NotificationBuilder, no_errors
 from dashboard.alerts.rules.figures import IDLE, compare_run_times
 from dashboard.alerts.rules.rule import Rule
 from dashboard.history.columns import CLASS, QUEUE
 from dashboard.history.run_times import RunTimes
 from dashboard.history.series_keys import SeriesKey
+from dashboard.model import Mark
 from dashboard.sampling.recent_history import History
 from tests.unit.alerts.factories import queue, rule, sample, source
 
@@ -71,3 +73,26 @@ def test_a_class_of_a_redis_that_is_down_stays_as_it_was() -> None:
     assert state.phase == "firing"
     (state,) = run(judged, [{SEND: SLOWER}] * 2 + [{}] * 100)
     assert state.phase == "ok", "it has not run for ten minutes"
+
+
+def test_a_notification_says_how_much_slower_and_since_which_mark() -> None:
+    judged = rule(metric="class.runtime_p95_ratio", warning=2, op="ge", for_s=20, name="Slower")
+    marks = [
+        Mark(at=1060.0, text="too late", version="v413"),
+        Mark(at=1001.0, text="elsewhere", source="other"),
+        Mark(at=1000.0, text="deploy", version="v412"),
+    ]
+    evaluator, states = Evaluator(10.0), dict[str, AlertState]()
+    builder = NotificationBuilder(
+        evaluator.history_recorder, no_errors, run_times=lambda: {SEND: SLOWER}, marks=lambda: marks
+    )
+    snapshot = sample([queue("mail", 1)])
+    details = []
+    for now in range(1040, 1100, 10):
+        context = CheckerContext(now=float(now), run_times={SEND: SLOWER}, channels=("ops",))
+        for transition in evaluator.evaluate_rules(snapshot, History(), [judged], states, context):
+            states[transition.after.fingerprint] = transition.after
+            details += [
+                each.notification.detail for each in builder.build_notifications(transition, History(), snapshot)
+            ]
+    assert details == ["95th percentile 6 s of 100 jobs, usually 2 s, since 40 s after v412"]
