@@ -43,13 +43,13 @@ class _Mark(NamedTuple):
 
     at: float
     depth: int
-    steps: int = 0
-    squares: float = 0.0  # of the changes from step to step
-    finished: int = 0
-    uncounted_s: float = 0.0
-    worker_s: float = 0.0
-    unknown_workers_s: float = 0.0
-    idle_s: float = 0.0  # no job was waiting
+    steps: int
+    squares: float  # of the changes from step to step
+    finished: int
+    uncounted_s: float
+    worker_s: float
+    unknown_workers_s: float
+    idle_s: float  # no job was waiting
 
 
 class BacklogChange(NamedTuple):
@@ -89,15 +89,11 @@ class BacklogTrend:
 
     def __init__(self) -> None:
         self._last: BacklogSample | None = None
-        self._sums = _Mark(0.0, 0)
         self._newest: _Mark | None = None  # the end of the last step
         self._begins: tuple[deque[_Mark], ...] = tuple(deque() for _ in WINDOWS_S)
-
-    @property
-    def watched_s(self) -> float:
-        """For how long the queue has been watched without a gap."""
-        newest, first = self._newest, self._begins[-1]
-        return newest.at - first[0].at if newest and first else 0.0
+        # Sums up to the last sample, as in a mark.
+        self._finished = 0
+        self._uncounted_s = self._worker_s = self._unknown_workers_s = self._idle_s = 0.0
 
     def add(self, sample: BacklogSample) -> bool:
         """Add a sample; whether it ended a step, so that the trend can be another."""
@@ -106,18 +102,20 @@ class BacklogTrend:
         if last is None or not 0 < sample.at - last.at <= GAP_S:
             self._begin(sample)
             return True
-        passed_s, sums = sample.at - last.at, self._sums
-        self._sums = sums._replace(
-            finished=sums.finished + (sample.finished or 0),
-            uncounted_s=sums.uncounted_s + (passed_s if sample.finished is None else 0.0),
-            worker_s=sums.worker_s + passed_s * (last.workers or 0),
-            unknown_workers_s=sums.unknown_workers_s + (passed_s if last.workers is None else 0.0),
-            idle_s=sums.idle_s + (passed_s if not (last.depth and sample.depth) else 0.0),
-        )
-        assert self._newest is not None
-        if sample.at - self._newest.at < STEP_S:
+        passed_s, before = sample.at - last.at, self._newest
+        if sample.finished is None:
+            self._uncounted_s += passed_s
+        else:
+            self._finished += sample.finished
+        if last.workers is None:
+            self._unknown_workers_s += passed_s
+        else:
+            self._worker_s += passed_s * last.workers
+        if not (last.depth and sample.depth):
+            self._idle_s += passed_s
+        if before is None or sample.at - before.at < STEP_S:
             return False
-        self._end_step(sample, self._newest)
+        self._end_step(sample, before)
         return True
 
     def measure(self) -> BacklogChange | None:
@@ -140,25 +138,23 @@ class BacklogTrend:
         return best
 
     def _begin(self, sample: BacklogSample) -> None:
-        self._sums = self._newest = _Mark(sample.at, sample.depth)
+        self._newest = self._mark(sample, 0, 0.0)
         for begins in self._begins:
             begins.clear()
             begins.append(self._newest)
 
     def _end_step(self, sample: BacklogSample, before: _Mark) -> None:
-        sums = self._sums
-        mark = sums._replace(
-            at=sample.at,
-            depth=sample.depth,
-            steps=sums.steps + 1,
-            squares=sums.squares + (sample.depth - before.depth) ** 2,
-        )
-        self._newest = self._sums = mark
+        squares = before.squares + (sample.depth - before.depth) ** 2
+        mark = self._newest = self._mark(sample, before.steps + 1, squares)
         for window_s, begins in zip(WINDOWS_S, self._begins, strict=True):
             if mark.at - begins[-1].at >= window_s * _SPACING:
                 begins.append(mark)
             while len(begins) > 1 and mark.at - begins[1].at >= window_s:
                 begins.popleft()
+
+    def _mark(self, sample: BacklogSample, steps: int, squares: float) -> _Mark:
+        sums = self._finished, self._uncounted_s, self._worker_s, self._unknown_workers_s, self._idle_s
+        return _Mark(sample.at, sample.depth, steps, squares, *sums)
 
     def _complete_begins(self) -> Iterator[_Mark]:
         """Where the windows begin that are complete, shortest first."""

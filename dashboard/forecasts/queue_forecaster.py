@@ -37,12 +37,14 @@ NO_WORKERS = "there are no workers"
 THIN = "too few jobs arrive and start to tell"
 UNEVEN = "jobs arrive too unevenly to tell"
 
-EMPTY = QueueForecast(state=ForecastState.EMPTY)
-
 
 class _Verdict(NamedTuple):
     state: ForecastState
     reason: str | None = None
+
+
+_EMPTY = _Verdict(ForecastState.EMPTY)
+_TOO_SHORT = _Verdict(ForecastState.UNKNOWN, TOO_SHORT)
 
 
 class QueueForecaster:
@@ -57,6 +59,7 @@ class QueueForecaster:
         self._change: BacklogChange | None = None
         self._worker_rate: tuple[float, float] | None = None  # jobs per second, when measured
         self._busy_at = 0.0  # when a job last waited or finished
+        self._built: tuple[_Verdict, QueueForecast] | None = None  # since the last step, without `empty_in_s`
         self._filled: tuple[QueueStats, QueueForecast, QueueStats] | None = None
 
     def fill_forecast(self, queue: QueueStats, at: float, finished: int | None) -> QueueStats:
@@ -76,7 +79,7 @@ class QueueForecaster:
         """The forecast as of `at`, after adding this sample."""
         obstacle = _find_obstacle(queue)
         if obstacle is not None or queue.depth is None:
-            self._shown = self._next = None
+            self._shown = self._next = self._built = None
             return QueueForecast(reason=obstacle or NO_COUNT)
         if queue.depth or finished:
             self._busy_at = at
@@ -84,8 +87,24 @@ class QueueForecaster:
             self._change = self._trend.measure()
             self._learn_worker_rate(at)
             self._follow(queue, at)
-        verdict = _Verdict(ForecastState.EMPTY) if not queue.depth else self._shown
-        return self._build(queue, verdict or _Verdict(ForecastState.UNKNOWN, TOO_SHORT), at)
+            self._built = None
+        verdict = self._verdict_of(queue)
+        if self._built is None or self._built[0] != verdict:
+            self._built = verdict, self._build(verdict, at)
+        forecast = self._built[1]
+        if verdict.state is not ForecastState.DRAINING:
+            return forecast
+        return msgspec.structs.replace(forecast, empty_in_s=float(max(1, round(self._empty_at - at))))
+
+    def _verdict_of(self, queue: QueueStats) -> _Verdict:
+        """What is said of a queue now."""
+        if not queue.depth:
+            return _EMPTY
+        verdict = self._shown or _TOO_SHORT
+        # That jobs pile up is known all the same.
+        if (queue.paused or queue.workers == 0) and verdict.state is not ForecastState.GROWING:
+            return _Verdict(ForecastState.UNKNOWN, PAUSED if queue.paused else NO_WORKERS)
+        return verdict
 
     def _learn_worker_rate(self, at: float) -> None:
         change = self._change
@@ -111,26 +130,20 @@ class QueueForecaster:
             if abs(at + left_s - self._empty_at) > MOVES_SHARE * left_s:
                 self._empty_at = at + left_s
 
-    def _build(self, queue: QueueStats, verdict: _Verdict, at: float) -> QueueForecast:
+    def _build(self, verdict: _Verdict, at: float) -> QueueForecast:
         change = self._change
-        # That jobs pile up is known all the same.
-        known = verdict.state in (ForecastState.GROWING, ForecastState.EMPTY)
-        if not known and (queue.paused or queue.workers == 0):
-            verdict = _Verdict(ForecastState.UNKNOWN, PAUSED if queue.paused else NO_WORKERS)
         finishing_per_s = change.finished_per_s if change else None
         arriving = None if change is None or finishing_per_s is None else max(0.0, finishing_per_s + change.per_s)
         growing = change.per_s if change and verdict.state is ForecastState.GROWING else None
-        rate = self._worker_rate
-        if rate is not None and at - rate[1] > RATE_KEPT_S:
-            rate = self._worker_rate = None
+        if self._worker_rate is not None and at - self._worker_rate[1] > RATE_KEPT_S:
+            self._worker_rate = None
         return QueueForecast(
             state=verdict.state,
             reason=verdict.reason,
-            empty_in_s=float(max(1, round(self._empty_at - at))) if verdict.state is ForecastState.DRAINING else None,
             growing_per_min=_per_min(growing),
             arriving_per_min=_per_min(arriving),
             finishing_per_min=_per_min(finishing_per_s),
-            per_worker_per_min=_per_min(rate[0] if rate else None),
+            per_worker_per_min=_per_min(self._worker_rate[0] if self._worker_rate else None),
             window_s=float(round(change.span_s)) if change else None,
         )
 
