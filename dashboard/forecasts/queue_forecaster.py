@@ -9,7 +9,8 @@ import msgspec
 from ..model import ForecastState, QueueForecast, QueueStats, State
 from .backlog_trend import BacklogChange, BacklogSample, BacklogTrend
 
-# A change is more than chance beyond so many standard deviations, and stays so down to fewer: no text shall flicker.
+# A change is more than chance beyond so many standard deviations, and stays so down to fewer, so that texts do
+# not flicker.
 SIGMAS = 2.5
 STAYS_SIGMAS = 1.5
 # A queue that would take longer than this to become empty never does.
@@ -34,8 +35,8 @@ NO_COUNT = "the number of waiting jobs is not known"
 LOWER_BOUND = "the number of waiting jobs is only a lower bound"
 PAUSED = "the queue is paused"
 NO_WORKERS = "there are no workers"
-THIN = "too few jobs arrive and start to tell"
-UNEVEN = "jobs arrive too unevenly to tell"
+THIN = "too few jobs arrive and start"
+UNEVEN = "jobs arrive too unevenly"
 
 
 class _Verdict(NamedTuple):

@@ -11,7 +11,7 @@ from .queue_forecaster import LOWER_BOUND, NO_COUNT, UNREADABLE
 
 # What pages offer: empty in so many seconds.
 TARGETS_S = (300.0, 900.0, 3600.0, 14_400.0)
-# More workers than so many times those there are nobody starts at once; so many always can be.
+# At most so many times the workers there are is a useful suggestion, and always so many.
 _MOST_TIMES, _MOST_MORE = 4, 10
 MOST_WORKERS = 100_000
 

@@ -17,7 +17,7 @@ from dashboard.sampling.recent_history import History
 from tests.unit.alerts.factories import queue, rule, sample
 
 GROWING = QueueForecast(state=ForecastState.GROWING, growing_per_min=320.0)
-THIN = QueueForecast(reason="too few jobs arrive and start to tell")
+THIN = QueueForecast(reason="too few jobs arrive and start")
 
 
 def message_of(metric: str, forecast: QueueForecast | None, phase: AlertPhase = AlertPhase.FIRING) -> str:
