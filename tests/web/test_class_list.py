@@ -135,7 +135,8 @@ def test_a_moment_is_compared_with_the_time_before_it(browser: FlaskClient, now:
     assert 'name="since"' in page
     for later in (now, 1e12):
         assert "No figures since" in browser.get(f"/classes?since={later:.0f}").text
-    assert "the period before is not stored" in browser.get("/classes?since=0").text
+    for earlier in ("0", "0001-01-01T00:00:00Z"):
+        assert "the period before is not stored" in browser.get(f"/classes?since={earlier}").text
     assert api(browser)["classes"][0]["since"] is None
 
 

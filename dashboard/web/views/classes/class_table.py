@@ -47,9 +47,9 @@ class ClassQuery:
 
     @classmethod
     def of(cls, args: Mapping[str, str], since_s: float | None, now_s: float) -> ClassQuery:
-        """The query in the arguments of a URL; unknown orders and pages are the default, a moment in the future is now.
+        """The query in the arguments of a URL; unknown orders and pages are the default.
 
-        Raises Unsupported for an unknown range.
+        A moment in the future means now, one before 1970 its beginning. Raises Unsupported for an unknown range.
         """
         range_name, sort = args.get("range") or DEFAULT_CLASS_RANGE, args.get("sort", "")
         if range_name not in CLASS_RANGES:
@@ -58,7 +58,7 @@ class ClassQuery:
         direction, page = args.get("dir", ""), args.get("page", "")
         return cls(
             range_name=range_name,
-            since_s=None if since_s is None else min(since_s, now_s),
+            since_s=None if since_s is None else min(max(0.0, since_s), now_s),
             q=args.get("q", "").strip()[:MAX_TEXT],
             library=(args.get("library") or args.get("backend") or "")[:MAX_TEXT],
             source=args.get("source", "")[:MAX_TEXT],
