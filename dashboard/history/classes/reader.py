@@ -23,11 +23,12 @@ SERIES_AT_ONCE = 500
 
 
 class PartToRead(NamedTuple):
-    """The slots of a tier that begin from `start_s` until before `end_s`."""
+    """The slots of a tier from `start_s` until before `end_s`; with `before`, also the last one before them."""
 
     tier: Tier
     start_s: int
     end_s: int
+    before: bool = True
 
 
 RecordsByTier = dict[Tier, list[StoredRecord]]
@@ -95,7 +96,7 @@ def parts_to_read(windows: ClassWindows) -> list[PartToRead]:
     open_s = slot_of(end_s, CLASS_HOURS.step_s)
     return [
         PartToRead(CLASS_HOURS, min(window.start_s for window in coarse), open_s),
-        PartToRead(CLASS_QUARTERS, min([open_s, *starts]), end_s),
+        PartToRead(CLASS_QUARTERS, min([open_s, *starts]), end_s, before=bool(starts)),
     ]
 
 
@@ -109,13 +110,13 @@ def records_of(window: Window, records: RecordsByTier, end_s: int) -> list[Store
 
 
 def decode_part(raw_blocks: bytes | None, raw_tail: bytes | None, part: PartToRead) -> list[StoredRecord]:
-    """The records of a class in a part, by time, and the one before them."""
-    tier, start_s, end_s = part
+    """The records of a class in a part, by time; those before it may be among them."""
+    tier, start_s, end_s, before = part
     found: list[StoredRecord] = []
     blocks = [block for block in split_blocks(raw_blocks) if block.kind is CLASS]
     for place, block in enumerate(blocks):
         is_older = any(later.first_s <= start_s for later in blocks[place + 1 : place + 2])
-        if is_older or block.first_s >= end_s:
+        if is_older or block.first_s >= end_s or not (before or block.last_s + block.step_s > start_s):
             continue
         records = decode_slice(block, start_s, end_s)
         if block.step_s > tier.step_s:
