@@ -17,6 +17,7 @@ from .actions.pauses import PauseLog
 from .actions.service import ActionService
 from .actions.trash import Trash
 from .actions.trash_listing import TrashListing
+from .alerts.engine import no_groups
 from .alerts.evaluation.state_machine import AlertLabels
 from .alerts.management.ownership import AlertOwnership
 from .alerts.runtime import AlertRuntime
@@ -24,6 +25,7 @@ from .alerts.service import AlertService, build_alert_service
 from .backends.base import Backend
 from .backends.monitored_sources import MonitoredSources, open_sources
 from .dead_letters.annotations import AnnotationStore
+from .dead_letters.group_watch import GroupWatch, WatchedGroup, watched_groups
 from .dead_letters.service import DeadLetterService
 from .dead_letters.top_errors import TopErrors
 from .errors import QueuedeckError, Unsupported
@@ -51,6 +53,7 @@ class CheckerThreads:
     loop: Checker
     alerts: AlertRuntime | None
     top_errors: TopErrors
+    group_watch: GroupWatch | None = None
 
     def start(self) -> None:
         """Start sampling (while this process leads), alerting and delivery. Call once per process, after any fork."""
@@ -64,6 +67,8 @@ class CheckerThreads:
         if self.alerts is not None:
             self.alerts.stop()
         self.top_errors.stop()
+        if self.group_watch is not None:
+            self.group_watch.stop()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +153,14 @@ def build_services(settings: Settings, *, checks: bool, on_hung: Callable[[], No
     checker = None
     if checks:
         checker = build_checker(
-            settings, sources, store, holder, on_hung=on_hung, reader=snapshots, marks=marks.recent_marks
+            settings,
+            sources,
+            store,
+            holder,
+            on_hung=on_hung,
+            reader=snapshots,
+            dead_letter_service=dead_letter_service,
+            marks=marks.recent_marks,
         )
     return Services(
         settings=settings,
@@ -176,7 +188,10 @@ def build_services(settings: Settings, *, checks: bool, on_hung: Callable[[], No
             settings.bulk_max_jobs,
         ),
         alert_service=build_alert_service(
-            settings, store, AlertOwnership(snapshots.is_elsewhere, sources.settings_digest)
+            settings,
+            store,
+            AlertOwnership(snapshots.is_elsewhere, sources.settings_digest),
+            error_groups=lambda: _known_groups(dead_letter_service, store),
         ),
         history=HistoryReader(store),
         marks=marks,
@@ -193,30 +208,42 @@ def build_checker(
     *,
     on_hung: Callable[[], None] | None = None,
     reader: SnapshotReader | None = None,
+    dead_letter_service: DeadLetterService | None = None,
     marks: Callable[[], Sequence[Mark]] = tuple,
 ) -> CheckerThreads:
     """The checker of a process; starts no thread. Raises ConfigurationError.
 
-    `reader` of this process keeps the last known figures, whether or not anyone looks at a page. `marks`, newest first,
-    are named in notifications about jobs that became slower.
+    `reader` of this process keeps the last known figures, whether or not anyone looks at a page. Without a
+    `dead_letter_service`, rules about error groups are not evaluated. `marks`, newest first, are named in notifications
+    about jobs that became slower.
     """
     top_errors = TopErrors(sources.backend)
 
     def errors_of(labels: AlertLabels, snapshot: Snapshot) -> Sequence[str]:
         return top_errors.top_errors_of(labels.source or "", labels.backend or "", labels.queue or "", snapshot.queues)
 
+    watch = GroupWatch(dead_letter_service, store.now_s) if dead_letter_service is not None else None
+    groups_of = watch.look if watch is not None else no_groups
     recorder = HistoryRecording(store, settings.history_max_bytes) if settings.history_max_bytes else None
     alerts = None
     if settings.alerts == "on":
         run_times = (lambda: recorder.run_times) if recorder is not None else dict
-        alerts = AlertRuntime(settings, store, holder, errors_of=errors_of, run_times=run_times, marks=marks)
+        alerts = AlertRuntime(
+            settings, store, holder, errors_of=errors_of, groups_of=groups_of, run_times=run_times, marks=marks
+        )
     sampler = Sampler(sources, settings.sample_interval_s, holder, clock=store.now_s)
     leadership = Leadership(store, holder)
     interval_s = settings.sample_interval_s
     loop = Checker(
         store, sampler, leadership, interval_s, listener=alerts, on_hung=on_hung, reader=reader, recorder=recorder
     )
-    return CheckerThreads(loop, alerts, top_errors)
+    return CheckerThreads(loop, alerts, top_errors, watch)
+
+
+def _known_groups(service: DeadLetterService, store: SnapshotStore) -> Sequence[WatchedGroup] | None:
+    """The error groups as this process read them last; None if it has not. Cost: none."""
+    group_list = service.cached_groups()
+    return None if group_list is None else watched_groups(group_list, store.now_s())
 
 
 def _build_reader(sources: MonitoredSources, store: SnapshotStore, holder: str, interval_s: float) -> SnapshotReader:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ..actions.pauses import PauseLog
 from ..clock import monotonic_s
+from ..dead_letters.group_watch import WatchedGroup
 from ..errors import QueuedeckError
 from ..history.run_times import RunTimes
 from ..history.series_keys import SeriesKey
@@ -22,6 +23,7 @@ from .evaluation.state_machine import AlertState
 from .known_states import KnownStates
 from .notification import QueuedNotification, build_notification, queue_notifications
 from .notification_builder import ErrorsOf, NotificationBuilder, no_errors
+from .rules.metrics import METRICS
 from .rules.rule import Rule
 from .rules.ruleset import Ruleset
 from .silences import ActiveSilences
@@ -38,6 +40,15 @@ CLOCK_STEP_S = 1.0
 # After the store has lost its data, firing notifications younger than this are sent again under their old ids,
 # because it is unknown whether they were delivered.
 MAX_REPEAT_AGE_S = 600.0
+
+# The error groups of a sample; None while it is unknown which of them are new.
+GroupsOf = Callable[[Snapshot], Sequence[WatchedGroup] | None]
+
+
+def no_groups(snapshot: Snapshot) -> Sequence[WatchedGroup] | None:
+    """Unknown; the default where errors are not grouped."""
+    del snapshot
+    return None
 
 
 class AlertEngine:
@@ -59,10 +70,11 @@ class AlertEngine:
         directory: QueueDirectory | None = None,
         run_times: Callable[[], Mapping[SeriesKey, RunTimes]] = dict,
         marks: Callable[[], Sequence[Mark]] = tuple,
+        groups_of: GroupsOf = no_groups,
     ) -> None:
         """`wake` is called when there is something to deliver, `tidy` every minute with the store's time. `pauses`:
         who paused a queue, and `directory`: who owns it, for its notifications. `run_times`: of queues and classes.
-        `marks`: newest first."""
+        `marks`: newest first. `groups_of` a sample: its error groups, if there is a rule on them."""
         self._store = store
         self._ruleset = ruleset
         self._interval_s = interval_s
@@ -81,6 +93,7 @@ class AlertEngine:
             self._evaluator.history_recorder, errors_of, pauses, directory, run_times, marks
         )
         self._known = KnownStates(store, wake)
+        self._groups_of = groups_of
         self._fresh = False  # whether the known states match the store
         self._epoch: int | None = None
         self._persisted_at = float("-inf")
@@ -240,7 +253,8 @@ class AlertEngine:
         info = self._builder.describe_queue(state)
         return queue_notifications(build_notification(state, due, rule, now, info=info), due, rule)
 
-    def _build_checker_context(self, inputs: EvaluationInputs) -> CheckerContext:
+    def _build_checker_context(self, inputs: EvaluationInputs, snapshot: Snapshot) -> CheckerContext:
+        watches = any(rule.enabled and METRICS[rule.metric].subject == "error" for rule in self.rules)
         return CheckerContext(
             now=inputs.now,
             active_silences=inputs.active_silences,
@@ -249,11 +263,13 @@ class AlertEngine:
             dead_messages=inputs.dead,
             channels=self._channels,
             run_times=self._run_times(),
+            error_groups=self._groups_of(snapshot) if watches else None,
         )
 
     def _evaluate_sample(self, lead: str, inputs: EvaluationInputs, snapshot: Snapshot, history: History) -> bool:
         self._update_settings(inputs)
-        checker_context = self._build_checker_context(inputs)
+        checker_context = self._build_checker_context(inputs, snapshot)
+        self._builder.error_groups = {group.fingerprint: group for group in checker_context.error_groups or ()}
         transitions = self._evaluator.evaluate_rules(snapshot, history, self.rules, self.states, checker_context)
         queued_notifications = [
             each

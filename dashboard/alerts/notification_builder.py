@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from ..actions.pauses import PauseLog, RecordedPauses, describe_pause
+from ..dead_letters.group_watch import WatchedGroup
 from ..errors import QueuedeckError
 from ..forecasts.wording import describe_forecast
 from ..history.columns import CLASS, QUEUE
@@ -13,7 +15,7 @@ from ..history.series_keys import SeriesKey
 from ..marks.mark_reader import find_mark_before
 from ..model import Mark, QueueStats, Snapshot, State
 from ..sampling.recent_history import History, Series
-from ..settings.queue_directory import QueueDirectory, QueueInfo
+from ..settings.queue_directory import NO_INFO, QueueDirectory, QueueInfo
 from ..store.cache import SingleFlightCache
 from ..units import format_duration, format_number
 from .evaluation.evaluation_run import Transition
@@ -54,6 +56,7 @@ class NotificationBuilder:
         self._directory = directory or QueueDirectory()
         self._errors_of = errors_of
         self._pauses = pauses
+        self.error_groups: Mapping[str, WatchedGroup] = {}  # of the newest sample, by fingerprint
         self._recorded: SingleFlightCache[RecordedPauses] = SingleFlightCache(PAUSES_KEPT_S)
 
     def build_notifications(
@@ -74,6 +77,8 @@ class NotificationBuilder:
                 or _forecast_detail(transition.after, snapshot)
                 or self._run_time_detail(transition.after, transition.rule)
             )
+            group = self.error_groups.get(transition.after.labels.error or "")
+            detail = group.detail if group is not None else detail
         errors: tuple[str, ...] = ()
         if transition.after.labels.queue is not None and transition.due_notifications[0].kind in ("firing", "reminder"):
             errors = tuple(self._errors_of(transition.after.labels, snapshot))
@@ -98,7 +103,12 @@ class NotificationBuilder:
         return made
 
     def describe_queue(self, state: AlertState) -> QueueInfo:
-        """What the settings say about the queue of an alert. Cost: none."""
+        """What the settings say about the queue of an alert, or about the one with most jobs of its error group, whose
+        own owner comes first. Cost: none."""
+        group = self.error_groups.get(state.labels.error or "")
+        if group is not None:
+            info = self._directory.find(*group.places[0]) if group.places else NO_INFO
+            return replace(info, owner=group.owner or info.owner)
         return self._directory.find(state.labels.source, state.labels.backend, state.labels.queue)
 
     def _pause_detail(self, state: AlertState, snapshot: Snapshot) -> str | None:

@@ -16,7 +16,7 @@ from .management.checker_health import CheckerMonitor
 from .management.notifications import NotificationLog
 from .management.ownership import AlertOwnership
 from .management.rule_editor import RuleEditor
-from .management.rule_previews import RulePreviews
+from .management.rule_previews import KnownGroups, RulePreviews
 from .management.silence_editor import SilenceEditor
 from .management.week_backtests import WeekBacktests
 from .rules.ruleset import Ruleset
@@ -42,11 +42,17 @@ class AlertService:
 
 
 def build_alert_service(
-    settings: Settings, store: Store, ownership: AlertOwnership | None = None, *, ruleset: Ruleset | None = None
+    settings: Settings,
+    store: Store,
+    ownership: AlertOwnership | None = None,
+    *,
+    ruleset: Ruleset | None = None,
+    error_groups: KnownGroups = lambda: None,
 ) -> AlertService:
     """The alert service of these settings on this store. Opens no connection. Raises ConfigurationError.
 
     `ownership` None: no other dashboard uses this store. `ruleset` None: the rules of the settings.
+    `error_groups`: those that this process knows, for previews.
     """
     ownership = ownership or AlertOwnership()
     alert_store = AlertStore(store)
@@ -60,7 +66,7 @@ def build_alert_service(
         acknowledgements=Acknowledgements(alert_store, alerts, ownership),
         silences=SilenceEditor(alert_store, ownership),
         rules=RuleEditor(alert_store, ruleset, channels, ownership),
-        previews=RulePreviews(alert_store, ruleset, channels, interval_s, ownership),
+        previews=RulePreviews(alert_store, ruleset, channels, interval_s, ownership, error_groups),
         backtests=WeekBacktests(HistoryReader(store)),
         notifications=NotificationLog(alert_store, channels, ownership),
         checker=CheckerMonitor(alert_store, interval_s, ownership),

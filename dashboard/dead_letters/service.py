@@ -74,15 +74,27 @@ class DeadLetterService:
         try:
             group_list = self._group_list
             if group_list is None or monotonic_s() >= self._next_read:
-                started = monotonic_s()
-                group_list = self._read_groups(queues)
-                with self._removed_lock:
-                    self._group_list, self._applied = group_list, 0
-                    self._removed = [each for each in self._removed if each[0] >= started]
-                self._next_read = monotonic_s() + max(self._keep_s, REST_FACTOR * group_list.seconds)
+                group_list = self._refresh_groups(queues)
             return self._without_removed(group_list)
         finally:
             self._lock.release()
+
+    def read_groups(self, queues: Sequence[QueueStats]) -> GroupList:
+        """All groups of these queues, read now, also for all viewers. Never raises.
+
+        Cost: see DeadLetterIndex.read_lists and AnnotationStore.sync_groups.
+        """
+        with self._lock:
+            return self._without_removed(self._refresh_groups(queues))
+
+    def _refresh_groups(self, queues: Sequence[QueueStats]) -> GroupList:
+        started = monotonic_s()
+        group_list = self._read_groups(queues)
+        with self._removed_lock:
+            self._group_list, self._applied = group_list, 0
+            self._removed = [each for each in self._removed if each[0] >= started]
+        self._next_read = monotonic_s() + max(self._keep_s, REST_FACTOR * group_list.seconds)
+        return group_list
 
     def cached_groups(self) -> GroupList | None:
         """The groups as they were read last, however long ago; None if this process has not read any. Cost: none."""

@@ -34,6 +34,7 @@ from dashboard.alerts.rules.metrics import METRICS
 from dashboard.backends.celery import workers
 from dashboard.backends.celery.results import run_balance
 from dashboard.backends.monitored_sources import open_sources
+from dashboard.dead_letters import group_watch
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.history.history_writer import HistoryWriter
 from dashboard.history.recorder import HistoryRecorder
@@ -41,7 +42,7 @@ from dashboard.history.recording import HistoryRecording
 from dashboard.model import ClassFlow
 from dashboard.sampling.sampler import Sampler
 from dashboard.sampling.snapshot_store import SnapshotStore
-from dashboard.services import build_checker
+from dashboard.services import build_checker, build_services
 from dashboard.settings import load
 from dashboard.store.redis_store import LEAD, Store
 from tests.alerts.channels.fake_providers import HttpSink, status
@@ -54,6 +55,8 @@ from tests.contract.celery_live import Shop
 from tests.contract.rq_library import run_waiting_jobs
 from tests.contract.sidekiq_library import SidekiqLibrary
 from tests.contract.sidekiq_worker import running_sidekiq as sidekiq_worker
+from tests.dead_letters import failing_jobs
+from tests.dead_letters.test_groups import fail_rq
 from tests.processes import child
 from tests.unit.history.samples import flow_of, flows_of, queue_row, snapshot_of
 from tests.waiting import wait_until
@@ -616,8 +619,10 @@ class DeliveryScene:
             found.setdefault((message.rule_id, message.severity, message.lines[0].label), []).append(message.kind)
         for request in self.sink.requests:
             message = request.json()
-            if message["rule_id"] == "checker-slow":
-                found.setdefault((message["rule_id"], message["severity"], ""), []).append(message["kind"])
+            if message["rule_id"] in ("checker-slow", "error-new", "error-regressed"):
+                found.setdefault((message["rule_id"], message["severity"], message["lines"][0]["label"]), []).append(
+                    message["kind"]
+                )
         return found
 
     def rules(self, name: str, **fields: object) -> list[dict[str, Any]]:
@@ -706,6 +711,72 @@ def test_late_evaluations_are_reported(
         finally:
             os.kill(slow.pid, signal.SIGCONT)
         wait_until(lambda: len(delivery.sink.requests) == 2, what="the end")
+
+
+@covers("error-new", "error-regressed")
+def test_a_new_error_is_reported_once_and_again_when_it_returns(
+    delivery: DeliveryScene, server: EmbeddedRedis, redis_client: redis.Redis, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(group_watch, "LOOK_EVERY_S", 0.5)
+    own: dict[str, dict[str, Any]] = {rule.id: {"id": rule.id, "enabled": False} for rule in default_rules()}
+    for name in ("error-new", "error-regressed"):
+        own[name] |= {"enabled": True, "group_wait_s": 0, "notify_resolved": True}
+    values: dict[str, Any] = {
+        "redis_url": server.url,
+        "sample_interval_s": 0.5,
+        "spool_dir": str(tmp_path / "spool"),
+        "allow_private_webhooks": True,
+        "public_url": "https://queues.example",
+        "channels": [{"id": "ops", "kind": "webhook", "url": delivery.sink.url}],
+        "queues": [{"match": "mail", "owner": "Team Mail"}],
+        "rules": list(own.values()),
+    }
+    services = build_services(load(environ={}, keywords=values), checks=True)
+
+    def messages(count: int) -> list[dict[str, Any]]:
+        wait_until(lambda: len(delivery.sink.requests) >= count, what=f"{count} messages")
+        return [request.json() for request in delivery.sink.requests]
+
+    def later() -> None:
+        """Wait for three more samples."""
+        before = services.snapshots.current().snapshot
+        assert before is not None
+        wait_until(
+            lambda: (after := services.snapshots.current().snapshot) and after.sequence >= before.sequence + 3,
+            what="three samples",
+        )
+
+    try:
+        fail_rq(server, "mail", (failing_jobs.fail_with, "known"))
+        services.start(runs_bulk=False)
+        wait_until(lambda: redis_client.exists(keys.HEARTBEAT), what="the first evaluation")
+        messages(1)  # it failed just now, and nothing is known of it
+        known, *_ = services.dead_letter_service.current_groups().grouped.groups
+        fail_rq(server, "mail", (failing_jobs.charge, 7), (failing_jobs.charge, 8))
+        *_, told = messages(2)
+        found = services.dead_letter_service.current_groups().grouped.groups
+        (group,) = (group for group in found if group.error.fingerprint != known.error.fingerprint)
+        fingerprint = group.error.fingerprint
+        assert (told["rule_id"], told["kind"], told["severity"]) == ("error-new", "firing", "warning")
+        assert "ConnectionError: cannot send order" in told["title"]
+        (line,) = told["lines"]
+        assert (line["owner"], line["url"]) == ("Team Mail", f"https://queues.example/dead/{fingerprint}")
+        assert line["detail_text"].startswith("in mail: ConnectionError: cannot send order ")
+        fail_rq(server, "mail", (failing_jobs.charge, 9))
+        later()
+        assert len(messages(2)) == 2  # more of the same is no news
+        update = services.dead_letter_service.update_annotation
+        assert update(fingerprint, {"owner": "anna", "resolved_by": "anna", "resolved_at": services.store.now_s()})
+        assert [message["kind"] for message in messages(3)] == ["firing", "firing", "resolved"]
+        fail_rq(server, "mail", (failing_jobs.charge, 10))
+        *_, told = messages(4)
+        assert (told["rule_id"], told["kind"], told["lines"][0]["owner"]) == ("error-regressed", "firing", "anna")
+        later()
+        for each in (fingerprint, known.error.fingerprint):
+            assert update(each, {"ack_by": "anna", "ack_at": services.store.now_s()})
+        assert [message["kind"] for message in messages(6)[4:]] == ["resolved"] * 2
+    finally:
+        services.stop()
 
 
 def test_every_shipped_rule_has_a_test() -> None:

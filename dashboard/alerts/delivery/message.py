@@ -58,8 +58,10 @@ class PageLinks:
         self._base = public_url.rstrip("/") if public_url else None
 
     def subject_url(self, labels: AlertLabels, metric: str = "") -> str | None:
-        """The page of a queue, with the jobs that `metric` is about, or of a job class; the queues of a library;
-        otherwise all alerts."""
+        """The page of a queue, with the jobs that `metric` is about, or of a job class; the queues of a library; an
+        error group; otherwise all alerts."""
+        if labels.error is not None:
+            return self._absolute_url(f"/dead/{_quote_segment(labels.error)}")
         if labels.source and labels.backend:
             path = f"/?source={_quote_segment(labels.source)}&library={_quote_segment(labels.backend)}#queues"
             if labels.queue:
@@ -83,11 +85,12 @@ class PageLinks:
         )
 
     def silence_url(self, notification: Notification) -> str | None:
-        """The silence form, prefilled for the subject of the notification; None for a channel, which no silence can
-        name."""
+        """The silence form, prefilled for the subject of the notification, or only for the rule of an error group;
+        None for a channel, which no silence can name."""
         if notification.labels.channel is not None:
             return None
-        labels = {name: glob_of(value) for name, value in notification.labels.as_dict().items() if name != "job_class"}
+        named = notification.labels.as_dict().items()
+        labels = {name: glob_of(value) for name, value in named if name in ("source", "backend", "queue")}
         return self._absolute_url(f"/silences/new?{urlencode({'rule': notification.rule_id, **labels})}")
 
     def _absolute_url(self, path: str) -> str | None:
@@ -177,6 +180,8 @@ def describe_labels(labels: AlertLabels) -> str:
         return f"{clean_text(labels.backend)} on {clean_text(labels.source or '')}"
     if labels.source is not None:
         return f"Redis {clean_text(labels.source)}"
+    if labels.error is not None:
+        return clean_text(labels.title or labels.error)
     return f"channel {labels.channel}" if labels.channel is not None else ""
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ...dead_letters.group_watch import WatchedGroup
 from ...history.run_times import RunTimes
 from ...history.series_keys import SeriesKey
 from ..silences import ActiveSilences
@@ -14,7 +15,8 @@ from ..silences import ActiveSilences
 class CheckerContext:
     """What the checker knows besides the sample.
 
-    `heartbeat_age_s`: since the last completed evaluation; None before the second one.
+    `heartbeat_age_s`: since the last completed evaluation; None before the second one. `error_groups`: None while it is
+    unknown which of them are new.
     """
 
     now: float  # by the store's clock
@@ -24,3 +26,4 @@ class CheckerContext:
     dead_messages: Mapping[str, int] = field(default_factory=dict)  # by channel
     channels: tuple[str, ...] = ()  # ids of the existing ones
     run_times: Mapping[SeriesKey, RunTimes] = field(default_factory=dict)  # of queues and job classes
+    error_groups: Sequence[WatchedGroup] | None = None

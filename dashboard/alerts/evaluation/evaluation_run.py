@@ -150,9 +150,7 @@ class EvaluationRun:
 
     def _advance_missing(self, rule: Rule, labels: AlertLabels, state: AlertState) -> None:
         """Advance a stored state whose subject is not in the sample, or no longer in the rule's scope."""
-        if state.metric == rule.metric and (
-            labels.source in self._subjects.unreachable_sources or labels.source in self._subjects.incomplete_sources
-        ):
+        if state.metric == rule.metric and self._is_unknown(labels):
             after, change = state_machine.advance_state(
                 rule, state, FigureHealth.UNKNOWN, None, self._checker_context.now, self._interval_s
             )
@@ -167,10 +165,18 @@ class EvaluationRun:
             after, change = state_machine.advance_absent(state, self._checker_context.now, self._interval_s)
             self._record_transition(rule, state, after, change)
 
+    def _is_unknown(self, labels: AlertLabels) -> bool:
+        """Whether the subject may exist although it is not in the sample."""
+        if labels.error is not None:
+            return self._checker_context.error_groups is None
+        return labels.source in self._subjects.unreachable_sources or labels.source in self._subjects.incomplete_sources
+
     def _is_still_in_scope(self, rule: Rule, labels: AlertLabels) -> bool:
         metric = METRICS[rule.metric]
         if rule.scope != "each":
             return labels == AlertLabels()
+        if metric.subject == "error":
+            return labels.error is not None
         if metric.subject not in ("queue", "class"):
             return labels.queue is None and glob_matches(rule.source, labels.source or "")
         if labels.queue is None or (labels.job_class is None) is (metric.subject == "class"):

@@ -48,12 +48,14 @@ class AlertLabels(Value, frozen=True, kw_only=True, omit_defaults=True, cache_ha
     queue: str | None = None
     channel: str | None = None
     job_class: str | None = None
+    error: str | None = None  # the fingerprint of an error group
+    title: str | None = None  # its error without variable parts
 
     def as_dict(self) -> dict[str, str]:
         """The labels that are set, by name."""
         pairs = (
-            *(("source", self.source), ("backend", self.backend)),
-            *(("queue", self.queue), ("channel", self.channel), ("job_class", self.job_class)),
+            *(("source", self.source), ("backend", self.backend), ("queue", self.queue)),
+            *(("channel", self.channel), ("job_class", self.job_class), ("error", self.error), ("title", self.title)),
         )
         return {name: value for name, value in pairs if value is not None}
 

@@ -62,6 +62,8 @@ class SubjectFinder:
                 figure = metric.take_source(source, self._durations.sources[source.name])
                 frozen = not source.reachable and rule.metric != UNREACHABLE
                 yield Subject(AlertLabels(source=source.name), None if frozen else figure, frozen)
+        elif metric.subject == "error":
+            yield from self._error_subjects(rule)
         elif metric.subject == "channel":
             told: Mapping[str, float] = (
                 checker_context.dead_messages if rule.metric == "notify.dead" else checker_context.undelivered_s
@@ -70,6 +72,18 @@ class SubjectFinder:
                 yield Subject(AlertLabels(channel=channel), told.get(channel, 0.0))
         else:
             yield Subject(AlertLabels(), checker_context.heartbeat_age_s)
+
+    def _error_subjects(self, rule: Rule) -> Iterator[Subject]:
+        """The error groups with jobs in scope; none while it is unknown which are new."""
+        for group in self._checker_context.error_groups or ():
+            if any(
+                glob_matches(rule.source, source) and glob_matches(rule.backend, backend)
+                for source, backend, _ in group.places
+            ):
+                counts = group.is_new if rule.metric == "error.new" else group.is_regressed
+                yield Subject(
+                    AlertLabels(error=group.fingerprint, title=group.title), float(group.count) if counts else 0.0
+                )
 
     def _queue_subjects(self, rule: Rule) -> Iterator[Subject]:
         indexes, labels = self._queues.match_queues(rule)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ...clock import monotonic_s
+from ...dead_letters.group_watch import WatchedGroup
 from ...model import Snapshot
 from ...sampling.recent_history import History
 from ..evaluation.checker_context import CheckerContext
@@ -16,6 +17,8 @@ from ..store import AlertStore
 from .ownership import AlertOwnership
 
 HISTORIES_TTL_S = 5.0
+# The error groups that this process knows; None if it knows none.
+KnownGroups = Callable[[], Sequence[WatchedGroup] | None]
 
 
 class RulePreviews:
@@ -28,12 +31,14 @@ class RulePreviews:
         channels: Sequence[str],
         sample_interval_s: float,
         ownership: AlertOwnership,
+        error_groups: KnownGroups = lambda: None,
     ) -> None:
         self._alert_store = alert_store
         self._ruleset = ruleset
         self._channels = tuple(channels)
         self._sample_interval_s = sample_interval_s
         self._ownership = ownership
+        self._error_groups = error_groups
         self._histories: RuleHistories | None = None
         self._histories_read_at = float("-inf")  # monotonic
 
@@ -57,6 +62,7 @@ class RulePreviews:
             undelivered_s=inputs.undelivered,
             dead_messages=inputs.dead,
             channels=self._channels,
+            error_groups=self._error_groups(),
         )
         rules = self._ruleset.list_rules(inputs.rules) if rules is None else rules
         found = preview_rules(

@@ -14,7 +14,7 @@ from . import figures
 from .figures import Figure
 
 Unit = Literal["s", "count", "ratio", "per_min", "per_h", "bytes", "flag"]
-Subject = Literal["queue", "class", "library", "source", "channel", "checker"]
+Subject = Literal["queue", "class", "library", "source", "error", "channel", "checker"]
 TakeQueue: TypeAlias = Callable[[QueueStats, QueueFacts, int], Figure]
 TakeSource: TypeAlias = Callable[[SourceStats, SourceFacts], Figure]
 
@@ -27,6 +27,7 @@ _GROUPS = {
     "workers": "Workers",
     "redis": "Redis",
     "source": "Redis",
+    "error": "Error groups",
     "checker": "Queuedeck",
     "notify": "Queuedeck",
 }
@@ -61,6 +62,8 @@ _TITLES = {
     "redis.replica_link_down_s": "time without its primary",
     "redis.persistence_failed": "persistence failed",
     "source.no_data_s": "time with unreadable queues",
+    "error.new": "new error",
+    "error.regressed": "error that returned",
     "checker.heartbeat_age_s": "time since the last evaluation",
     "notify.undelivered_s": "oldest undelivered notification",
     "notify.dead": "failed notifications",
@@ -84,7 +87,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def group(self) -> str:
-        """The heading under which people look for it: Queue, Workers, Redis or Queuedeck."""
+        """The heading under which people look for it: Queue, Workers, Redis, Error groups or Queuedeck."""
         return _GROUPS[self.name.partition(".")[0]]
 
     @property
@@ -207,6 +210,12 @@ _TABLE: tuple[Metric, ...] = (
                    "1 if the last RDB save or AOF write failed"),
     _source_metric("source.no_data_s", "s", figures.no_data, "no data for {}",
                    "how long queues have been unreadable although Redis responds"),
+    Metric(name="error.new", unit="count", subject="error", phrase="{} job(s)",
+           meaning="dead letters of an error group that is new, until it is acknowledged, ignored or resolved, for at "
+           "most a day; 0 for other groups"),
+    Metric(name="error.regressed", unit="count", subject="error", phrase="{} job(s)",
+           meaning="dead letters of an error group that returned after it was resolved, or after an hour without "
+           "deaths, until it is acknowledged, ignored or resolved; 0 for other groups"),
     Metric(name="checker.heartbeat_age_s", unit="s", subject="checker", phrase="{} since the last evaluation",
            meaning="time since the previous evaluation finished"),
     Metric(name="notify.undelivered_s", unit="s", subject="channel", phrase="oldest undelivered notification {} old",

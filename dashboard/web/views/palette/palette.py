@@ -138,13 +138,15 @@ def _worst_firing(alerts: Iterable[Alert]) -> tuple[PaletteEntry, ...]:
 def _firing(alerts: Iterable[Alert]) -> list[StaticEntry]:
     """The firing alerts, worst first, and last those that are acknowledged or silenced.
 
-    An alert of a queue leads to the queue, others to their rule.
+    An alert of a queue or an error group leads there, others to their rule.
     """
     found = []
     for alert in sorted((alert for alert in alerts if alert.state.is_active), key=is_handled):
         state, labels = alert.state, alert.state.labels
         if labels.source and labels.backend and labels.queue:
             url = url_for("queues.show", source=labels.source, backend=labels.backend, name=labels.queue)
+        elif labels.error:
+            url = url_for("dead.show", fingerprint=labels.error)
         else:
             url = url_for("rules.show", rule_id=state.rule_id)
         detail = ", ".join(filter(None, (state.severity.value, one_line(status_text(alert) or "", 60))))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ....actions.pauses import RecordedPauses, describe_pause
-from ....alerts.evaluation.state_machine import AlertPhase, AlertState
+from ....alerts.evaluation.state_machine import AlertLabels, AlertPhase, AlertState
 from ....alerts.management.alert_reader import Alert
 from ....alerts.notification_builder import waiting_text
 from ....alerts.rules.metrics import METRICS, describe_value, format_threshold
@@ -86,7 +86,7 @@ def problem_of(alert: Alert, queue: QueueStats | None, pauses: RecordedPauses | 
         source=labels.source,
         backend=labels.backend,
         is_whole_library=labels.backend is not None and labels.queue is None,
-        place=labels.job_class or labels.queue or labels.channel or labels.backend or labels.source or "Queuedeck",
+        place=_place_of(labels),
         alert=ReportedAlert(
             fingerprint=state.fingerprint,
             since=state.started_at,
@@ -95,6 +95,12 @@ def problem_of(alert: Alert, queue: QueueStats | None, pauses: RecordedPauses | 
             handled=handled,
         ),
     )
+
+
+def _place_of(labels: AlertLabels) -> str:
+    """The narrowest label of an alert."""
+    names = (labels.job_class, labels.queue, labels.channel, labels.backend, labels.source, labels.title)
+    return next((name for name in names if name), "Queuedeck")
 
 
 _PHASES = {AlertPhase.PENDING: "pending", AlertPhase.RECOVERING: "recovering"}
