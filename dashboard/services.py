@@ -25,7 +25,7 @@ from .alerts.service import AlertService, build_alert_service
 from .backends.base import Backend
 from .backends.monitored_sources import MonitoredSources, open_sources
 from .dead_letters.annotations import AnnotationStore
-from .dead_letters.group_watch import GroupWatch, WatchedGroup, watched_groups
+from .dead_letters.group_watch import GroupWatch, watched_groups
 from .dead_letters.service import DeadLetterService
 from .dead_letters.top_errors import TopErrors
 from .errors import QueuedeckError, Unsupported
@@ -191,7 +191,7 @@ def build_services(settings: Settings, *, checks: bool, on_hung: Callable[[], No
             settings,
             store,
             AlertOwnership(snapshots.is_elsewhere, sources.settings_digest),
-            error_groups=lambda: _known_groups(dead_letter_service, store),
+            error_groups=lambda: watched_groups(dead_letter_service.current_groups(), store.now_s()),
         ),
         history=HistoryReader(store),
         marks=marks,
@@ -238,12 +238,6 @@ def build_checker(
         store, sampler, leadership, interval_s, listener=alerts, on_hung=on_hung, reader=reader, recorder=recorder
     )
     return CheckerThreads(loop, alerts, top_errors, watch)
-
-
-def _known_groups(service: DeadLetterService, store: SnapshotStore) -> Sequence[WatchedGroup] | None:
-    """The error groups as this process read them last; None if it has not. Cost: none."""
-    group_list = service.cached_groups()
-    return None if group_list is None else watched_groups(group_list, store.now_s())
 
 
 def _build_reader(sources: MonitoredSources, store: SnapshotStore, holder: str, interval_s: float) -> SnapshotReader:

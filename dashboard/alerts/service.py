@@ -16,7 +16,7 @@ from .management.checker_health import CheckerMonitor
 from .management.notifications import NotificationLog
 from .management.ownership import AlertOwnership
 from .management.rule_editor import RuleEditor
-from .management.rule_previews import KnownGroups, RulePreviews
+from .management.rule_previews import ReadGroups, RulePreviews
 from .management.silence_editor import SilenceEditor
 from .management.week_backtests import WeekBacktests
 from .rules.ruleset import Ruleset
@@ -47,12 +47,12 @@ def build_alert_service(
     ownership: AlertOwnership | None = None,
     *,
     ruleset: Ruleset | None = None,
-    error_groups: KnownGroups = lambda: None,
+    error_groups: ReadGroups = lambda: None,
 ) -> AlertService:
     """The alert service of these settings on this store. Opens no connection. Raises ConfigurationError.
 
     `ownership` None: no other dashboard uses this store. `ruleset` None: the rules of the settings.
-    `error_groups`: those that this process knows, for previews.
+    `error_groups`: reads them, for previews.
     """
     ownership = ownership or AlertOwnership()
     alert_store = AlertStore(store)

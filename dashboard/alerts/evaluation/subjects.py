@@ -74,8 +74,11 @@ class SubjectFinder:
             yield Subject(AlertLabels(), checker_context.heartbeat_age_s)
 
     def _error_subjects(self, rule: Rule) -> Iterator[Subject]:
-        """The error groups with jobs in scope; none while it is unknown which are new."""
-        for group in self._checker_context.error_groups or ():
+        """The error groups with jobs in scope; an unknown figure without labels while it is unknown which are new."""
+        if self._checker_context.error_groups is None:
+            yield Subject(AlertLabels(), None, frozen=True)
+            return
+        for group in self._checker_context.error_groups:
             if any(
                 glob_matches(rule.source, source) and glob_matches(rule.backend, backend)
                 for source, backend, _ in group.places

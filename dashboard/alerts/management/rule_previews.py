@@ -11,14 +11,15 @@ from ...sampling.recent_history import History
 from ..evaluation.checker_context import CheckerContext
 from ..evaluation.preview import RulePreview, preview_rules
 from ..evaluation.rule_history import RuleHistories
+from ..rules.metrics import METRICS
 from ..rules.rule import Rule
 from ..rules.ruleset import Ruleset
 from ..store import AlertStore
 from .ownership import AlertOwnership
 
 HISTORIES_TTL_S = 5.0
-# The error groups that this process knows; None if it knows none.
-KnownGroups = Callable[[], Sequence[WatchedGroup] | None]
+# Returns the error groups; None while it is unknown which of them are new.
+ReadGroups = Callable[[], Sequence[WatchedGroup] | None]
 
 
 class RulePreviews:
@@ -31,7 +32,7 @@ class RulePreviews:
         channels: Sequence[str],
         sample_interval_s: float,
         ownership: AlertOwnership,
-        error_groups: KnownGroups = lambda: None,
+        error_groups: ReadGroups = lambda: None,
     ) -> None:
         self._alert_store = alert_store
         self._ruleset = ruleset
@@ -47,7 +48,8 @@ class RulePreviews:
     ) -> dict[str, RulePreview]:
         """By id: what the rules (by default all, including disabled ones) find in a sample. Writes nothing.
 
-        Cost: 2 round trips, plus about 2 µs per rule and queue.
+        Cost: 2 round trips, plus about 2 µs per rule and queue; and that of the error groups, if an enabled rule or one
+        of `rules` is about them.
         """
         if self._ownership.conflict is not None:
             alone = CheckerContext(now=self._alert_store.store.now_s(), channels=self._channels)
@@ -56,15 +58,17 @@ class RulePreviews:
             return {rule.id: preview for rule, preview in found}
         inputs = self._alert_store.read_inputs()
         durations, observations = self._alert_store.load_last_evaluation()
+        asked = rules is not None
+        rules = self._ruleset.list_rules(inputs.rules) if rules is None else rules
+        needs_groups = any((asked or rule.enabled) and METRICS[rule.metric].subject == "error" for rule in rules)
         checker_context = CheckerContext(
             now=inputs.now,
             heartbeat_age_s=max(0.0, inputs.now - inputs.beat.at) if inputs.beat else None,
             undelivered_s=inputs.undelivered,
             dead_messages=inputs.dead,
             channels=self._channels,
-            error_groups=self._error_groups(),
+            error_groups=self._error_groups() if needs_groups else None,
         )
-        rules = self._ruleset.list_rules(inputs.rules) if rules is None else rules
         found = preview_rules(
             snapshot, history, rules, checker_context, durations, self._sample_interval_s, observations
         )

@@ -27,7 +27,7 @@ _GROUPS = {
     "workers": "Workers",
     "redis": "Redis",
     "source": "Redis",
-    "error": "Error groups",
+    "error": "Errors",
     "checker": "Queuedeck",
     "notify": "Queuedeck",
 }
@@ -62,8 +62,8 @@ _TITLES = {
     "redis.replica_link_down_s": "time without its primary",
     "redis.persistence_failed": "persistence failed",
     "source.no_data_s": "time with unreadable queues",
-    "error.new": "new error",
-    "error.regressed": "error that returned",
+    "error.new": "new error group",
+    "error.regressed": "error group that returned",
     "checker.heartbeat_age_s": "time since the last evaluation",
     "notify.undelivered_s": "oldest undelivered notification",
     "notify.dead": "failed notifications",
@@ -87,7 +87,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def group(self) -> str:
-        """The heading under which people look for it: Queue, Workers, Redis, Error groups or Queuedeck."""
+        """The heading under which people look for it: Queue, Workers, Redis, Errors or Queuedeck."""
         return _GROUPS[self.name.partition(".")[0]]
 
     @property
