@@ -24,6 +24,7 @@ REST_FACTOR = 9
 NEW_WITHIN_S = 900.0
 MAX_TITLE = 120
 MAX_DETAIL = 250
+MAX_NAME = 60
 STOP_S = 1.0
 
 
@@ -57,7 +58,7 @@ def _watched_group(group: ErrorGroup, annotation: Annotation, now: float) -> Wat
     open_now = not annotation.is_ignored(group.count, now)
     places = tuple((queue.ref.source, queue.ref.backend, queue.name) for queue in group.queues)
     more = f" and {len(places) - 1} more queue{'s' if len(places) > 2 else ''}" if len(places) > 1 else ""
-    where = f"in {places[0][2]}{more}: " if places else ""
+    where = f"in {_shorten(places[0][2], MAX_NAME)}{more}: " if places else ""
     return WatchedGroup(
         fingerprint=group.error.fingerprint,
         title=_shorten(error_title(group.error.error_class, group.error.message), MAX_TITLE),

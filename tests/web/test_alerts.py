@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import UTC, datetime, timedelta
-from html import unescape
+from html import escape, unescape
 from typing import Any
 
 import pytest
@@ -16,10 +16,13 @@ from flask.testing import FlaskClient
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.sources.metering import measure_cost
 from dashboard.web.context import EXTENSION
+from tests.dead_letters import failing_jobs
+from tests.dead_letters.test_groups import fail_rq
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 
 SAME = {"Sec-Fetch-Site": "same-origin"}
+ODD = "tests.dead_letters.failing_jobs.OddError"
 RULE = {"id": "deep", "name": "Mail is <deep>", "metric": "queue.depth", "warning": 1, "for_s": 0, "min_samples": 1}
 # On a busy machine the checker is late, and a message that is given up is an alert of its own.
 OTHERS = ("checker-slow", "notify-undelivered", "notify-dead")
@@ -593,3 +596,37 @@ def test_a_value_that_can_no_longer_be_read_is_shown_as_unknown(app: Flask, redi
     assert re.search(
         r"until the value is known\">unknown for [^<]+, last known: 3 waiting jobs</span> <small>/ \d", cell
     )
+
+
+def test_an_alert_about_a_new_error_leads_to_its_group(
+    make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    enabled = [{"id": name, "enabled": name == "error-new"} for name in (*OTHERS, "error-new", "queue-errors")]
+    app = make_app(checker="auto", rules=enabled, sample_interval_s=0.5)
+    fail_rq(server, "mail", (failing_jobs.fail_with, "<script>boom"), (failing_jobs.fail_with, "other"))
+    app.extensions[EXTENSION].start()
+    client = app.test_client()
+
+    def alerts() -> list[dict[str, Any]] | None:
+        found = client.get("/api/v1/alerts").get_json()["alerts"]
+        return found if len(found) == 2 else None
+
+    labels = [alert["labels"] for alert in wait_until(alerts, what="two alerts")]
+    assert {alert["title"] for alert in labels} == {f"{ODD}: <script>boom", f"{ODD}: other"}
+    page, overview = client.get("/alerts").text, client.get("/").text
+    rule_page, palette = client.get("/alerts/rule/error-new").text, client.get("/palette?q=odderror").text
+    for alert in labels:
+        assert set(alert) == {"error", "title"}
+        assert client.get(f"/dead/{alert['error']}").status_code == 200
+        for text in (page, palette):
+            assert f"/dead/{alert['error']}" in text
+        for text in (page, overview, rule_page):
+            assert escape(alert["title"]) in text
+    assert "<script>boom" not in page + overview + rule_page  # the palette is JSON
+    assert "Breaching: 2 of 2." in rule_page
+    assert "every error group" in rule_page
+    form = {"id": "mine", "name": "Mine", "metric": "error.regressed", "op": "gt", "warning": "0", "for_s": "1 min"}
+    form |= {"reducer": "last", "scope": "each", "no_data": "keep", "min_samples": "2", "enabled": "1", "do": "preview"}
+    assert "OK." in client.post("/alerts/rules", data=form, headers=SAME).text
+    client.post("/silences", data={"rule": "error-new", "hours": "1"}, headers=SAME)
+    assert "silenced" in client.get("/alerts").text

@@ -65,9 +65,9 @@ _RULES = (
     Rule(id="queue-throughput", metric="queue.throughput_per_min", name="Throughput is low", enabled=False,
          op="lt", warning=1, for_s=600),
     Rule(id="error-new", metric="error.new", name="New error", enabled=False, warning=0, for_s=0, min_samples=1,
-         recover_for_s=0, repeat_every_s=0, notify_resolved=False),
+         recover_for_s=0, group_wait_s=0, repeat_every_s=0, notify_resolved=False),
     Rule(id="error-regressed", metric="error.regressed", name="Error returned", enabled=False, warning=0, for_s=0,
-         min_samples=1, recover_for_s=0, repeat_every_s=0, notify_resolved=False),
+         min_samples=1, recover_for_s=0, group_wait_s=0, repeat_every_s=0, notify_resolved=False),
 )  # fmt: skip
 
 
