@@ -618,7 +618,7 @@ def test_an_alert_about_a_new_error_leads_to_its_group(
     for alert in labels:
         assert set(alert) == {"error", "title"}
         assert client.get(f"/dead/{alert['error']}").status_code == 200
-        for text in (page, palette):
+        for text in (page, overview, palette):
             assert f"/dead/{alert['error']}" in text
         for text in (page, overview, rule_page):
             assert escape(alert["title"]) in text

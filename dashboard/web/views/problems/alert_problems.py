@@ -44,6 +44,8 @@ _KINDS = {
     "redis.replica_link_down_s": ProblemKind.REPLICATION,
     "redis.persistence_failed": ProblemKind.PERSISTENCE,
     "source.no_data_s": ProblemKind.UNREADABLE,
+    "error.new": ProblemKind.NEW_ERROR,
+    "error.regressed": ProblemKind.ERROR_RETURNED,
     "checker.heartbeat_age_s": ProblemKind.ALERTING,
     "notify.undelivered_s": ProblemKind.NOTIFICATIONS,
     "notify.dead": ProblemKind.NOTIFICATIONS,
@@ -63,7 +65,8 @@ _WEIGHTS = {
 }
 # A handled or pending alert comes after the open ones of its level, before those of the next one.
 _PENDING, _HANDLED = 0.25, 0.5
-_NO_THRESHOLD = frozenset({"queue.consumers", "workers.count"})  # "0 workers" needs no "threshold 1"
+# "0 workers" needs no "threshold 1", and a new error none at all.
+_NO_THRESHOLD = frozenset({"queue.consumers", "workers.count", "error.new", "error.regressed"})
 
 
 def problem_of(alert: Alert, queue: QueueStats | None, pauses: RecordedPauses | None = None) -> Problem:
@@ -87,6 +90,7 @@ def problem_of(alert: Alert, queue: QueueStats | None, pauses: RecordedPauses | 
         backend=labels.backend,
         is_whole_library=labels.backend is not None and labels.queue is None,
         place=_place_of(labels),
+        error_group=labels.error,
         alert=ReportedAlert(
             fingerprint=state.fingerprint,
             since=state.started_at,

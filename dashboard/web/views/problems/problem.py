@@ -51,6 +51,8 @@ class ProblemKind(StrEnum):
     FAILING = "failing"
     RISING = "dead letters rising"
     DEAD_LETTERS = "dead letters"
+    NEW_ERROR = "new error"
+    ERROR_RETURNED = "error returned"
     OTHER = "alert"
 
 
@@ -68,7 +70,7 @@ class Problem(Value, frozen=True, kw_only=True, gc=False):
     """One problem. `rank` sorts the worst first, then by weight.
 
     Only the few problems on the page need a text, out of thousands: `describe` builds it from `figure`. It is about a
-    queue, or a library on a source (`backend` and `source`), or a source, or else about `place`.
+    queue, or a library on a source (`backend` and `source`), or a source, or else about `place`, such as an error.
     """
 
     level: ProblemLevel
@@ -80,6 +82,7 @@ class Problem(Value, frozen=True, kw_only=True, gc=False):
     source: str | None = None
     backend: str | None = None
     place: str = "Queuedeck"
+    error_group: str | None = None  # the fingerprint of the one it is about
     is_whole_library: bool = False
     alert: ReportedAlert | None = None
 
