@@ -22,6 +22,7 @@ LOOK_EVERY_S = 15.0
 REST_FACTOR = 9
 # A group is new if it was first seen this soon after its first death: what had failed long before is not.
 NEW_WITHIN_S = 900.0
+WAIT_S = 0.2
 MAX_TITLE = 120
 MAX_DETAIL = 250
 MAX_NAME = 60
@@ -85,7 +86,7 @@ def _shorten(text: str, most: int) -> str:
 
 
 class GroupWatch:
-    """Reads the groups for the caller of `look`, who never waits. Call `look` from one thread only."""
+    """Reads the groups for the caller of `look`, who waits at most WAIT_S. Call `look` from one thread only."""
 
     def __init__(self, service: DeadLetterService, now_s: Callable[[], float]) -> None:
         """`now_s`: seconds since 1970 by the clock of the store."""
@@ -93,7 +94,8 @@ class GroupWatch:
         self._now_s = now_s
         self._groups: tuple[WatchedGroup, ...] | None = None
         self._queues: Sequence[QueueStats] = ()
-        self._wanted = threading.Event()
+        self._wanted, self._read = threading.Event(), threading.Event()
+        self._resting = False
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._seen: object = None  # the dead letters as of the last reading that was asked for
@@ -102,7 +104,8 @@ class GroupWatch:
     def look(self, snapshot: Snapshot) -> tuple[WatchedGroup, ...] | None:
         """The groups as they were read last; None before the first reading, and while it is unknown which are new.
 
-        Cost: none for the caller; if dead letters changed, and every LOOK_EVERY_S, a reading in the thread.
+        Cost: none for the caller; if dead letters changed, and every LOOK_EVERY_S, a reading in the thread. The caller
+        waits for it for a moment: most readings are short, and the groups are then those of this sample.
         """
         seen = [
             (queue.source, queue.backend, queue.key, queue.counts.dead, queue.counts.waiting, queue.failed_total)
@@ -111,8 +114,11 @@ class GroupWatch:
         ]
         if seen != self._seen or monotonic_s() - self._looked_at >= LOOK_EVERY_S:
             self._seen, self._looked_at, self._queues = seen, monotonic_s(), snapshot.queues
-            self._start_thread()
+            self._read.clear()
             self._wanted.set()
+            self._start_thread()
+            if not self._resting:
+                self._read.wait(WAIT_S)
         return self._groups
 
     def stop(self) -> None:
@@ -139,4 +145,7 @@ class GroupWatch:
             except Exception:
                 log.exception("the error groups could not be read; rules on them are not evaluated")
                 self._groups = None
+            self._resting = True
+            self._read.set()
             self._stopped.wait(REST_FACTOR * (monotonic_s() - began))
+            self._resting = False
