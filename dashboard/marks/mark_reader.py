@@ -42,6 +42,11 @@ class MarkBefore(NamedTuple):
     mark: Mark
     after_s: float
 
+    @property
+    def shown_s(self) -> float:
+        """`after_s` as texts show it: to the minute from one minute on."""
+        return self.after_s if self.after_s < 60 else round(self.after_s / 60) * 60.0
+
 
 class MarkReader:
     """Reads marks of all kinds. Thread-safe."""

@@ -12,7 +12,7 @@ from dashboard.alerts.rules.rule import Severity
 from dashboard.errors import Unsupported
 from dashboard.history.columns import QUEUE, SOURCE
 from dashboard.history.series_keys import SeriesKey
-from dashboard.marks.mark_reader import MarkList, UnreadMarks, find_mark_before
+from dashboard.marks.mark_reader import MarkBefore, MarkList, UnreadMarks, find_mark_before
 from dashboard.marks.new_mark import MAX_LINK, MAX_TEXT, build_mark, is_link
 from dashboard.model import Mark
 from dashboard.web.views.charts.chart_marks import MOST_OF_A_KIND, ChartMarks, collect_marks
@@ -99,6 +99,7 @@ def test_an_error_is_after_the_last_mark_of_its_source_and_day() -> None:
     found = find_mark_before(marks, NOW, {"main"})
     assert found is not None
     assert (found.mark.text, found.after_s) == ("deploy", 240.0)
+    assert [MarkBefore(found.mark, after_s).shown_s for after_s in (9.5, 59.0, 235.0)] == [9.5, 59.0, 240.0]
     elsewhere = find_mark_before(marks, NOW, {"other"})
     assert elsewhere is not None
     assert elsewhere.mark is other
