@@ -1,8 +1,9 @@
 """Take the pictures of the README from the real demo: `.venv/bin/python docs/screenshots.py [SECONDS]`.
 
 Starts `queuedeck demo`, lets it run for two minutes (or SECONDS) while all queues are healthy, waits for the alert of
-its incident and writes docs/PAGE-LOOK.png for the pages overview, queue and job: light, dark and on a phone. Queue and
-job are those of the failed payments. Stack traces show the path of the checkout: use one whose path can be public.
+its incident and writes docs/PAGE-LOOK.png for the pages overview, queue, job, charts and redis-charts: light, dark and
+on a phone. Queue and job are those of the failed payments; the charts are of the queue that a deploy made slow, over
+the week of sample data. Stack traces show the path of the checkout: use one whose path can be public.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from urllib.parse import quote
 from playwright.sync_api import Browser, sync_playwright
 
 from dashboard.demo.embedded import die_with_parent
+from dashboard.demo.past import SLOWED
 
 DOCS = Path(__file__).resolve().parent
 START_TIMEOUT_S = 60.0
@@ -57,7 +59,9 @@ def main(seconds: float) -> None:
         time.sleep(seconds)
         wait_for_incident(base)
         queue, job = failed_job(base)
-        pages = {"overview": f"{base}/", "queue": queue, "job": job}
+        charts = f"{base}/queues/main/bullmq/{SLOWED}/charts?range=7d"
+        pages = {"overview": f"{base}/", "queue": queue, "job": job, "charts": charts}
+        pages["redis-charts"] = f"{base}/sources/main/charts?range=7d"
         with sync_playwright() as playwright:
             # As root, as in containers, Chromium starts only without its sandbox.
             arguments = ["--no-sandbox"] if os.geteuid() == 0 else []

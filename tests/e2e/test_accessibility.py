@@ -17,6 +17,7 @@ from werkzeug.security import generate_password_hash
 
 from dashboard.clock import now_s
 from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.demo.past_writing import write_past
 from dashboard.history.tiers import slot_of
 from dashboard.sources.source import Source
 from tests.contract.rq_library import open_client, run_waiting_jobs
@@ -96,6 +97,7 @@ def fill(server: EmbeddedRedis) -> None:
         queues = [Queue(name, connection=client) for name in ("order-confirmations", "mail")]
         for number in range(3):
             SimpleWorker(queues, connection=client, name=f"worker-of-the-night-{number}").register_birth()
+    write_past(server.url, {"RQ producer"}, now_s())
     fail_rq(server, "payments", *((failing_jobs.mail, f"user{number}@example.com", number) for number in range(12)))
     fail_rq(server, "payments", *((failing_jobs.fail_with, "402 Payment required " * 5),) * 3)
 
@@ -169,6 +171,8 @@ def paths(browser: Browser, server: EmbeddedRedis, url: str) -> dict[str, str]:
         "waiting job": f"/queues/main/rq/mail/jobs/{waiting}",
         "dead letters": "/dead",
         "error group": f"/dead/{group['fingerprint']}",
+        "charts of a queue": f"{payments}/charts?range=7d&compare=day",
+        "charts of a part of the past": f"/charts?from={int(now_s()) - 7200}&to={int(now_s()) - 3600}",
         "workers": "/workers",
         "redis": "/redis",
         "redis memory": "/redis/main/memory",
