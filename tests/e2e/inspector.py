@@ -28,6 +28,17 @@ PREPARE = "() => prepare(inspected)"
 CROWDED = """
 (leastPx) => {
   const boxes = [];
+  // The part of a control that its scrolling ancestors show.
+  const visible = (control, { left, right, top, bottom }) => {
+    const part = { left, right, top, bottom };
+    for (let box = control.parentElement; box; box = box.parentElement) {
+      if (getComputedStyle(box).overflowY === "visible") continue;
+      const frame = box.getBoundingClientRect();
+      [part.top, part.bottom] = [Math.max(part.top, frame.top), Math.min(part.bottom, frame.bottom)];
+      [part.left, part.right] = [Math.max(part.left, frame.left), Math.min(part.right, frame.right)];
+    }
+    return part;
+  };
   const CONTROLS = "a[href], button, input:not([type=hidden]), select, textarea, summary";
   for (const control of document.querySelectorAll(CONTROLS)) {
     if (!control.checkVisibility({ visibilityProperty: true, opacityProperty: true })) continue;
@@ -36,19 +47,19 @@ CROWDED = """
     if (control.closest("thead") && getComputedStyle(control.closest("thead")).clipPath !== "none") continue;
     const box = control.getBoundingClientRect();
     if (!box.width || !box.height) continue;
-    boxes.push([control, box]);
+    boxes.push([control, box, visible(control, box)]);
   }
   const name = (control) => `${control.tagName} ${(control.textContent || control.name).trim().slice(0, 40)}`;
   const found = [];
-  for (const [control, box] of boxes) {
+  for (const [control, box, part] of boxes) {
     const isText = getComputedStyle(control).display === "inline";
     if (!isText && Math.min(box.width, box.height) < leastPx && !control.matches("[type=checkbox], [type=radio]"))
       found.push(`${name(control)} is ${Math.round(box.width)} x ${Math.round(box.height)}`);
-    for (const [other, place] of boxes) {
+    for (const [other, , place] of boxes) {
       if (other.contains(control) || control.contains(other)) continue;
       if (other.closest("dialog") !== control.closest("dialog")) continue;
-      const wide = Math.min(box.right, place.right) - Math.max(box.left, place.left);
-      const high = Math.min(box.bottom, place.bottom) - Math.max(box.top, place.top);
+      const wide = Math.min(part.right, place.right) - Math.max(part.left, place.left);
+      const high = Math.min(part.bottom, place.bottom) - Math.max(part.top, place.top);
       if (wide > 1 && high > 3 && !isText) found.push(`${name(control)} lies on ${name(other)}`);
     }
   }

@@ -58,6 +58,7 @@ def measure(page: Page, url: str) -> dict[str, int]:
         ("/?view=heat", 10, 120_000),
         ("/?wall=1", 8, 60_000),
         (f"/queues/main/rq/{NAMES[0]}", 8, 90_000),
+        (f"/queues/main/rq/{NAMES[0]}/charts", 8, 100_000),
         ("/dead", 8, 90_000),
         ("/search?q=shop", 8, 90_000),
         ("/alerts", 8, 90_000),
