@@ -15,6 +15,8 @@ from .past import DAYS, QUEUES, Past, PastSlot
 
 SOURCE_NAME = "main"  # of a dashboard that has one redis_url
 
+LONGEST_STEP_S = 1800
+
 
 class _Part(NamedTuple):
     """The slots of a tier between two times, in seconds before now."""
@@ -33,7 +35,7 @@ def write_past(redis_url: str, processes: Collection[str], now_s: float, days: i
     past = Past([queue for queue in QUEUES if queue.process in processes], now_s, days)
     values: dict[SeriesKey, dict[Tier, bytes]] = {}
     for part in _parts(days):
-        begin_s, end_s = (slot_of(now_s - before_s, MINUTES.step_s * 15) for before_s in (part.from_s, part.until_s))
+        begin_s, end_s = (slot_of(now_s - before_s, LONGEST_STEP_S) for before_s in (part.from_s, part.until_s))
         if not part.until_s:
             end_s = slot_of(now_s, part.step_s)
         encoded: dict[int, bytes] = {}  # by list: two series have the same
@@ -51,10 +53,12 @@ def write_past(redis_url: str, processes: Collection[str], now_s: float, days: i
 
 
 def _parts(days: int) -> tuple[_Part, ...]:
-    """Five minutes are what a chart of a day shows: the older minutes are not written one by one."""
+    """Older slots are written in the steps of the charts that reach back to them: half an hour in one of 7 days."""
     return (
-        _Part(QUARTERS, days * DAY_S, 0, 900),
-        _Part(MINUTES, 2 * DAY_S, 6 * HOUR_S, 300),
+        _Part(QUARTERS, days * DAY_S, 2 * DAY_S, 1800),
+        _Part(QUARTERS, 2 * DAY_S, 0, 900),
+        _Part(MINUTES, 2 * DAY_S, DAY_S, 600),
+        _Part(MINUTES, DAY_S, 6 * HOUR_S, 300),
         _Part(MINUTES, 6 * HOUR_S, 0, 60),
         _Part(FINE, HOUR_S, 0, 10),
     )

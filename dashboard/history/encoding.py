@@ -192,13 +192,12 @@ def _decode_numbers(parts: Iterator[bytes], count: int, wanted: slice) -> list[i
 def _encode_cells(cells: Sequence[Cell]) -> Iterator[bytes]:
     """Which cells are known, then their numbers; an unknown one repeats the number before it."""
     sound = [cell if isinstance(cell, int) and abs(cell) < _LARGEST_SUM else None for cell in cells]
-    known = bytes(cell is not None for cell in sound)
     numbers: list[int] = []
     last = 0
     for cell in sound:
         last = last if cell is None else cell
         numbers.append(last)
-    yield b"" if all(known) else known
+    yield b"" if None not in sound else bytes(cell is not None for cell in sound)
     yield from _encode_numbers(numbers)
 
 

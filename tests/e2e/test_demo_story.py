@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from dashboard.clock import now_s
 from tests.e2e.conftest import Visit, confirm
 from tests.e2e.demo_process import DEMO, Demo, demo_starter
 from tests.serving import get_json
@@ -98,7 +99,19 @@ def check_that_it_is_calm(demo: Demo, url: str, page: Page) -> None:
     expect(page.get_by_role("main")).to_contain_text("No dead letters")
     page.goto(f"{url}/alerts")
     expect(page.get_by_role("main")).to_contain_text("No alerts are firing")
+    check_that_it_has_a_past(demo, url, page)
     page.goto(url)
+
+
+def check_that_it_has_a_past(demo: Demo, url: str, page: Page) -> None:
+    """The charts begin with a week of sample data, in which a deploy made a queue slow; the page says what they are."""
+    week = f"metric=runtime_p50_s&from={now_s() - 6.5 * 86_400}"
+    points = get(demo, url, f"queues/main/bullmq/search-index/history?{week}")["points"]
+    medians = [value for _, value in points if value is not None]
+    assert len(medians) > 200
+    assert max(medians) > 2 * sorted(medians)[len(medians) // 2]
+    page.goto(f"{url}/charts")
+    expect(page.get_by_role("main")).to_contain_text("are sample data: this is a demo")
 
 
 def follow_the_alert(page: Page) -> None:
