@@ -53,12 +53,14 @@ class Block(msgspec.Struct, frozen=True, gc=False):
 
 def encode_record(kind: SeriesKind, record: Record) -> bytes:
     """A record as an entry of a tail, at most 64 KiB."""
-    cells = [
-        list(chain(*cell.items())) if isinstance(cell, dict) else cell if _is_sound(cell) else None
-        for cell in record.cells
-    ]
-    body = msgspec.msgpack.encode([record.start_s, *cells])
+    body = msgspec.msgpack.encode([record.start_s, *map(_tail_cell, record.cells)])
     return _TAIL_HEAD.pack(len(body), kind.code) + body
+
+
+def _tail_cell(cell: Cell) -> int | list[int] | None:
+    if isinstance(cell, dict):
+        return list(chain(*((bucket, min(count, _LARGEST)) for bucket, count in cell.items())))
+    return cell if _is_sound(cell) else None
 
 
 def decode_tail(kind: SeriesKind, raw: bytes | None) -> list[Record]:

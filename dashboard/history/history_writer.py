@@ -40,13 +40,14 @@ KEYS_A_SCRIPT = 300
 # Tails longer than this are compressed. Classes are many, so their tails are shorter.
 TAIL_BYTES = 2_000
 CLASS_TAIL_BYTES = 500
+NEEDY_TAIL_BYTES = 300  # where room is short
 COMPACTIONS_A_TICK = 8
 VISIT_EVERY_S = 6 * 3600
 # While room is short: each series loses detail soon.
 VISIT_IN_NEED_S = 1800
 VISITS_A_TICK = 50
-# At most this share of the budget is for the names and keys of series.
-_NAMES_SHARE, _SERIES_BYTES = 0.4, 800
+# A busy series takes at least about this much, however coarse it is: the budget has room for so many of them.
+LEAST_SERIES_BYTES = 3_000
 # Once there are so many of the possible series, further classes are left out, so that there is room for queues.
 _CLASSES_SHARE = 0.75
 
@@ -112,7 +113,7 @@ class HistoryWriter:
     def __init__(self, store: Store, budget_bytes: int) -> None:
         self._store = store
         self._budget_bytes = budget_bytes
-        self._most_series = min(MAX_SERIES, int(budget_bytes * _NAMES_SHARE / _SERIES_BYTES))
+        self._most_series = min(MAX_SERIES, budget_bytes // LEAST_SERIES_BYTES)
         self._stored: dict[SeriesKey, StoredAs] = {}
         self._listed: set[SeriesKey] = set()  # series of which IDS is known to have the number
         self._numbered: set[SeriesKey] = set()  # those that got their number here, and are not listed yet
@@ -220,7 +221,8 @@ class HistoryWriter:
         size = allocated_bytes(length)
         self._tails_bytes += size - self._tails.get(tail, 0)
         self._tails[tail] = size
-        if length >= (CLASS_TAIL_BYTES if tail[0].kind is CLASS else TAIL_BYTES):
+        most = CLASS_TAIL_BYTES if tail[0].kind is CLASS else TAIL_BYTES
+        if length >= (NEEDY_TAIL_BYTES if self._used_ratio >= NEED else most):
             self._due[tail] = None
 
     def _list_again(self) -> None:
