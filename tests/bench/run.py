@@ -1,5 +1,5 @@
 """`make bench`: what a sample and its publishing cost for 10 to 10,000 queues, and a refresh for 1, 10 and 50 viewers;
-what an evaluation of the rules costs; bulk work; and hearing Celery.
+what an evaluation of the rules costs; the history of 30 days; bulk work; and hearing Celery.
 
 Run as `python -m tests.bench.run`, with `--samples 30` in place of the 150 of five minutes for a quick look, which says
 so, and with `--costs` for the first two tables alone. Everything is measured in one run on one machine; figures of
@@ -22,7 +22,7 @@ from contextlib import contextmanager
 import redis
 
 from dashboard.demo.embedded import EmbeddedRedis, free_port
-from tests.bench import alerts, bulk, events
+from tests.bench import alerts, bulk, events, history
 from tests.bench.queues import LIBRARIES, fill_bullmq
 from tests.bench.sample import EACH, INTERVAL_S, SAMPLES
 from tests.waiting import wait_until
@@ -100,7 +100,7 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.run")
     parser.add_argument("--samples", type=int, default=SAMPLES, help=f"of each row; {SAMPLES} are five minutes")
-    parser.add_argument("--costs", action="store_true", help="leave out rules, bulk work and Celery")
+    parser.add_argument("--costs", action="store_true", help="leave out rules, history, bulk work and Celery")
     options = parser.parse_args()
     print(f"first and last = medians of {EACH} of {options.samples} samples, {options.samples * INTERVAL_S / 60:g} min")
     print(HEADS)
@@ -115,6 +115,7 @@ def main() -> None:
     if options.costs:
         return
     alerts.main()
+    history.main()
     bulk.main()
     events.main()
 

@@ -16,6 +16,7 @@ from typing import Any
 from celery import Celery
 from celery.__main__ import main
 from celery.exceptions import Ignore
+from redis import Redis
 
 URL = os.environ.get("CELERY_DRIVE_URL") or sys.argv[2]
 app = Celery("celery_drive", broker=URL, backend=os.environ.get("CELERY_DRIVE_RESULTS", URL))
@@ -57,6 +58,17 @@ def mark(self: Any, key: str, *rest: Any, **named: Any) -> str:
         raise ValueError(f"cannot mark {key}")
     client.hincrby("ran", key, 1)
     return str(self.request.id)
+
+
+@app.task(name="shop.take")
+def take(ms: float, fail: bool) -> None:
+    """Takes so long, and adds when it ended, whether it failed, and its seconds, to the list `ended`."""
+    began = time.perf_counter()
+    time.sleep(ms / 1000)
+    took_s = time.perf_counter() - began
+    Redis.from_url(URL).rpush("ended", json.dumps([time.time(), int(fail), took_s]))
+    if fail:
+        raise ValueError("no such template")
 
 
 @app.task(name="shop.refuse", bind=True)

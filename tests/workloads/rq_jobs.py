@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,18 @@ def linger_until(began: str, until: str) -> None:
     Path(began).touch()
     while not Path(until).exists():
         time.sleep(0.02)
+
+
+def take(ms: float, fail: bool) -> None:
+    """Takes so long, and adds when it ended, whether it failed, and its seconds, to the list `ended`."""
+    job = get_current_job()
+    assert job is not None
+    began = time.perf_counter()
+    time.sleep(ms / 1000)
+    took_s = time.perf_counter() - began
+    job.connection.rpush("ended", json.dumps([time.time(), int(fail), took_s]))
+    if fail:
+        raise ValueError("no such template")
 
 
 class Counter:

@@ -28,3 +28,16 @@ class Mark
     sleep 0.01 until how != "hold" || Sidekiq.redis { |redis| redis.get("go") }
   end
 end
+
+# Takes so many milliseconds, and adds when it ended, whether it failed, and its seconds, to the list `ended`.
+class Take
+  include Sidekiq::Worker
+
+  def perform(ms, fail)
+    began = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+    sleep ms / 1000.0
+    took = Process.clock_gettime(Process::CLOCK_MONOTONIC) - began
+    Sidekiq.redis { |redis| redis.rpush("ended", [Time.now.to_f, fail ? 1 : 0, took].to_json) }
+    raise ArgumentError, "no such template" if fail
+  end
+end

@@ -1,0 +1,253 @@
+"""The history against loads of known rate, failures and run times, with the real workers of all libraries.
+
+What is marked exact is within 5%, what is estimated within 20%; where the library tells nothing, nothing is shown.
+Each case prints a row of the table: `pytest -m soak -s tests/history/test_truth.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+import redis
+from rq import Queue
+
+from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.history.columns import QUEUE
+from dashboard.history.histogram import BUCKET_RATIO
+from dashboard.history.series_keys import SeriesKey
+from dashboard.store.redis_store import Store
+from tests.contract.bullmq_library import _script
+from tests.contract.celery_live import Shop
+from tests.contract.rq_actions import running_rq_worker
+from tests.contract.sidekiq_worker import payload, running_sidekiq
+from tests.history.loads import Ended, Load, Shown, Watched, ended_jobs, read_shown, watched
+from tests.processes import Child, child
+from tests.waiting import wait_until
+from tests.workloads import rq_jobs
+
+STEADY, BURSTS = Load(), Load(per_s=30, burst=120)
+MOST_OFF = {"exact": 0.05, "estimated": 0.2}
+# A library's clock also runs while the job is fetched and its result is written.
+OVERHEAD_S = 0.01
+
+Run = Callable[[Watched], Sequence[Ended]]
+
+
+@pytest.fixture
+def jobs_server() -> Iterator[EmbeddedRedis]:
+    """A server for the queues alone, so that it can be restarted."""
+    with EmbeddedRedis() as instance:
+        yield instance
+
+
+class Stage:
+    """A server with queues, and one for what is recorded about them."""
+
+    def __init__(self, jobs: EmbeddedRedis, store: Store, store_url: str) -> None:
+        self.url = jobs.url
+        self.server = jobs
+        self.client = redis.Redis.from_url(jobs.url)
+        self._store, self._store_url = store, store_url
+
+    def check(self, label: str, key: SeriesKey, run: Run, *, gaps_allowed: bool = False) -> Shown:
+        """Run a load while a dashboard records: what is shown is true or unknown."""
+        with watched(self.url, self._store_url) as dashboard:
+            dashboard.wait_for_slot()
+            ended = run(dashboard)
+            dashboard.wait_for_samples(3)
+        shown = read_shown(self._store, key, ended, gaps_allowed=gaps_allowed)
+        print(
+            f"\n| {label} | {shown.quality} | {shown.finished} / {shown.true_finished} | {shown.failed} / "
+            f"{shown.true_failed} | {shown.p95_s} / {shown.true_p95_s} | {shown.gaps} |"
+        )
+        most_off = MOST_OFF.get(shown.quality)
+        for found, true in ((shown.finished, shown.true_finished), (shown.failed, shown.true_failed)):
+            if most_off is None:
+                assert found is None, shown
+            elif found is not None:
+                assert found == pytest.approx(true, rel=most_off, abs=2), shown
+        if shown.p95_s is not None and shown.true_p95_s is not None:
+            most_s = (shown.true_p95_s + OVERHEAD_S) * BUCKET_RATIO
+            assert shown.true_p95_s / BUCKET_RATIO <= shown.p95_s <= most_s, shown
+        assert gaps_allowed or not shown.gaps, shown
+        return shown
+
+
+@pytest.fixture
+def stage(jobs_server: EmbeddedRedis, server: EmbeddedRedis, store: Store) -> Iterator[Stage]:
+    """Both servers, empty."""
+    found = Stage(jobs_server, store, server.url)
+    yield found
+    found.client.close()
+
+
+def queue_key(backend: str, name: str) -> SeriesKey:
+    """The series of a queue."""
+    return SeriesKey(QUEUE, "main", backend, name)
+
+
+# RQ
+
+
+def run_rq(stage: Stage, load: Load, **options: int) -> Run:
+    """Jobs of RQ on a worker that runs already, from one before the load on."""
+
+    def run(_: Watched) -> Sequence[Ended]:
+        queue = Queue("alone", connection=stage.client)
+        stage.client.delete("ended")
+        sent = load.send(lambda ms, fail: queue.enqueue(rq_jobs.take, ms, fail, **options))
+        return ended_jobs(stage.client, sent)
+
+    return run
+
+
+def test_rq(stage: Stage) -> None:
+    """The one case of the gate: a short load."""
+    check_rq(stage, "RQ, a few jobs", Load(seconds=3, ms=(20,)))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("label", "load", "options"),
+    [
+        ("RQ, steady", STEADY, {}),
+        ("RQ, bursts", BURSTS, {}),
+        ("RQ, result_ttl=0", STEADY, {"result_ttl": 0}),
+        ("RQ, result_ttl=0 and failure_ttl=0", STEADY, {"result_ttl": 0, "failure_ttl": 0}),
+    ],
+)
+def test_rq_loads(stage: Stage, label: str, load: Load, options: dict[str, int]) -> None:
+    check_rq(stage, label, load, **options)
+
+
+def check_rq(stage: Stage, label: str, load: Load, **options: int) -> None:
+    with running_rq_worker(stage.url, "simple", "alone"):
+        Queue("alone", connection=stage.client).enqueue(rq_jobs.take, 1, False)
+        ended_jobs(stage.client, 1)
+        stage.check(label, queue_key("rq", "alone"), run_rq(stage, load, **options))
+
+
+# BullMQ
+
+
+class BullMQLoad:
+    """A load on BullMQ in a process of its own, which begins when it is told to."""
+
+    def __init__(self, process: Child) -> None:
+        self.process = process
+        assert json.loads(process.read_line()) == "ready"
+
+    def start(self) -> None:
+        self.process.write_line("go")
+
+    def ended(self) -> Sequence[Ended]:
+        return [Ended(*one) for one in json.loads(self.process.read_line())["ended"]]
+
+
+def load_bullmq(stage: Stage, load: Load, keep: object) -> list[str]:
+    """The command of a load."""
+    options = {"seconds": load.seconds, "perSecond": load.per_s, "burst": load.burst, "fail": load.fail}
+    options_json = json.dumps({**options, "ms": load.ms, "keep": keep})
+    return _script("load.mjs", "bullmq", stage.url, "mail", options_json)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("label", "load", "keep"),
+    [
+        ("BullMQ, steady", STEADY, False),
+        ("BullMQ, bursts", BURSTS, False),
+        ("BullMQ, removeOnComplete", STEADY, True),
+        ("BullMQ, 2,000 jobs/s", Load(per_s=2000, burst=20, fail=0.02), 1000),
+        ("BullMQ, 2,000 jobs/s, removeOnComplete", Load(per_s=2000, burst=20, fail=0.02), True),
+    ],
+)
+def test_bullmq_loads(stage: Stage, label: str, load: Load, keep: object) -> None:
+    with child(load_bullmq(stage, load, keep), name="load", pipes=True, gently=False) as process:
+        work = BullMQLoad(process)
+
+        def run(_: Watched) -> Sequence[Ended]:
+            work.start()
+            return work.ended()
+
+        stage.check(label, queue_key("bullmq", "mail"), run)
+
+
+@pytest.mark.soak
+def test_bullmq_while_redis_is_restarted(stage: Stage) -> None:
+    """A gap, and the truth around it. The server comes back empty, as one without persistence does."""
+    load = Load(seconds=25, per_s=40)
+    with child(load_bullmq(stage, load, False), name="load", pipes=True, gently=False) as process:
+        work = BullMQLoad(process)
+
+        def run(dashboard: Watched) -> Sequence[Ended]:
+            work.start()
+            dashboard.wait_for_samples(12)
+            client = redis.Redis.from_url(stage.url)
+            kept = {key: client.dump(key) for key in client.scan_iter("bull:*")}
+            stage.server.stop()
+            stage.server.start()
+            with client.pipeline(transaction=False) as pipeline:
+                for key, value in kept.items():
+                    pipeline.restore(key, 0, value, replace=True)
+                pipeline.execute(raise_on_error=False)
+            time.sleep(0)
+            return work.ended()
+
+        stage.check("BullMQ, Redis restarted", queue_key("bullmq", "mail"), run, gaps_allowed=True)
+
+
+# Celery
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("label", "load", "conf", "flags"),
+    [
+        ("Celery, steady", STEADY, {}, ()),
+        ("Celery, bursts", BURSTS, {}, ()),
+        ("Celery, ignore_result", STEADY, {"task_ignore_result": True}, ()),
+        ("Celery, ignore_result, events", STEADY, {"task_ignore_result": True}, ("-E",)),
+    ],
+)
+def test_celery_loads(stage: Stage, label: str, load: Load, conf: dict[str, object], flags: Sequence[str]) -> None:
+    shop = Shop(stage.url, conf=conf)
+    try:
+        with shop.worker("alpha", *flags, size=8):
+
+            def run(_: Watched) -> Sequence[Ended]:
+                stage.client.delete("ended")
+                sent = load.send(lambda ms, fail: shop.app.send_task("shop.take", (ms, fail), queue="alpha"))
+                return ended_jobs(stage.client, sent)
+
+            shop.app.send_task("shop.take", (1, False), queue="alpha")
+            ended_jobs(stage.client, 1)
+            stage.check(label, queue_key("celery", "alpha"), run)
+    finally:
+        shop.close()
+
+
+# Sidekiq
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("label", "load"), [("Sidekiq, steady", STEADY), ("Sidekiq, bursts", BURSTS)])
+def test_sidekiq_loads(stage: Stage, label: str, load: Load) -> None:
+    def add(ms: int, fail: bool) -> None:
+        job = payload(f"{time.time()}", args=[ms, fail], retry=False, **{"class": "Take"})
+        stage.client.sadd("queues", "work")
+        stage.client.lpush("queue:work", job)
+
+    def run(_: Watched) -> Sequence[Ended]:
+        stage.client.delete("ended")
+        return ended_jobs(stage.client, load.send(add))
+
+    with running_sidekiq(stage.url, concurrency=8):
+        add(1, False)
+        ended_jobs(stage.client, 1)
+        wait_until(lambda: stage.client.get("stat:processed"), what="the first beat")
+        stage.check(label, queue_key("sidekiq", "*"), run)
+        stage.client.delete("ended")

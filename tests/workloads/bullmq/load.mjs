@@ -1,0 +1,53 @@
+// A load on a real BullMQ: node load.mjs <package> <redis url> <queue> <json options>; prints "ready", begins with the
+// first line on its stdin, and answers {"ended": [[seconds since 1970, failed, run time in s], …]} once all jobs ended.
+// Options: seconds; perSecond; burst, in which so many jobs are added at once; fail, the share of jobs that fail; ms, of
+// which each job takes one in turn; keep, what becomes of ended jobs.
+import { createInterface } from 'node:readline';
+
+const [, , alias, url, queueName, raw] = process.argv;
+const { Queue, Worker } = await import(alias);
+const { seconds, perSecond, burst, fail, ms, keep } = JSON.parse(raw);
+const address = new URL(url);
+const connection = { host: address.hostname, port: Number(address.port), maxRetriesPerRequest: null };
+const ended = [];
+const pause = length => new Promise(resolve => setTimeout(resolve, length));
+const queue = new Queue(queueName, { connection });
+const worker = new Worker(
+  queueName,
+  async job => {
+    const began = performance.now();
+    await pause(job.data.ms);
+    job.data.took = (performance.now() - began) / 1000;
+    if (job.data.fail) throw new Error('no such template');
+  },
+  { connection, concurrency: 400 },
+);
+const note = (job, failed) => ended.push([Date.now() / 1000, failed, job.data.took]);
+worker.on('completed', job => note(job, 0));
+worker.on('failed', job => note(job, 1));
+worker.on('error', () => {});
+queue.on('error', () => {});
+await worker.waitUntilReady();
+await queue.add('first', { ms: 1 });
+while (ended.length < 1) await pause(10);
+console.log('"ready"');
+await new Promise(resolve => createInterface({ input: process.stdin }).once('line', resolve));
+ended.length = 0;
+const began = performance.now();
+let added = 0;
+while (added < perSecond * seconds) {
+  const due = Math.min(perSecond * seconds, ((performance.now() - began) / 1000) * perSecond) - added;
+  if (due >= burst) {
+    const jobs = Array.from({ length: Math.floor(due) }, (_, n) => ({
+      name: 'work',
+      data: { ms: ms[(added + n) % ms.length], fail: (added + n) % 1000 < fail * 1000 },
+      opts: { removeOnComplete: keep, removeOnFail: keep },
+    }));
+    added += jobs.length;
+    await queue.addBulk(jobs);
+  }
+  await pause(5);
+}
+while (ended.length < added) await pause(20);
+console.log(JSON.stringify({ ended }));
+process.exit(0);
