@@ -182,8 +182,12 @@ def test_bull_publishes_no_events_to_count_by(server: EmbeddedRedis, bull: Child
         good = None if "removeOnComplete" in settings else GOOD
         bad = None if "removeOnFail" in settings else BAD
         assert listed_counts(row) == (good, bad)
+        flow = series.flows[name]
         if settings == KEEP:
+            assert (classes_of(flow), flow.classes_quality) == ({"__default__": (GOOD, BAD)}, Quality.ESTIMATED)
+            assert (len(flow.waits_s), flow.retried) == (GOOD, None)
             continue
+        assert flow.classes is None
         assert "leave no trace" in (row.flow_reason or "")
         # A queue in which nothing happens any more shows no jobs that nobody saw.
         assert rates_of(series.take_sample()[name]) == shown

@@ -6,10 +6,11 @@ import pytest
 import redis
 from msgspec.structs import replace
 
-from dashboard.history.columns import QUEUE, SOURCE
+from dashboard.history.columns import CLASS, QUEUE, SOURCE
 from dashboard.history.history_reader import HistoryReader, choose_range
 from dashboard.history.recording import HistoryRecording
 from dashboard.history.series_keys import IDS, SeriesKey, tail_key
+from dashboard.model import ClassFlow, Quality
 from dashboard.store.redis_store import Store
 from tests.history.leader import BUDGET_BYTES, CASH, MAIL, START_S, Leader, read
 from tests.unit.history.samples import flow_of, flows_of, queue_row, snapshot_of
@@ -164,3 +165,58 @@ def test_run_times_are_compared_with_those_of_the_last_days(store: Store) -> Non
     assert found[MAIL].p95_s == pytest.approx(6.0, rel=0.06)
     assert found[MAIL].usual_p95_s == pytest.approx(2.0, rel=0.06)
     assert 100 <= found[MAIL].jobs <= 150
+
+
+def class_key(job_class: str) -> SeriesKey:
+    return SeriesKey(CLASS, "main", "rq", "mail", job_class)
+
+
+def run_classes(leader: Leader, start_s: int, end_s: int, *names: str) -> None:
+    """Samples that are 30 s apart, with three jobs of each class."""
+    for second in range(start_s, end_s, 30):
+        classes = tuple(ClassFlow(job_class=name, completed=2, dead=1, runtimes_s=(0.5,)) for name in names)
+        jobs = flow_of("mail", 3 * len(names), len(names), span_s=30)
+        flow = replace(jobs, classes=classes, classes_quality=Quality.EXACT)
+        closed = leader.recorder.add_sample(snapshot_of(second, queue_row("mail")), flows_of(flow))
+        assert leader.writer.append_slots(leader.lead, closed)
+        leader.writer.visit_series(leader.lead, second, leader.recorder.is_sampled)
+
+
+def test_classes_are_recorded_by_name_across_leaders(
+    leader: Leader, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboard.history.class_counts.MOST_OF_QUEUE", 3)
+    start_s, change_s, end_s = START_S - START_S % 7200, START_S - START_S % 7200 + 4000, START_S + 2 * 7200
+    end_s -= end_s % 7200
+    run_classes(leader, start_s, change_s, "a", "b\udcff")
+    assert leader.stop()
+    second = Leader(store, "two")
+    # The second leader knows the names of the first: one more class has a place, and the next one has not.
+    run_classes(second, change_s, end_s, "d", "e", "a")
+    assert second.stop()
+    ran = change_s - start_s
+    for name, finished_s in {"a": end_s - start_s, "b\udcff": ran, "d": end_s - change_s, "e": None}.items():
+        for length_s in (end_s - start_s, 20 * 86_400):
+            slots = HistoryReader(store).read_slots(
+                [class_key(name)], choose_range(CLASS, end_s - length_s, end_s, end_s), end_s
+            )[class_key(name)]
+            finished = [slot.cells[CLASS.index_of("finished")] for slot in slots if slot.cells is not None]
+            jobs = sum(cell for cell in finished if isinstance(cell, int))
+            assert jobs == (0 if finished_s is None else pytest.approx(finished_s / 10, abs=6))
+    wanted = choose_range(CLASS, change_s + 900, end_s, end_s)
+    slots = HistoryReader(store).read_slots([class_key("b\udcff")], wanted, end_s)[class_key("b\udcff")]
+    assert set(figure_values(CLASS, "throughput_per_min", slots)) <= {0, None}
+    assert 0 in figure_values(CLASS, "throughput_per_min", slots)
+
+
+def test_classes_leave_room_for_queues(leader: Leader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dashboard.history.history_writer.MOST_WITH_CLASSES", 8)
+    monkeypatch.setattr("dashboard.history.history_writer.MAX_SERIES", 10)
+    run_classes(leader, START_S, START_S + 1000, *(f"job {number}" for number in range(20)))
+    rows = [queue_row(name) for name in ("mail", "new")]
+    leader.writer.append_slots(leader.lead, leader.recorder.add_sample(snapshot_of(START_S + 1000, *rows), {}))
+    assert leader.stop()
+    stored = leader.writer.stored_keys()
+    assert len(stored) <= 10
+    assert SeriesKey(QUEUE, "main", "rq", "new") in stored
+    assert sum(key.kind is CLASS for key in stored) == 8 - 5

@@ -6,6 +6,7 @@ import gzip
 import json
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 from flask.testing import FlaskClient
@@ -49,6 +50,7 @@ def record_past(source: Source) -> None:
     end_s = now_s()
     for number in range(HOURS * 360, 0, -1):
         flow = flow_of("mail", 10, 1, *([0.5] * 10), span_s=10)
+        flow = msgspec.structs.replace(flow, waits_s=(0.2, 0.2, 0.2, 9.0), retried=2)
         sample = snapshot_of(end_s - number * 10, queue_row("mail", 4))
         assert writer.append_slots("past:1", recorder.add_sample(sample, flows_of(flow)))
     assert writer.append_slots("past:1", recorder.close())
@@ -192,6 +194,10 @@ def test_the_api_has_the_stored_history(browser: FlaskClient) -> None:
         longer = browser.get(path, query_string={"metric": "runtime_p95_s", "from": start_s, "step_s": 1000}).json
         assert longer["step_s"] == 1800
         assert known([value for _, value in longer["points"]])[0] == pytest.approx(0.5, rel=0.05)
+        for metric, truth in (("wait_p50_s", 0.2), ("wait_p95_s", 9.0), ("retried_per_min", 12.0)):
+            points = browser.get(path, query_string={"metric": metric, "from": start_s}).json["points"]
+            values = sorted(known([value for _, value in points]))
+            assert values[len(values) // 2] == pytest.approx(truth, rel=0.05)
     memory = browser.get("/api/v1/sources/main/history", query_string={"from": start_s}).json
     assert memory["unit"] == "bytes"
 

@@ -72,8 +72,8 @@ _WAITS = Chart(
     "Waiting time",
     (
         ChartLine("latency_s", "oldest waiting job", "warning"),
-        ChartLine("wait_p50_s", "median of started jobs", "calm"),
-        ChartLine("wait_p95_s", "95th percentile of started jobs", "main"),
+        ChartLine("wait_p50_s", "median of finished jobs", "calm"),
+        ChartLine("wait_p95_s", "95th percentile of finished jobs", "main"),
     ),
     log=True,
 )
