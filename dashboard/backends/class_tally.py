@@ -63,12 +63,15 @@ class ClassTally:
 
         `flow_reason`: why these numbers are not exact; None if they are.
         """
-        known_completed = sum(found.completed for found in self._sums.values())
-        known_dead = sum(found.dead for found in self._sums.values())
-        looked = known_completed + known_dead + self._unknown
-        is_rare = self._unknown <= MOST_UNKNOWN_RATIO * looked
-        if not is_rare or (completed and not known_completed) or (dead and not known_dead):
-            return ClassesFound(None, Quality.UNKNOWN, self._why_unknown if looked else NONE)
+        known = [
+            sum(found.completed for found in self._sums.values()),
+            sum(found.dead for found in self._sums.values()),
+        ]
+        if self._unknown > MOST_UNKNOWN_RATIO * (sum(known) + self._unknown):
+            return ClassesFound(None, Quality.UNKNOWN, self._why_unknown)
+        missing = sum(jobs for jobs, looked in zip((completed, dead), known, strict=True) if not looked)
+        if missing > MOST_UNKNOWN_RATIO * (completed + dead):
+            return ClassesFound(None, Quality.UNKNOWN, NONE)
         shares = zip(
             self._sums.items(),
             share_out([found.completed for found in self._sums.values()], completed),
@@ -80,7 +83,7 @@ class ClassTally:
             for (name, found), good, bad in shares
             if good or bad
         )
-        if (known_completed, known_dead) == (completed, dead):
+        if known == [completed, dead]:
             return ClassesFound(classes, Quality.ESTIMATED if flow_reason else Quality.EXACT, flow_reason)
         return ClassesFound(classes, Quality.ESTIMATED, SOME)
 

@@ -35,7 +35,8 @@ def test_jobs_of_unknown_class_make_all_unknown_unless_they_are_few() -> None:
     tally.add("a", 100, 0)
     tally.add_unknown(round(100 * MOST_UNKNOWN_RATIO))
     assert tally.classes_of(105, 0).quality is Quality.ESTIMATED
-    # None of the dead was among those looked at.
-    assert tally.classes_of(105, 1).classes is None
+    # None of the dead was among those that were looked at.
+    assert tally.classes_of(1000, 1).quality is Quality.ESTIMATED
+    assert tally.classes_of(100, 10) == (None, Quality.UNKNOWN, NONE)
     tally.add_unknown()
     assert tally.classes_of(106, 0) == (None, Quality.UNKNOWN, GONE)

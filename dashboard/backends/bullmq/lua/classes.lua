@@ -1,6 +1,7 @@
 -- The classes of finished jobs, how long they waited, and which failed jobs will be retried, from the hashes of the jobs.
 
 local NAME_READ, NAME_SHOWN, NUMBER_BYTES, OPTIONS_BYTES = 4096, 200, 20, 1024
+local NEWEST_ENOUGH = 5
 
 -- The delay in the options of a job, in ms.
 local function delay_of(opts)
@@ -25,33 +26,54 @@ local function facts_of(key)
   return name, wait >= 0 and wait, begun
 end
 
--- Returns {{class, completed, failed, {run time ms...}}...} of the newest `most` of `ends`, in which a job that ended is
--- {id, whether it failed, ms of its end, of its start or false}, {wait ms...}, and {id, 1 if it failed or 0, ms of its
--- end...} of those whose class is unknown: they are gone, and not in `added`: id -> {name, ms when it was added or false}.
+-- Returns at most `most` entries of a list, evenly spread.
+local function spread(list, most)
+  if #list <= most then return list end
+  local found = {}
+  for n = 1, most do found[n] = list[math.floor((n - 1) * #list / most) + 1] end
+  return found
+end
+
+-- Returns {{class, completed, failed, {run time ms...}}...} of about `most` of `ends`: {completed = jobs, failed = jobs},
+-- newest first, each {id, ms of its end, of its start or false}; {wait ms...}; and {id, 1 if it failed or 0, ms of its end...}
+-- of those whose class is unknown: they are gone, and not in `added`: id -> {name, ms when it was added or false}. If only
+-- the newest are retained, they stand for those before.
 local function classes_of(base, ends, added, most)
   local by_name, list, waits, unknown = {}, {}, {}, {}
-  for n = 1, math.min(#ends, most) do
-    local job, is_dead, stop, start = ends[n][1], ends[n][2], ends[n][3], ends[n][4]
+  local function count(job, stop, start, place, lost)
     local name, wait, begun = facts_of(base .. job)
     if not name and added[job] then
-      name, wait = added[job][1], not is_dead and start and added[job][2] and start - added[job][2]
+      name, wait = added[job][1], place == 2 and start and added[job][2] and start - added[job][2]
     end
     start = start or begun
-    if name then
-      local class = by_name[name]
-      if not class then
-        class = {name, 0, 0, {}}
-        by_name[name] = class
-        list[#list + 1] = class
+    if not name then
+      lost[#lost + 1] = {job, place - 2, stop}
+      return false
+    end
+    local class = by_name[name]
+    if not class then
+      class = {name, 0, 0, {}}
+      by_name[name] = class
+      list[#list + 1] = class
+    end
+    class[place] = class[place] + 1
+    if start and stop >= start then class[4][#class[4] + 1] = stop - start end
+    if wait then waits[#waits + 1] = wait end
+    return true
+  end
+  local failures = math.min(#ends.failed, math.ceil(most / 2))
+  for place, jobs in pairs({[2] = spread(ends.completed, most - failures), [3] = spread(ends.failed, failures)}) do
+    local lost, newest_only, found = {}, true, 0
+    for _, job in ipairs(jobs) do
+      if count(job[1], job[2], job[3], place, lost) then
+        found = found + 1
+        newest_only = newest_only and #lost == 0
       end
-      local place = is_dead and 3 or 2
-      class[place] = class[place] + 1
-      if start and stop >= start then class[4][#class[4] + 1] = stop - start end
-      if wait then waits[#waits + 1] = wait end
-    else
-      unknown[#unknown + 1] = job
-      unknown[#unknown + 1] = is_dead and 1 or 0
-      unknown[#unknown + 1] = stop
+    end
+    if not newest_only or found < NEWEST_ENOUGH then
+      for _, job in ipairs(lost) do
+        for n = 1, 3 do unknown[#unknown + 1] = job[n] end
+      end
     end
   end
   return {list, waits, unknown}
@@ -67,16 +89,17 @@ local function count_retries(base, jobs, most)
   return looked > 0 and math.floor(failures * #jobs / looked + 0.5) or 0
 end
 
--- Returns the newest jobs that finished after the ms `since` and are retained, for `classes_of`.
+-- Returns the newest jobs that finished after the ms `since` and are retained, for `classes_of`; at most `most` of each.
 local function retained_ends(base, since, most)
   local ends = {}
   for _, set in ipairs({'completed', 'failed'}) do
-    local found = read('ZREVRANGEBYSCORE', base .. set, '+inf', '(' .. string.format('%.0f', since), 'WITHSCORES',
+    local jobs, found = {}, read('ZREVRANGEBYSCORE', base .. set, '+inf', '(' .. string.format('%.0f', since), 'WITHSCORES',
       'LIMIT', 0, most)
     if failed(found) then found = {} end
     for n = 1, #found, 2 do
-      if #found[n] <= NAME_SHOWN then ends[#ends + 1] = {found[n], set == 'failed', tonumber(found[n + 1]), false} end
+      if #found[n] <= NAME_SHOWN then jobs[#jobs + 1] = {found[n], tonumber(found[n + 1]), false} end
     end
+    ends[set] = jobs
   end
   return ends
 end

@@ -71,7 +71,7 @@ local function tally(base, events, cut_short, is_brief)
   local completed, dead = 0, 0
   local runtimes, started, ended, done = {}, {}, {}, {}
   local last, removed, cleaned, in_vain = {completed = {}, failed = {}}, {}, false, 0
-  local ends, ending, added, back, delayed = {}, {}, {}, {}, nil
+  local ends, ending, added, back, delayed = {completed = {}, failed = {}}, {}, {}, {}, nil
   for i = 1, #events do
     local event, job = event_of(events[i])
     if IN_VAIN[event] then in_vain = in_vain + 1 end
@@ -79,9 +79,9 @@ local function tally(base, events, cut_short, is_brief)
       if event == 'completed' then completed = completed + 1 else dead = dead + 1 end
       if job then
         done[job] = ms_of(events[i][1])
-        if #ends < HASHES_MOST and #job <= ID_LIMIT then
-          ending[job] = {job, event == 'failed', done[job], false}
-          ends[#ends + 1] = ending[job]
+        if #job <= ID_LIMIT then
+          ending[job] = {job, done[job], false}
+          ends[event][#ends[event] + 1] = ending[job]
         end
         if #last[event] < LOOKED_UP and #job <= ID_LIMIT then last[event][#last[event] + 1] = job end
       end
@@ -98,7 +98,7 @@ local function tally(base, events, cut_short, is_brief)
         end
         done[job] = false
       elseif stop then
-        if ending[job] then ending[job][4] = ms end
+        if ending[job] then ending[job][3] = ms end
         if #runtimes < SAMPLE then runtimes[#runtimes + 1] = stop - ms end
         done[job] = false
       end
@@ -135,8 +135,9 @@ local function tally(base, events, cut_short, is_brief)
     end
   end
   local most = math.max(HASHES_LEAST, math.min(HASHES_MOST, hashes))
-  hashes = hashes - math.min(most, #ends + #back) - (is_brief and #started / 2 or 0)
-  local classes = #ends > 0 and classes_of(base, ends, added, most)
+  local finished = #ends.completed + #ends.failed
+  hashes = hashes - math.min(most, finished + #back) - (is_brief and #started / 2 or 0)
+  local classes = finished > 0 and classes_of(base, ends, added, most)
   return completed, dead, filled(runtimes), filled(started), filled(ended), gone, in_vain, classes,
     count_retries(base, back, most), is_brief and filled(names_of(base, started, added, done))
 end
@@ -272,8 +273,9 @@ for i = 3, #ARGV, 4 do
       if length == 0 and last == '' and looked then
         local most = math.max(HASHES_LEAST, math.min(HASHES_MOST / 2, hashes))
         local ends = retained_ends(base, since, most)
-        hashes = hashes - #ends
-        row[18] = #ends > 0 and classes_of(base, ends, {}, 2 * most)
+        local finished = #ends.completed + #ends.failed
+        hashes = hashes - finished
+        row[18] = finished > 0 and classes_of(base, ends, {}, 2 * most)
       end
     end
   end
