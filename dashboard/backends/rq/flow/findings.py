@@ -69,7 +69,7 @@ class AnchorCounts(msgspec.Struct, frozen=True, gc=False):
     low: Mapping[State, int]
     brief: Mapping[State, int]
     never: int
-    checksum: int = 0  # of `numbers`; the script of the next sample compares it
+    mark: str = ""  # a checksum of `numbers`, and these: the script of the next sample compares them
 
     def since(self, before: AnchorCounts, *, low_holds: bool) -> tuple[dict[State, int], dict[State, int]]:
         """Return how many jobs were added since `before`, by the best of the bounds, which must be those of the same

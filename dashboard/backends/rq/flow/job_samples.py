@@ -17,16 +17,17 @@ from .findings import TTL_FIELDS, TTLS_S, FlowFindings
 # The maximum clock difference of a worker.
 SKEW_S = 30
 # At most this many jobs are read per sample, for all queues together, and per queue and state.
-SAMPLE_TOTAL = 1000
+SAMPLE_TOTAL = 500
 SAMPLE_QUEUE = 100
 SAMPLE_LEAST = 4
+FEW_QUEUES = 5
 TIMES = ("enqueued_at", "started_at", "ended_at", "retries_left", *TTL_FIELDS.values())
 READ = FieldSelection(small=TIMES, wide=("description",), limit_bytes=2048)
 
 
 def ids_to_read(queues: int, busy: int) -> tuple[bool, int]:
     """Return whether the newest jobs of all `queues` are read or only of those `busy`, and how many of each."""
-    every = queues <= SAMPLE_TOTAL // (2 * SAMPLE_QUEUE)
+    every = queues <= FEW_QUEUES
     return every, min(SAMPLE_QUEUE, max(SAMPLE_LEAST, SAMPLE_TOTAL // max(1, queues if every else busy)))
 
 

@@ -62,7 +62,7 @@ class FlowCommands:
         call += [*windows, newest, f"({self._now}", str(self._each)]
         for queue in queues:
             seen = self._before.queues.get(queue.queue)
-            call += (queue.name, ("wn" if self._all else "w") if seen is None else f"c{seen.counts.checksum}")
+            call += (queue.name, ("wn" if self._all else "w") if seen is None else seen.counts.mark)
         return call
 
     def commands_for(self, queue: QueueKeys) -> list[Command]:
@@ -104,7 +104,7 @@ class FlowCommands:
         newest_ids = [
             (state, text(job_id))
             for state, ids in zip(TTLS_S, lists, strict=False)
-            for job_id in ids[: came[state] and came[state] + came[state] // 2 + 2]
+            for job_id in ids[: came[state] and came[state] + came[state] // 2 + 1]
         ]
         found = FlowFindings(queue, came, span_s, reason, counts, newest_ids, newest, brief, disturbed)
         found.first = seen is None
@@ -132,13 +132,14 @@ def _bound_commands(queue: QueueKeys, anchor: float) -> list[Command]:
 def _parse_counts(numbers: Sequence[int]) -> AnchorCounts:
     high_done, low_done, brief_done, high_dead, low_dead, brief_dead, never = numbers
     done, dead = State.COMPLETED, State.DEAD
+    checksum = sum(weight * number for weight, number in zip(CHECKSUM_WEIGHTS, numbers, strict=True))
     return AnchorCounts(
         numbers,
         {done: high_done, dead: high_dead},
         {done: low_done, dead: low_dead},
         {done: brief_done, dead: brief_dead},
         never,
-        sum(weight * number for weight, number in zip(CHECKSUM_WEIGHTS, numbers, strict=True)),
+        f"c{checksum} {' '.join(map(str, numbers))}",
     )
 
 

@@ -95,7 +95,7 @@ end
 -- for finished jobs, three for failed ones, each from the highest to the lowest; the six of the previous anchor, or '' for
 -- each; minimum and maximum of the window, for finished and for failed jobs; the two maximums for the newest ids, their
 -- minimum, how many; then alternating: a queue's name, and what else to read: `w` the window, `n` the newest, `c` and the
--- checksum of its counts in the last sample: the newest if that has changed.
+-- checksum of its seven counts in the last sample, and these: if they have changed, the newest, a few more than were added.
 -- Returns per queue, flat: the counts above the six bounds, and of jobs without expiry; the same for the previous anchor;
 -- the counts of the window; two lists of ids, at most IDS_MOST in a call; each only if requested. False if a registry cannot be read.
 local function above(found, done, dead, bounds, first)
@@ -113,18 +113,37 @@ local function above(found, done, dead, bounds, first)
   found[at + 7] = redis.call('ZCOUNT', dead, '-inf', '(0')
 end
 
--- `AnchorCounts.checksum` in findings.py is the same.
+-- As `CHECKSUM_WEIGHTS` in registry_counts.py.
 local function checksum(found, at)
   return found[at + 1] + 3 * found[at + 2] + 5 * found[at + 3] + 7 * found[at + 4] + 11 * found[at + 5] + 13 * found[at + 6]
     + 17 * found[at + 7]
 end
 
+-- Returns the newest ids of a registry; of jobs of the same second, some that were there before may be first.
 local IDS_MOST = 400
 local ids_left = IDS_MOST
+local function newest(key, to, from, most, added)
+  if added <= 0 then return {} end
+  local ids = redis.call('ZREVRANGEBYSCORE', key, to, from, 'LIMIT', 0,
+    math.min(most, ids_left, added + math.floor(added / 2) + 1))
+  ids_left = ids_left - #ids
+  return ids
+end
+
+-- Returns how many jobs were added to both registries at most: `found` from `at` on, and `before`, are counts.
+local function added_since(found, at, before)
+  local grown, place = {}, 0
+  for count in string.gmatch(before, ' (%d+)') do
+    place = place + 1
+    grown[place] = found[at + place] - tonumber(count)
+  end
+  return math.max(grown[1], grown[2], grown[3]), math.max(grown[4], grown[5], grown[6], 0) + math.max(grown[7], 0)
+end
+
 local function ended_in(done, dead, more, args)
   local found = {}
   above(found, done, dead, args, 2)
-  local before = string.byte(more) == 99 and tonumber(string.sub(more, 2))
+  local before = string.byte(more) == 99 and tonumber(string.match(more, '^c(%d+)'))
   if before and args[9] == '' and checksum(found, 0) == before then return found end
   if string.find(more, 'w', 1, true) then
     found[#found + 1] = redis.call('ZCOUNT', done, args[15], args[16])
@@ -132,15 +151,16 @@ local function ended_in(done, dead, more, args)
   elseif args[9] ~= '' then
     above(found, done, dead, args, 8)
   end
-  local has_changed = before and checksum(found, args[9] == '' and 0 or 7) ~= before
-  if has_changed or string.find(more, 'n', 1, true) then
+  local at, completed, failed = args[9] == '' and 0 or 7, 0, 0
+  if before and checksum(found, at) ~= before then
+    completed, failed = added_since(found, at, more)
+  elseif string.find(more, 'n', 1, true) then
+    completed, failed = tonumber(args[21]), tonumber(args[21])
+  end
+  if completed > 0 or failed > 0 then
     local to_done, to_dead = string.match(args[19], '^(%S+) (%S+)$')
-    for _, each in ipairs({{done, to_done}, {dead, to_dead}}) do
-      local most = math.min(tonumber(args[21]), ids_left)
-      local ids = redis.call('ZREVRANGEBYSCORE', each[1], each[2], args[20], 'LIMIT', 0, most)
-      ids_left = ids_left - #ids
-      found[#found + 1] = ids
-    end
+    found[#found + 1] = newest(done, to_done, args[20], tonumber(args[21]), completed)
+    found[#found + 1] = newest(dead, to_dead, args[20], tonumber(args[21]), failed)
   end
   return found
 end
