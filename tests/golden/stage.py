@@ -237,8 +237,6 @@ def look(stage: Stage, ids: dict[str, dict[str, dict[str, list[str]]]]) -> None:
         weeks="2",
         **{"from": "02:00"},
     )
-    for path in ("/redis/main", "/redis/main/memory", "/redis/main/leftovers"):
-        ask(path)
     for path in ("/alerts", "/overview", "/redis", "/rules", "/rules/deep", "/silences", "/deliveries", "/workers"):
         ask(path)
     for path in ("/queues", "/schedules", "/search?q=mail", "/openapi.json", "/bulk", "/undo"):
