@@ -8,8 +8,8 @@ from ..clock import monotonic_s
 from ..sources.source import Command, Reply, Source
 
 BATCH = 50
-MAX_COMMANDS = 20_000
-MAX_S = 3.0
+MAX_COMMANDS = 60_000
+MAX_S = 4.0
 
 
 class LimitedReader:
@@ -19,12 +19,18 @@ class LimitedReader:
         self.commands = 0
         self._source = source
         self._max_commands = max_commands
-        self._ends_at = monotonic_s() + max_s
+        self._began_at = monotonic_s()
+        self._max_s = max_s
 
     @property
     def is_spent(self) -> bool:
         """Whether no more commands may be sent."""
-        return self.commands >= self._max_commands or monotonic_s() >= self._ends_at
+        return self.spent_ratio >= 1
+
+    @property
+    def spent_ratio(self) -> float:
+        """Which share of the budget is used up."""
+        return max(self.commands / self._max_commands, (monotonic_s() - self._began_at) / self._max_s)
 
     def read(self, commands: Sequence[Command], batch: int = BATCH) -> list[Reply]:
         """The replies to read-only commands, in order, or their errors; None for those that are not sent any more.

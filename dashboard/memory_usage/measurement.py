@@ -30,6 +30,8 @@ LEAST, MANY, MOST = 20, 200, 400
 # Members whose size Redis measures: up to so many jobs in a key are measured exactly.
 MEMBERS = 200
 MEASURED_KEYS = 200  # of each kind of scattered keys
+QUEUES_AT_ONCE = 10
+FOR_KEYS = 0.6  # the share of the budget for the keys of queues; the rest is for their jobs
 LARGEST, LARGEST_OF_A_QUEUE = 20, 5
 SIZES = {"list": "LLEN", "zset": "ZCARD", "set": "SCARD", "hash": "HLEN", "stream": "XLEN"}
 
@@ -93,25 +95,30 @@ def _read_queues(
 ) -> tuple[list[_Queue], int]:
     """(the queues with their keys, those with most jobs first; how many could not be measured)."""
     measured: list[_Queue] = []
-    for stats in sorted(queues, key=lambda queue: -_known_jobs(queue)):
-        storage = backend_of(stats.source, stats.backend).describe_storage(stats.ref)
-        if storage is None:
-            continue
-        commands: list[Command] = []
-        for stored in storage.keys:
-            commands += [(SIZES[stored.kind], stored.key), ("MEMORY", "USAGE", stored.key, "SAMPLES", MEMBERS)]
-        replies = reader.read(commands)
-        if reader.is_spent:
+    wanted = sorted(queues, key=lambda queue: -_known_jobs(queue))
+    described = [(stats, backend_of(stats.source, stats.backend).describe_storage(stats.ref)) for stats in wanted]
+    known = [(stats, storage) for stats, storage in described if storage is not None]
+    for start in range(0, len(known), QUEUES_AT_ONCE):
+        if reader.spent_ratio >= FOR_KEYS:
             break
-        for reply in replies[1::2]:
-            if isinstance(reply, NoPermissionError) and " access " not in str(reply):
-                source.check_reply(reply)
-        keys = [
-            _Key(stored, _number(size), _number(used), isinstance(size, int))
-            for stored, size, used in zip(storage.keys, replies[::2], replies[1::2], strict=True)
-        ]
-        measured.append(_Queue(stats, storage, keys))
+        part = [_Queue(stats, storage) for stats, storage in known[start : start + QUEUES_AT_ONCE]]
+        _read_keys(reader, source, part)
+        measured += [] if reader.is_spent else part
     return measured, len(queues) - len(measured)
+
+
+def _read_keys(reader: LimitedReader, source: Source, queues: Sequence[_Queue]) -> None:
+    """Read the sizes of all keys of the queues, and the memory of those that are there."""
+    places = [(queue, stored) for queue in queues for stored in queue.storage.keys]
+    sizes = reader.read([(SIZES[stored.kind], stored.key) for _, stored in places])
+    there = [stored.key for (_, stored), size in zip(places, sizes, strict=True) if size != 0]
+    usages = dict(zip(there, reader.read([_usage(key) for key in there]), strict=True))
+    for reply in usages.values():
+        if isinstance(reply, NoPermissionError) and " access " not in str(reply):
+            source.check_reply(reply)
+    for (queue, stored), size in zip(places, sizes, strict=True):
+        own_bytes = _number(usages.get(stored.key))
+        queue.keys.append(_Key(stored, _number(size), own_bytes, isinstance(size, int)))
 
 
 def _known_jobs(queue: QueueStats) -> int:

@@ -74,7 +74,14 @@ def test_from_the_rail_to_a_job_by_keyboard(visit: Visit, url: str, connection: 
 
 def test_other_shortcuts_keep_working(visit: Visit, url: str) -> None:
     page = visit(f"{url}/dead").page
-    for key, path in (("w", "/workers"), ("s", "/schedules"), ("f", "/search"), ("a", "/alerts"), ("o", "/")):
+    for key, path in (
+        ("w", "/workers"),
+        ("r", "/redis"),
+        ("s", "/schedules"),
+        ("f", "/search"),
+        ("a", "/alerts"),
+        ("o", "/"),
+    ):
         press(page, "g", key)
         expect(page).to_have_url(f"{url}{path}")
         if path == "/search":

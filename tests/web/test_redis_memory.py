@@ -146,16 +146,19 @@ def test_a_measurement_takes_small_steps_and_is_shared(
     assert measured() >= 1.5 * before
 
 
+def queue_of(name: str) -> QueueStats:
+    return QueueStats(source="main", backend="rq", name=name, key=f"rq:queue:{name}")
+
+
 def test_a_budget_that_is_too_small_is_stated(server: EmbeddedRedis, filled: redis.Redis) -> None:
     sources = open_sources(load(keywords={"redis_url": server.url}))
     source = sources.sources["main"]
-    queues = [
-        QueueStats(source="main", backend="rq", name=name, key=f"rq:queue:{name}") for name in ("mail", "none", "other")
-    ]
-    report = measure_memory(source, queues, sources.backend, LimitedReader(source, max_commands=40))
-    assert (len(report.queues), report.unmeasured) == (2, 1)
+    queues = [queue_of(name) for name in ("mail", "none", "other")]
+    queues += [queue_of(f"more-{number}") for number in range(30)]
+    report = measure_memory(source, queues, sources.backend, LimitedReader(source, max_commands=130))
+    assert (len(report.queues), report.unmeasured) == (10, 23)
     assert not report.queues[0].is_complete
-    assert report.commands <= 60
+    assert report.commands <= 180
     sources.close()
 
 
