@@ -26,7 +26,7 @@ from .memory_report import LargeJob, MemoryReport, QueueMemory, ScatteredMemory
 
 JOB_SAMPLES = 2000  # over all queues
 # Of each key, if it has as many: at least LEAST, or more where there are few keys, and at most MOST.
-LEAST, MANY, MOST = 20, 200, 400
+LEAST, MANY, MOST = 10, 200, 400
 # Members whose size Redis measures: up to so many jobs in a key are measured exactly.
 MEMBERS = 200
 MEASURED_KEYS = 200  # of each kind of scattered keys
