@@ -56,6 +56,10 @@ def test_the_page_has_figures_checks_and_slow_commands(make_app: MakeApp, logged
     assert "Latency events" in text
     assert "<code>command</code>" in page
     assert client.get("/redis/main").status_code == 200
+    charts = client.get("/sources/main/charts").text
+    for path in ("/redis/main", "/sources/main/charts", "/redis/main/memory", "/redis/main/leftovers"):
+        assert f'href="{path}"' in page
+        assert f'href="{path}"' in charts
     assert client.get("/redis/none").status_code == 404
 
 

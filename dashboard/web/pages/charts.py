@@ -26,6 +26,7 @@ from ..views.charts.charts import charts_of
 from . import layout
 from .marks.mark_forms import CONFIRMATIONS
 from .queues import find_queue
+from .servers.servers import tab_context
 
 bp = Blueprint("charts", __name__)
 
@@ -100,8 +101,14 @@ def job_class_data(source: str, backend: str, name: str, job_class: str) -> Resp
 def redis(source: str) -> str:
     """The charts of one Redis server. 404 for an unknown source."""
     _check_source(source)
-    parents = [Link(f"Redis {source}", url_for("redis.server", source=source))]
-    return _render_page(SeriesKey(SOURCE, source), f"Redis {source}", parents, url_for(".redis_data", source=source))
+    return _render_page(
+        SeriesKey(SOURCE, source),
+        f"Redis {source}",
+        [],
+        url_for(".redis_data", source=source),
+        template="redis/charts.html",
+        **tab_context(source, "charts"),
+    )
 
 
 @bp.get("/sources/<segment:source>/charts/_data")
