@@ -9,6 +9,9 @@ import pytest
 
 from dashboard.backends.base import WINDOW_ROWS, Budget
 from dashboard.errors import BackendUnavailable, NotFound, Unsupported
+from dashboard.leftovers.leftover_report import LeftoverKind
+from dashboard.leftovers.leftover_scan import find_leftovers
+from dashboard.memory_usage.measurement import measure_memory
 from dashboard.model import Capability, JobQuery, Quality, State, WorkerState
 from dashboard.settings import SourceSettings
 from dashboard.sources.metering import measure_cost
@@ -203,6 +206,32 @@ def test_reading_changes_nothing(stage: Stage) -> None:
     assert stage.changes() == before
     stage.client.set("counted", 1)
     assert stage.changes() == before + 1
+
+
+@newest_in_gate
+def test_the_storage_of_a_queue_has_all_its_jobs_and_no_leftovers(stage: Stage) -> None:
+    refs = list(stage.discover().values())
+    stats = stage.backend.read_stats(refs)
+    source = stage.backend.source
+    memory = measure_memory(source, stats, lambda _source, _backend: stage.backend)
+    found = {queue.ref: queue for queue in memory.queues}
+    for queue in stats:
+        storage = stage.backend.describe_storage(queue.ref)
+        if storage is None:  # of a library of another package
+            assert memory.unmeasured == len(stats)
+            continue
+        for stored in storage.keys:
+            assert source.execute("TYPE", stored.key).decode() in (stored.kind, "none"), stored.key
+        states = {stored.state for stored in storage.keys}
+        jobs = sum(len(ids) for state, ids in stage.filled.ids[queue.name].items() if state in states)
+        assert found[queue.ref].jobs >= found[queue.ref].sampled >= jobs
+        assert found[queue.ref].is_complete
+    before = stage.changes()
+    leftovers = find_leftovers(source, stats, lambda _source, _backend: stage.backend)
+    assert {each.kind: each.found for each in leftovers.kinds if each.kind is not LeftoverKind.UNLOCKED} == {
+        kind: 0 for kind in LeftoverKind if kind is not LeftoverKind.UNLOCKED
+    }
+    assert stage.changes() == before
 
 
 def test_flow_counts_jobs_that_ended_between_two_samples(stage: Stage) -> None:
