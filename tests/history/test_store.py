@@ -8,8 +8,10 @@ from msgspec.structs import replace
 
 from dashboard.history.columns import CLASS, QUEUE, SOURCE
 from dashboard.history.history_reader import HistoryReader, choose_range
+from dashboard.history.history_writer import LEAST_SERIES_BYTES
 from dashboard.history.recording import HistoryRecording
 from dashboard.history.series_keys import IDS, SeriesKey, tail_key
+from dashboard.history.slots import figure_values
 from dashboard.model import ClassFlow, Quality
 from dashboard.store.redis_store import Store
 from tests.history.leader import BUDGET_BYTES, CASH, MAIL, START_S, Leader, read
@@ -209,9 +211,8 @@ def test_classes_are_recorded_by_name_across_leaders(
     assert 0 in figure_values(CLASS, "throughput_per_min", slots)
 
 
-def test_classes_leave_room_for_queues(leader: Leader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dashboard.history.history_writer.MOST_WITH_CLASSES", 8)
-    monkeypatch.setattr("dashboard.history.history_writer.MAX_SERIES", 10)
+def test_classes_leave_room_for_queues(store: Store) -> None:
+    leader = Leader(store, "one", budget_bytes=10 * LEAST_SERIES_BYTES)
     run_classes(leader, START_S, START_S + 1000, *(f"job {number}" for number in range(20)))
     rows = [queue_row(name) for name in ("mail", "new")]
     leader.writer.append_slots(leader.lead, leader.recorder.add_sample(snapshot_of(START_S + 1000, *rows), {}))
@@ -219,4 +220,4 @@ def test_classes_leave_room_for_queues(leader: Leader, monkeypatch: pytest.Monke
     stored = leader.writer.stored_keys()
     assert len(stored) <= 10
     assert SeriesKey(QUEUE, "main", "rq", "new") in stored
-    assert sum(key.kind is CLASS for key in stored) == 8 - 5
+    assert sum(key.kind is CLASS for key in stored) == 7 - 5  # three quarters, less the queue, the source and sums
