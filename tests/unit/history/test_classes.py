@@ -193,6 +193,14 @@ def test_a_part_of_a_block_is_that_part_of_all_records(seed: int) -> None:
         assert part == before + inside
 
 
+def test_damaged_values_cost_their_own_records_only() -> None:
+    sound = encode_block(CLASS, [class_record(0, 80)], 900, 900)
+    for step_s, span_s in ((900 * 2**20, 900 * 2**20), (901, 901), (900, 900 * 2**20)):
+        odd = encode_block(CLASS, [class_record(0, 2**61)], step_s, span_s)
+        found = decode_part(odd + sound + b"damaged", b"\xff" * 99, PartToRead(CLASS_QUARTERS, 0, 7200))
+        assert [each.record.cells[2] for each in found] == [80]
+
+
 def test_coarser_blocks_are_read_as_slots_of_their_tier() -> None:
     raw = encode_block(CLASS, [class_record(0, 80)], 4 * 7200, 4 * 7200)
     found = decode_part(raw, b"damaged", PartToRead(CLASS_HOURS, 7200, 5 * 7200))
