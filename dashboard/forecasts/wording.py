@@ -10,7 +10,7 @@ _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 
 
 def format_time_left(seconds: float) -> str:
-    """A time to come, no more precise than a forecast is: under 1 min, 14 min, 1 h 20 min, 5 h, 3 d."""
+    """A time to come, no more precise than a forecast is: under 1 min, 14 min, 1 h 20 m, 5 h, 3 d."""
     if seconds < _MINUTE_S:
         return "under 1 min"
     minutes = round(seconds / _MINUTE_S)
@@ -19,7 +19,7 @@ def format_time_left(seconds: float) -> str:
     tens = round(seconds / 600)
     if tens < 30:
         hours, rest = divmod(tens, 6)
-        return f"{hours} h {rest * 10} min" if rest else f"{hours} h"
+        return f"{hours} h {rest * 10} m" if rest else f"{hours} h"
     hours = round(seconds / _HOUR_S)
     return f"{hours} h" if hours < 48 else f"{round(seconds / _DAY_S)} d"
 

@@ -26,7 +26,7 @@ from tests.unit.forecasts.test_scaling import DRAINING, GROWING
         (829, "14 min"),
         (3569, "59 min"),
         (3590, "1 h"),
-        (4810, "1 h 20 min"),
+        (4810, "1 h 20 m"),
         (17_900, "5 h"),
         (30 * 3600, "30 h"),
         (7 * 86_400, "7 d"),
