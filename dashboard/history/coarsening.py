@@ -40,7 +40,7 @@ class Detail(NamedTuple):
 
 
 # Share of the budget in use -> detail of what is compressed from then on. The budget itself is never exceeded: see
-# HistoryWriter. The last one makes room again, so that recording goes on.
+# HistoryWriter. The last one makes room again, so that recording continues.
 _DETAILS = (
     (1.00, Detail(64, 16, newest_span_steps=MOST_NEWEST_STEPS, older=0.1, kept=0.5)),
     (0.95, Detail(64, 16, newest_span_steps=MOST_NEWEST_STEPS, older=0.25)),

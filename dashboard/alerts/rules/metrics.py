@@ -23,7 +23,7 @@ RUN_TIME_MIN_EVENTS = 50
 # The first part of a metric's name -> the heading of its group.
 _GROUPS = {
     "queue": "Queue",
-    "class": "Job class",
+    "class": "Queue",
     "workers": "Workers",
     "redis": "Redis",
     "source": "Redis",
@@ -47,7 +47,7 @@ _TITLES = {
     "queue.paused_s": "paused with jobs waiting",
     "queue.enqueue_idle_s": "time since the last new job",
     "queue.runtime_p95_ratio": "run time compared with last week",
-    "class.runtime_p95_ratio": "run time compared with last week",
+    "class.runtime_p95_ratio": "run time of a job class compared with last week",
     "workers.count": "running workers",
     "redis.unreachable_s": "time without a reply",
     "redis.writes_refused": "writes refused",

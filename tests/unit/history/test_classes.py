@@ -180,7 +180,9 @@ def test_a_part_of_a_block_is_that_part_of_all_records(seed: int) -> None:
     dice = random.Random(seed)
     starts = sorted(dice.sample(range(0, 900 * 400, 900), 60))
     records = [
-        unknown_record(start_s) if dice.random() < 0.1 else class_record(start_s, dice.randrange(1, 300), 1, dice.random())
+        unknown_record(start_s)
+        if dice.random() < 0.1
+        else class_record(start_s, dice.randrange(1, 300), 1, dice.random())
         for start_s in starts
     ]
     (block,) = split_blocks(encode_block(CLASS, records, 900, 900))
