@@ -9,7 +9,7 @@ import pytest
 import redis
 from flask.testing import FlaskClient
 
-from dashboard.clock import now_s
+from dashboard.clock import instant, iso, now_s
 from dashboard.history.columns import Record
 from dashboard.history.recorder import ClosedSlot
 from dashboard.history.tiers import classes_until_s, slot_of
@@ -26,6 +26,7 @@ from tests.unit.history.class_samples import (
     unknown_record,
 )
 from tests.web.conftest import MakeApp
+from tests.web.test_api import SAME
 
 QUARTER_S = 900
 SLOWER_FOR_S = 3600  # the class `Slow` is three times slower since then
@@ -209,3 +210,16 @@ def test_without_classes_the_page_says_what_is_needed(make_app: MakeApp, redis_c
     assert "task of Celery" in page
     page = make_app(history_max_bytes=0).test_client().get("/classes").text
     assert "No history is recorded" in page
+
+
+def test_the_last_mark_is_compared_with_the_time_before_it(browser: FlaskClient, now: float) -> None:
+    assert "Since v412" not in browser.get("/classes").text
+    since = classes_until_s(now) - SLOWER_FOR_S
+    mark = {"text": "deploy", "version": "v412", "at": iso(instant(since))}
+    assert browser.post("/api/v1/marks", json=mark, headers=SAME).status_code == 201
+    page = browser.get("/classes?range=24h").text
+    assert ">Since v412</a>" in page
+    assert f"since={since}" in page  # also when it is sorted
+    fresh = {"text": "deploy", "version": "v413"}
+    assert browser.post("/api/v1/marks", json=fresh, headers=SAME).status_code == 201
+    assert ">Since v412</a>" in browser.get("/classes?range=24h").text  # there are no figures since v413

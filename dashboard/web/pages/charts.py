@@ -77,16 +77,18 @@ def job_class(source: str, backend: str, name: str, job_class: str) -> str:
     """The charts of one job class of a queue; empty for one without history. 404 for an unknown source or library."""
     app_services().sources.backend(source, backend)
     place: dict[str, Any] = {"source": source, "backend": backend, "name": name, "job_class": job_class}
-    snapshot = app_services().snapshots.current().snapshot
+    snapshot, library = app_services().snapshots.current().snapshot, app_services().sources.titles[backend]
+    queue = snapshot.find(source, backend, name) if snapshot else None
+    parents = [Link("Classes", url_for("classes.index"))]
     return _render_page(
         SeriesKey(CLASS, source, backend, name, job_class),
         job_class,
-        [Link("Classes", url_for("classes.index"))],
+        [*parents, Link(queue_title(queue, library), queue_url(queue))] if queue else parents,
         url_for(".job_class_data", **place),
         template="classes/show.html",
         key=ClassKey(source, backend, name, job_class),
-        library=app_services().sources.titles[backend],
-        queue=snapshot.find(source, backend, name) if snapshot else None,
+        library=library,
+        queue=queue,
     )
 
 

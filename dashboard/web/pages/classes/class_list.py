@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -10,6 +12,8 @@ from ....clock import instant
 from ....errors import BackendUnavailable, Forbidden
 from ....history.classes.ranking import ClassRanking
 from ....history.classes.windows import CLASS_RANGES
+from ....marks.mark_reader import AFTER_MARK_S
+from ....model import Mark
 from ...class_rankings import PAGE_WAIT_S, MeasuredRanking, RankingQuery
 from ...context import app_context, app_services
 from ...forms.job_query import asked_time
@@ -19,6 +23,9 @@ from .. import layout
 bp = Blueprint("classes", __name__, url_prefix="/classes")
 
 LIST = "classes/_list.html"
+# Classes are stored by quarters of an hour: the first whole one after a mark has ended by then.
+FIRST_FIGURES_S = 1800
+MAX_TITLE = 20
 # With more queues than this, the text filter is the way to choose one.
 MAX_QUEUE_NAMES = 200
 
@@ -39,6 +46,9 @@ def _context() -> dict[str, Any]:
     services = app_services()
     now_s = services.store.now_s()
     query = ClassQuery.of(request.args, asked_time("since"), now_s)
+    marks = [mark for mark in services.marks.recent_marks() if mark.id is not None]
+    if query.since_s is None:
+        query = replace(query, since_s=_last_mark_s(marks, now_s))
     found: MeasuredRanking | None = None
     problem = None
     try:
@@ -50,7 +60,7 @@ def _context() -> dict[str, Any]:
     ranking = found.ranking if found else None
     return {
         "class_query": query,
-        "since_title": "" if query.since_s is None else f"Since {instant(query.since_s):%b %d, %H:%M}",
+        "since_title": _since_title(query.since_s, marks),
         "ranges": list(CLASS_RANGES),
         "ranking": ranking,
         "table": build_class_table(ranking, query) if ranking else None,
@@ -60,6 +70,18 @@ def _context() -> dict[str, Any]:
         "cost": _format_cost(found),
         **_list_choices(ranking, query),
     }
+
+
+def _last_mark_s(marks: Sequence[Mark], now_s: float) -> float | None:
+    """When the last mark was after which there are figures; None without one in the last AFTER_MARK_S."""
+    return next((mark.at for mark in marks if FIRST_FIGURES_S <= now_s - mark.at <= AFTER_MARK_S), None)
+
+
+def _since_title(since_s: float | None, marks: Sequence[Mark]) -> str:
+    if since_s is None:
+        return ""
+    mark = next((mark for mark in marks if round(mark.at) == round(since_s)), None)
+    return f"Since {mark.short_label[:MAX_TITLE] if mark else format(instant(since_s), '%b %d, %H:%M')}"
 
 
 def _list_choices(ranking: ClassRanking | None, query: ClassQuery) -> dict[str, Any]:
