@@ -9,7 +9,7 @@ from ....sources.source import Reply, text
 from ..keys import QueueKeys
 from .findings import DEFAULT_TTLS, FlowCursor, FlowFindings, NextJob
 
-LISTS_PER_SCRIPT = 50
+LISTS_PER_SCRIPT = 100
 
 
 class NextJobSettings:
