@@ -75,7 +75,7 @@ def test_events_count_jobs_that_are_removed_immediately(
                     1 if "removeOnFail" in settings else 1 + BAD,
                 )
                 assert any("leave no trace" in note for note in row.notes) == (settings != KEEP)
-                if alias == "bullmq" or settings in (KEEP, NEITHER):
+                if settings in (KEEP, NEITHER):
                     check_classes(library, server, series, settings)
 
 
