@@ -211,6 +211,17 @@ def test_classes_are_recorded_by_name_across_leaders(
     assert 0 in figure_values(CLASS, "throughput_per_min", slots)
 
 
+def test_a_process_that_takes_over_knows_the_stored_classes(leader: Leader, store: Store) -> None:
+    run_classes(leader, START_S, START_S + 120, "a")
+    assert leader.stop()
+    recording = HistoryRecording(store, BUDGET_BYTES)
+    assert recording.take_over(leader.lead)
+    assert recording.record(snapshot_of(START_S + 200, queue_row("mail")), flows_of(flow_of("mail")))
+    assert recording._recorder.is_sampled(class_key("a"))
+    assert recording.record(snapshot_of(START_S + 202), {})  # the queue is gone
+    assert not recording._recorder.is_sampled(class_key("a"))
+
+
 def test_classes_leave_room_for_queues(store: Store) -> None:
     leader = Leader(store, "one", budget_bytes=10 * LEAST_SERIES_BYTES)
     run_classes(leader, START_S, START_S + 1000, *(f"job {number}" for number in range(20)))
