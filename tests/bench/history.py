@@ -58,7 +58,7 @@ class Recording:
             if self.classes:
                 recorder._readings = ClassReadings(past.die)
             end_s = past.now_s + seconds
-            while past.now_s < end_s - 1:
+            while past.now_s < end_s:
                 snapshot, flows = past.next_sample()
                 began = time.process_time()
                 closed = recorder.add_sample(snapshot, flows)
@@ -142,7 +142,7 @@ def charts() -> None:
     with EmbeddedRedis() as server, tempfile.TemporaryDirectory() as folder:
         with redis.Redis.from_url(server.url) as client:
             Queue("queue-0000", connection=client).enqueue("app.mail.send")
-        past = Past(1, time.time() - DAYS * DAY_S, 60.0)
+        past = Past(1, time.time() - DAYS * DAY_S, 300.0)
         Recording(server, BUDGET_BYTES, classes=False).run(past, DAYS * DAY_S)
         app = create_app(redis_url=server.url, auth="none", checker="off", spool_dir=folder)
         browser = app.test_client()
