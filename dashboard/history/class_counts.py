@@ -84,19 +84,20 @@ class _QueueClasses:
 
 
 class ClassCounts:
-    """The classes of all queues, as one leader counts them. Not thread-safe.
+    """The classes of all queues, as one leader counts them. Not thread-safe."""
 
-    `stored`: series of the history; their classes are known from the start, so that a new leader names the same ones.
-    `run_times` takes in those of the classes that are recorded by name.
-    """
-
-    def __init__(self, stored: Iterable[SeriesKey] = (), run_times: RecentRunTimes | None = None) -> None:
+    def __init__(self, run_times: RecentRunTimes | None = None) -> None:
+        """`run_times` takes in those of the classes that are recorded by name."""
         self._run_times = run_times
         self._queues: dict[Place, _QueueClasses] = {}
         self._total = 0  # of all classes
         self._slot_s: int | None = None
         self._records: list[tuple[SeriesKey, Record]] = []
-        self._stored = [key for key in stored if key.kind is CLASS]
+        self._stored: list[SeriesKey] = []
+
+    def know_stored(self, keys: Iterable[SeriesKey]) -> None:
+        """Give the classes among the series of the history their places, so that a new leader names the same ones."""
+        self._stored = [key for key in keys if key.kind is CLASS]
 
     def is_known(self, key: SeriesKey) -> bool:
         """Whether jobs of a class finished in the last FORGET_S, in a queue that exists."""

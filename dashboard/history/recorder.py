@@ -52,11 +52,11 @@ class _OpenSlot:
 
 
 class HistoryRecorder:
-    """Builds the records of one leader. Not thread-safe. `stored`: the series of the history so far."""
+    """Builds the records of one leader. Not thread-safe."""
 
-    def __init__(self, stored: Iterable[SeriesKey] = (), run_times: RecentRunTimes | None = None) -> None:
+    def __init__(self, run_times: RecentRunTimes | None = None) -> None:
         """`run_times` takes in those of all samples, too."""
-        self._classes = ClassCounts(stored, run_times)
+        self._classes = ClassCounts(run_times)
         self._readings = SampleReadings(self._classes)
         self._run_times = run_times
         self._open: dict[SeriesKey, list[_OpenSlot]] = {}  # one for each tier of the series
@@ -65,6 +65,10 @@ class HistoryRecorder:
         ]  # series with records in that tier's slot
         self._seen: dict[SeriesKey, Cells] = {}  # as of the last sample
         self._closed: list[ClosedSlot] = []
+
+    def know_stored(self, keys: Iterable[SeriesKey]) -> None:
+        """Continue with the job classes of the history so far. To be called before the first sample."""
+        self._classes.know_stored(keys)
 
     def add_sample(self, snapshot: Snapshot, flows: Flows) -> list[ClosedSlot]:
         """Add a sample with what finished since the one before; the records of the slots that ended.

@@ -41,7 +41,7 @@ class HistoryRecording:
     def take_over(self, lead: str) -> bool:
         """Begin to record, with the lease `lead`; True. Raises BackendUnavailable, Forbidden. Cost: 1 round trip."""
         self._watch = RunTimeWatch(self._reader)
-        self._recorder, self._lead, self._is_loaded = HistoryRecorder(), lead, False
+        self._recorder, self._lead, self._is_loaded = HistoryRecorder(self._watch.recent), lead, False
         self._load()
         return True
 
@@ -49,7 +49,7 @@ class HistoryRecording:
         """What is stored must be known before anything is: otherwise its numbers would be given to other series."""
         if not self._is_loaded:
             self._writer.load_series()
-            self._recorder = HistoryRecorder(self._writer.stored_keys(), self._watch.recent)
+            self._recorder.know_stored(self._writer.stored_keys())
             self._is_loaded = True
 
     @property
@@ -64,8 +64,8 @@ class HistoryRecording:
         Raises BackendUnavailable, Forbidden. Cost: none for most samples, otherwise see HistoryWriter; once a minute 1
         more round trip, and 2 to 4 while the usual run times of a series are read.
         """
-        self._load()
         closed = self._recorder.add_sample(snapshot, flows)
+        self._load()
         self._check_room()
         if closed and self.problem is None and not self._writer.append_slots(self._lead, closed):
             return False

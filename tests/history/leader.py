@@ -29,7 +29,8 @@ class Leader:
         store.source.execute("SET", LEAD, self.lead, "PX", 10_000_000)
         self.writer = HistoryWriter(store, budget_bytes)
         self.writer.load_series()
-        self.recorder = HistoryRecorder(self.writer.stored_keys())
+        self.recorder = HistoryRecorder()
+        self.recorder.know_stored(self.writer.stored_keys())
 
     def run(self, start_s: int, end_s: int, *, depth: int = 4, jobs: int = 10) -> bool:
         """Sample from `start_s` until before `end_s`, with so many jobs in each sample; whether everything was

@@ -45,7 +45,8 @@ class Past:
     """A recorder of one queue, sampled every two seconds."""
 
     def __init__(self, *stored: SeriesKey) -> None:
-        self.recorder = HistoryRecorder(stored)
+        self.recorder = HistoryRecorder()
+        self.recorder.know_stored(stored)
         self.closed: list[ClosedSlot] = []
         self.at = float(START_S)
         self.sample(flow())
