@@ -141,16 +141,18 @@
     };
   };
 
+  const errorOf = (response) =>
+    response.headers.get("Content-Type")?.startsWith("text/plain") ? response.text() : `HTTP ${response.status}.`;
+
   const load = async () => {
     const url = new URL(root.dataset.url, location.href);
     for (const [name, value] of new URL(location.href).searchParams) url.searchParams.set(name, value);
     if (data) url.searchParams.set("since", data.end_s - 2 * data.step_s);
     let isDone = true;
     try {
-      const response = await fetch(url, { headers: { Accept: "application/json" } });
-      const answer = await response.json();
-      if (!response.ok) throw new Error(answer.error?.message ?? `HTTP ${response.status}`);
-      data = join(answer);
+      const response = await fetch(url, { headers: { "HX-Request": "true" } }); // so that an error is one line of text
+      if (!response.ok) throw new Error(await errorOf(response));
+      data = join(await response.json());
       root.hidden = !Object.values(data.values).flat().some((value) => value !== null);
       empty.hidden = !root.hidden;
       status.hidden = true;
@@ -159,7 +161,7 @@
     } catch (error) {
       isDone = false;
       const until = data ? `Charts end at ${moment(data.end_s, data.step_s)}. ` : "";
-      status.querySelector("span").textContent = `${until}New figures could not be read: ${error.message} Trying again every 10 s.`;
+      status.querySelector("span").textContent = `${until}New figures could not be read: ${error.message.replace(/([^.])$/, "$1.")} Trying again every 10 s.`;
       status.hidden = false;
     }
     plan(isDone);

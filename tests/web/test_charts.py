@@ -141,6 +141,17 @@ def test_a_wrong_range_is_refused_in_one_line(browser: FlaskClient, query: dict[
             assert words in response.text
 
 
+def test_without_redis_the_page_says_so_and_its_script_gets_a_line(make_app: MakeApp) -> None:
+    browser = make_app(redis_url="redis://127.0.0.1:1/0").test_client()
+    page = browser.get("/charts")
+    assert page.status_code == 200
+    assert 'data-chart-status role="status">' in page.text
+    assert "The history could not be read: " in page.text
+    answer = browser.get("/charts/_data", headers={"HX-Request": "true"})
+    assert (answer.status_code, answer.mimetype) == (503, "text/plain")
+    assert "127.0.0.1:1" in answer.text
+
+
 def test_a_month_of_six_charts_is_small(make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis) -> None:
     redis_client.hset("bull:mails:meta", "version", "bullmq:5.81.0")
     write_past(server.url, {"BullMQ in Node"}, now_s(), days=30)
