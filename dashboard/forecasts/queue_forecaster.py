@@ -22,8 +22,11 @@ KEEPING_UP_S = 60.0
 KEEPING_UP_GROWING_S = 10.0
 # The moment at which a queue is empty is moved only if it differs by more than this share of the time until then.
 MOVES_SHARE = 0.02
-# A state must hold for this many steps before it replaces another.
+# A state must hold for this many steps before it replaces another; longer if it only says that there is no direction.
 CONFIRMED_STEPS = 2
+CONFIRMED_STEPS_WITHOUT = 6
+_DIRECTED = (ForecastState.DRAINING, ForecastState.GROWING)
+_UNDIRECTED = (ForecastState.STEADY, ForecastState.NEVER)
 # The rate of a worker is remembered for so long after the queue last had enough work for all; it needs so many jobs.
 RATE_KEPT_S = 3600.0
 RATE_JOBS = 10
@@ -118,13 +121,14 @@ class QueueForecaster:
     def _follow(self, queue: QueueStats, at: float) -> None:
         """Let a new state replace the one that is shown once it is confirmed; move the moment of being empty."""
         found = _judge(queue, self._change, self._shown.state if self._shown else None)
-        if self._shown is None or self._shown.reason == TOO_SHORT or found == self._shown:
+        if self._shown is None or TOO_SHORT in (self._shown.reason, found.reason) or found == self._shown:
             self._shown, self._next = found, None
         elif found != self._next:
             self._next, self._seen_steps = found, 1
         else:
             self._seen_steps += 1
-            if self._seen_steps >= CONFIRMED_STEPS:
+            ends = self._shown.state in _DIRECTED and found.state in _UNDIRECTED
+            if self._seen_steps >= (CONFIRMED_STEPS_WITHOUT if ends else CONFIRMED_STEPS):
                 self._shown, self._next = found, None
         if found.state is ForecastState.DRAINING and self._change is not None:
             left_s = (queue.depth or 0) / -self._change.per_s
