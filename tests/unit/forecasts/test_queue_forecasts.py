@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from statistics import median
 
 import pytest
 
@@ -61,6 +62,19 @@ def test_a_queue_that_no_longer_gets_jobs_is_forecast_by_its_new_rate() -> None:
     known = [one for one in seen if 3720 <= one.at < 3720 + 600]
     left_s = [one.depth / 8 for one in known]
     assert [one.forecast.empty_in_s for one in known] == pytest.approx(left_s, rel=0.15)
+
+
+def test_a_slow_change_of_direction_is_seen_through_the_noise() -> None:
+    """It needs more than a minute to be seen, but an hour would still contain the growth before."""
+    seen = [
+        one
+        for seed in range(6)
+        for one in simulate(500, constant(5), lambda at: 4 if at < 3000 else 5.7, 3800, seed=seed)
+        if one.at >= 3600
+    ]
+    left_s = [(one.depth / 0.7, one.forecast.empty_in_s) for one in seen if one.forecast.empty_in_s is not None]
+    assert len(left_s) > 0.9 * len(seen)
+    assert median(abs(found - truth) / truth for truth, found in left_s) < 0.35
 
 
 def test_finished_jobs_that_leave_no_trace_hide_rates_but_not_the_forecast() -> None:
