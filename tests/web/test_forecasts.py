@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+import redis
 from flask.testing import FlaskClient
 from msgspec.structs import replace
 
@@ -45,7 +46,7 @@ ROWS = (
 
 
 @pytest.fixture
-def client(make_app: MakeApp, server: EmbeddedRedis) -> FlaskClient:
+def client(make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis) -> FlaskClient:
     """A browser on a dashboard that shows ROWS, as a leader elsewhere has sampled them."""
     store = SnapshotStore(Source("main", server.url))
     epoch = store.acquire_lease("leader", 60).epoch or 0
