@@ -33,7 +33,7 @@ def url(server: EmbeddedRedis) -> Iterator[str]:
 
 def test_a_deployment_is_marked_in_the_charts(url: str, visit: Visit) -> None:
     page = visit(url).page
-    chart, said = page.locator("figure").first, page.locator("[data-chart-status]")
+    chart, said = page.locator("figure").first, page.locator("[data-chart-said]")
     expect(chart.locator("canvas")).to_be_visible()
     page.get_by_text("Add a mark", exact=True).click()
     page.get_by_label("Version").fill("v412")
