@@ -71,6 +71,8 @@ def test_a_class_of_a_redis_that_is_down_stays_as_it_was() -> None:
     judged = rule(metric="class.runtime_p95_ratio", warning=2, op="ge", for_s=0, min_samples=1)
     (state,) = run(judged, [{SEND: SLOWER}] * 2 + [{}] * 100, reachable=False)
     assert state.phase == "firing"
+    (state,) = run(judged, [{SEND: SLOWER}] * 2 + [{}] * 30)
+    assert state.phase == "firing", "five minutes without jobs"
     (state,) = run(judged, [{SEND: SLOWER}] * 2 + [{}] * 100)
     assert state.phase == "ok", "it has not run for ten minutes"
 
