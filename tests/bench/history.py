@@ -25,7 +25,7 @@ from dashboard.history.tiers import DAY_S, tiers_of
 from dashboard.sources.source import Source
 from dashboard.store.redis_store import LEAD, Store
 from dashboard.web.app import create_app
-from tests.bench.past import ClassReadings, Past
+from tests.bench.past import Past
 
 BUSY = 500  # so many queues of 1,000 are
 BUDGET_BYTES = 64 * 2**20
@@ -43,7 +43,6 @@ class Recording:
 
     server: EmbeddedRedis
     budget_bytes: int
-    classes: bool = True
     spent: Counter[str] = field(default_factory=Counter)
     longest_s: float = 0.0
     full: int = 0  # samples that were not stored for want of room
@@ -55,8 +54,6 @@ class Recording:
             source.execute("SET", LEAD, "bench:1")
             writer, recorder = HistoryWriter(store, self.budget_bytes), HistoryRecorder()
             writer.load_series()
-            if self.classes:
-                recorder._readings = ClassReadings(past.die)
             end_s = past.now_s + seconds
             while past.now_s < end_s:
                 snapshot, flows = past.next_sample()
@@ -142,8 +139,8 @@ def charts() -> None:
     with EmbeddedRedis() as server, tempfile.TemporaryDirectory() as folder:
         with redis.Redis.from_url(server.url) as client:
             Queue("queue-0000", connection=client).enqueue("app.mail.send")
-        past = Past(1, time.time() - DAYS * DAY_S, 300.0)
-        Recording(server, BUDGET_BYTES, classes=False).run(past, DAYS * DAY_S)
+        past = Past(1, time.time() - DAYS * DAY_S, 300.0, classes=False)
+        Recording(server, BUDGET_BYTES).run(past, DAYS * DAY_S)
         app = create_app(redis_url=server.url, auth="none", checker="off", spool_dir=folder)
         browser = app.test_client()
         for path in ("/queues/main/rq/queue-0000/charts", "/charts", "/sources/main/charts"):

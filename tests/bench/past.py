@@ -4,13 +4,13 @@ own."""
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from dashboard.history.columns import CLASS, QUALITY_CODES
-from dashboard.history.histogram import Histogram, add_durations
-from dashboard.history.readings import Flows, Reading, SampleReadings
-from dashboard.history.series_keys import SeriesKey
+from msgspec.structs import replace
+
+from dashboard.history.readings import Flows
 from dashboard.model import (
+    ClassFlow,
     Counts,
     FlowDelta,
     Quality,
@@ -26,39 +26,12 @@ JOBS_PER_S = 1.0
 ERRORS = 0.01
 
 
-class ClassReadings(SampleReadings):
-    """The readings of a sample, with those of CLASSES job classes for each queue where jobs finished."""
-
-    def __init__(self, die: random.Random) -> None:
-        super().__init__()
-        self._die = die
-
-    def read_sample(self, snapshot: Snapshot, flows: Flows) -> Iterator[Reading]:
-        """What finished in a queue is that of its classes, each job of one of them."""
-        begin_s = self._sampled_at.get("main", snapshot.sampled_at)
-        yield from super().read_sample(snapshot, flows)
-        for of, delta in flows.items():
-            for flow in delta.queues:
-                yield from self._read_classes(SeriesKey(CLASS, *of, flow.key), flow, begin_s, snapshot.sampled_at)
-
-    def _read_classes(self, key: SeriesKey, flow: QueueFlow, begin_s: float, end_s: float) -> Iterator[Reading]:
-        finished, failed = [0] * CLASSES, [0] * CLASSES
-        runtimes: list[Histogram] = [{} for _ in range(CLASSES)]
-        for job in range(flow.completed + flow.dead):
-            number = self._die.randrange(CLASSES)
-            finished[number] += 1
-            failed[number] += job < flow.dead
-            add_durations(runtimes[number], flow.runtimes_s[job : job + 1])
-        quality = QUALITY_CODES[flow.quality]
-        for number in range(CLASSES):
-            cells = quality, 0, finished[number], failed[number], runtimes[number] or None
-            yield Reading(key._replace(job_class=f"shop.jobs.Class{number}"), begin_s, end_s, cells)
-
-
 class Past:
-    """Samples of `busy` queues with JOBS_PER_S each and as many queues at rest, `interval_s` apart."""
+    """Samples of `busy` queues with JOBS_PER_S each and as many at rest, `interval_s` apart. With `classes`, each
+    job is of one of CLASSES."""
 
-    def __init__(self, busy: int, start_s: float, interval_s: float, seed: int = 3) -> None:
+    def __init__(self, busy: int, start_s: float, interval_s: float, seed: int = 3, *, classes: bool = True) -> None:
+        self._classes = classes
         self.now_s = start_s
         self.die = random.Random(seed)
         self._interval_s = interval_s
@@ -97,7 +70,20 @@ class Past:
         mean = JOBS_PER_S * self._interval_s
         finished = max(0, round(self.die.gauss(mean, mean**0.5)))
         dead = sum(self.die.random() < ERRORS for _ in range(finished))
-        return _flow(key, self._interval_s, dead, [self.die.lognormvariate(-1, 0.5) for _ in range(finished)])
+        flow = _flow(key, self._interval_s, dead, [self.die.lognormvariate(-1, 0.5) for _ in range(finished)])
+        return replace(flow, classes=self._split(flow), classes_quality=Quality.EXACT) if self._classes else flow
+
+    def _split(self, flow: QueueFlow) -> tuple[ClassFlow, ...]:
+        """The jobs of a flow by class."""
+        of = [self.die.randrange(CLASSES) for _ in flow.runtimes_s]
+        found = []
+        for number in range(CLASSES):
+            jobs = [job for job, chosen in enumerate(of) if chosen == number]
+            dead = sum(job < flow.dead for job in jobs)
+            times = tuple(flow.runtimes_s[job] for job in jobs)
+            name = f"shop.jobs.Class{number}"
+            found.append(ClassFlow(job_class=name, completed=len(jobs) - dead, dead=dead, runtimes_s=times))
+        return tuple(each for each in found if each.completed + each.dead)
 
 
 def _stats(number: int, counts: Counts, latency_s: float) -> QueueStats:
