@@ -27,7 +27,7 @@ from urllib.parse import quote
 from playwright.sync_api import Browser, sync_playwright
 
 from dashboard.demo.embedded import die_with_parent
-from dashboard.demo.past import SLOWED
+from dashboard.demo.past.queues import SLOWED
 
 DOCS = Path(__file__).resolve().parent
 START_TIMEOUT_S = 60.0

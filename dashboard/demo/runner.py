@@ -24,7 +24,7 @@ import rq  # noqa: F401
 from ..errors import ConfigurationError, QueuedeckError
 from .embedded import EmbeddedRedis, reserved_port
 from .incident import Incident, describe_story
-from .past_writing import write_past
+from .past.writing import write_past
 from .processes import TOKEN_FILE, DemoProcess, start_python, start_workloads, stop_processes
 
 HOST = "127.0.0.1"

@@ -17,7 +17,7 @@ from werkzeug.security import generate_password_hash
 
 from dashboard.clock import now_s
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.demo.past_writing import write_past
+from dashboard.demo.past.writing import write_past
 from dashboard.history.tiers import slot_of
 from dashboard.sources.source import Source
 from tests.contract.rq_library import open_client, run_waiting_jobs

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from dashboard.clock import now_s
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.demo.past_writing import write_past
+from dashboard.demo.past.writing import write_past
 from tests.e2e.conftest import Visit, dashboard, wait_for_queues
 
 pytestmark = pytest.mark.e2e

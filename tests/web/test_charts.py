@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 
 from dashboard.clock import now_s
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.demo.past_writing import write_past
+from dashboard.demo.past.writing import write_past
 from dashboard.history.history_writer import HistoryWriter
 from dashboard.history.recorder import HistoryRecorder
 from dashboard.history.series_keys import SAMPLE_END

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from ..history.columns import QUEUE, SOURCE, Record
-from ..history.encoding import encode_block
-from ..history.history_writer import ttl_ms
-from ..history.series_keys import IDS, SAMPLE_END, SeriesKey, StoredAs, blocks_key, pack_key
-from ..history.tiers import DAY_S, FINE, HOUR_S, MINUTES, QUARTERS, Tier, slot_of
-from ..sources.source import Command, Source
-from .past import DAYS, QUEUES, Past, PastSlot
+from ...history.columns import CLASS, QUEUE, SOURCE, Record
+from ...history.encoding import encode_block
+from ...history.history_writer import ttl_ms
+from ...history.series_keys import IDS, SAMPLE_END, SeriesKey, StoredAs, blocks_key, pack_key
+from ...history.tiers import CLASS_HOURS, CLASS_QUARTERS, DAY_S, FINE, HOUR_S, MINUTES, QUARTERS, Tier, slot_of
+from ...marks.mark_store import MarkStore
+from ...model import Mark
+from ...sources.source import Command, Source
+from ...store.redis_store import Store
+from .classes import class_records, merge_hours
+from .queues import QUEUES
+from .week import DAYS, Past, PastSlot
 
 SOURCE_NAME = "main"  # of a dashboard that has one redis_url
+MARKED_BY = "demo"
 
 LONGEST_STEP_S = 1800
 
@@ -28,28 +34,59 @@ class _Part(NamedTuple):
 
 
 def write_past(redis_url: str, processes: Collection[str], now_s: float, days: int = DAYS) -> int:
-    """Write the `days` before `now_s` of the queues whose jobs `processes` add; the number of series.
+    """Write the `days` before `now_s` of the queues whose jobs `processes` add, and of their classes, and mark the
+    deploys of that time; the number of series.
 
-    Raises BackendUnavailable, Forbidden. Cost: 1 round trip of about 3 values of 10 kB for each series.
+    Raises BackendUnavailable, Forbidden. Cost: 1 round trip of about 3 values of 10 kB for each series, and 1 for each
+    deploy.
     """
     past = Past([queue for queue in QUEUES if queue.process in processes], now_s, days)
     values: dict[SeriesKey, dict[Tier, bytes]] = {}
+    quarters: list[PastSlot] = []
     for part in _parts(days):
         begin_s, end_s = (slot_of(now_s - before_s, LONGEST_STEP_S) for before_s in (part.from_s, part.until_s))
         if not part.until_s:
             end_s = slot_of(now_s, part.step_s)
-        encoded: dict[int, bytes] = {}  # by list: two series have the same
-        for key, records in _records_of(past, list(past.slots(begin_s, end_s, part.step_s))).items():
-            if id(records) not in encoded:
-                encoded[id(records)] = encode_block(key.kind, records, part.step_s, part.step_s)
+        slots = list(past.slots(begin_s, end_s, part.step_s))
+        if part.tier is QUARTERS:
+            quarters += slots
+        for key, encoded in _encode(_records_of(past, slots), part.step_s).items():
             of_key = values.setdefault(key, {})
-            of_key[part.tier] = of_key.get(part.tier, b"") + encoded[id(records)]
+            of_key[part.tier] = of_key.get(part.tier, b"") + encoded
+    values |= _encode_classes(past, quarters, now_s)
     source = Source(SOURCE_NAME, redis_url)
     try:
         source.run_batch(_commands(values, now_s))
+        marks = MarkStore(Store(source))
+        for deploy in past.deploys:
+            marks.add_mark(Mark(at=deploy.at, text="deploy", version=deploy.version, who=MARKED_BY))
     finally:
         source.close()
     return len(values)
+
+
+def _encode(records: Mapping[SeriesKey, list[Record]], step_s: int) -> dict[SeriesKey, bytes]:
+    encoded: dict[int, bytes] = {}  # by list: two series have the same
+    for key, of_key in records.items():
+        if id(of_key) not in encoded:
+            encoded[id(of_key)] = encode_block(key.kind, of_key, step_s, step_s)
+    return {key: encoded[id(of_key)] for key, of_key in records.items()}
+
+
+def _encode_classes(past: Past, quarters: Sequence[PastSlot], now_s: float) -> dict[SeriesKey, dict[Tier, bytes]]:
+    """The values of all job classes, from the slots of the coarsest tier of queues."""
+    newest_s = now_s - CLASS_QUARTERS.keep_s
+    found: dict[SeriesKey, dict[Tier, bytes]] = {}
+    for queue in past.queues:
+        for one, records in class_records(past, queue, quarters).items():
+            parts = {
+                CLASS_QUARTERS: [record for record in records if record.start_s >= newest_s],
+                CLASS_HOURS: merge_hours(records),
+            }
+            found[SeriesKey(CLASS, SOURCE_NAME, queue.backend, queue.name, one.name)] = {
+                tier: encode_block(CLASS, of_tier, tier.step_s, tier.step_s) for tier, of_tier in parts.items()
+            }
+    return found
 
 
 def _parts(days: int) -> tuple[_Part, ...]:

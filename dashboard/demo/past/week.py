@@ -1,7 +1,8 @@
 """The demo's past: a week of figures that never were, with a story to find in its charts. Pure: no Redis, no clock.
 
 Every day has its rhythm. Five days ago Redis was away for most of an hour; three nights ago webhooks failed until the
-morning; two days ago a deploy made the search index slow, for 22 hours.
+morning; two days ago a deploy made the search index slow, for 22 hours; since one of three hours ago, thumbnails take
+longer, as they do in the demo.
 """
 
 from __future__ import annotations
@@ -9,75 +10,41 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from ..history.columns import QUALITY_CODES, QUEUE, SOURCE, Cell, Cells
-from ..history.histogram import Histogram, add_durations, add_histogram
-from ..history.tiers import DAY_S, HOUR_S, slot_of
-from ..model import Quality
-from .incident import PAYMENTS_QUEUE
+from ...history.columns import QUALITY_CODES, QUEUE, SOURCE, Cell, Cells
+from ...history.histogram import Histogram, add_histogram, bucket_of
+from ...history.tiers import DAY_S, HOUR_S, slot_of
+from ...model import Quality
+from .queues import FAILED, HEAVIER, SLOWED, PastClass, PastQueue
 
 DAYS = 7
 PATTERN_S = 900  # the load of a queue changes this often, and the same at each resolution
 PEAK_HOUR = 14.0
-SLOWED = "search-index"
-FAILED = "webhooks"
 SLOWER = 2.6
+# Less than the default alert about run times needs: until the incident, every queue of the demo is healthy.
+LIGHTER = 1 / 1.75
+# The class of a queue whose run times change, and how.
+CHANGES: Mapping[str, tuple[str, float]] = {
+    SLOWED: ("index", SLOWER),
+    HEAVIER: ("dashboard.demo.shop.render_thumbnail", LIGHTER),
+}
 FAILED_RATIO = 0.12
 KEPT_DEAD = 300  # the demo's queues of BullMQ keep no more dead jobs
 DURATIONS = 80  # so many jobs stand for those of a slot
-VARIANTS = 12  # of these durations, for each queue
+VARIANTS = 12  # of these durations, for each class of jobs
+DEPLOY_BEFORE_S = 40  # so long before run times change
 NOISE = 9973  # random numbers, used again and again: no length of a slot divides it
 _NAMES = QUEUE.names
 _QUALITIES = {"bullmq": Quality.EXACT}  # of the others: ESTIMATED
 
-# The columns that a library reports of its queues.
-_ALL = frozenset(QUEUE.names) - {"retrying", "retried", "waits"}
-_OF_CELERY = frozenset({"depth", "latency_ms", "quality", "uncounted_ms", "finished", "failed"})
-_OF_SIDEKIQ = frozenset({"depth", "active", "latency_ms", "workers", "quality", "uncounted_ms"})
-# Sidekiq counts the jobs of all its queues together.
-_OF_ALL_OF_SIDEKIQ = frozenset({"scheduled", "dead", "workers", "quality", "uncounted_ms", "finished", "failed"})
 
+class PastDeploy(NamedTuple):
+    """A deploy of the shop, `at` seconds since 1970."""
 
-class PastQueue(NamedTuple):
-    """A queue of the demo as it is when it runs. `process`: what adds its jobs. `wave`: the most jobs that wait in it.
-
-    Run times have the median `runtime_s`; `spread` is that of their logarithm. `reported`: the columns that its library
-    reports.
-    """
-
-    process: str
-    backend: str
-    name: str
-    per_min: float
-    wave: int
-    runtime_s: float
-    spread: float = 0.35
-    workers: int = 1
-    scheduled: int = 0
-    reported: frozenset[str] = _ALL
-
-
-QUEUES = (
-    PastQueue("RQ producer", "rq", PAYMENTS_QUEUE, 149, 12, 0.13, 0.3, workers=2),
-    PastQueue("RQ producer", "rq", "thumbnails", 80, 14, 0.44, workers=2),
-    PastQueue("RQ producer", "rq", "newsletter", 110, 48, 0.18, workers=2, scheduled=12),
-    PastQueue("RQ producer", "rq", "reports", 10, 5, 3.6),
-    PastQueue("Celery producer", "celery", "payouts", 80, 22, 0.3, reported=_OF_CELERY),
-    PastQueue("Celery producer", "celery", "exports", 6, 4, 2.5, reported=_OF_CELERY),
-    PastQueue("Celery producer", "celery", "ratings", 240, 60, 0.05, reported=_OF_CELERY),
-    PastQueue("BullMQ in Python", "bullmq", "orders", 21, 8, 2.7, 0.25),
-    PastQueue("BullMQ in Python", "bullmq", "invoices", 27, 6, 1.0, scheduled=20),
-    PastQueue("BullMQ in Python", "bullmq", FAILED, 135, 26, 0.7, 0.45),
-    PastQueue("BullMQ in Python", "bullmq", SLOWED, 280, 60, 0.15),
-    PastQueue("BullMQ in Python", "bullmq", "data-exports", 11, 3, 1.95),
-    PastQueue("BullMQ in Node", "bullmq", "mails", 170, 16, 0.3, scheduled=10),
-    PastQueue("BullMQ in Node", "bullmq", "video-transcode", 8, 3, 7.4, 0.12),
-    PastQueue("Sidekiq", "sidekiq", "critical", 90, 8, 0.22, reported=_OF_SIDEKIQ),
-    PastQueue("Sidekiq", "sidekiq", "low", 60, 6, 0.8, reported=_OF_SIDEKIQ),
-    PastQueue("Sidekiq", "sidekiq", "*", 150, 0, 0.4, scheduled=4, reported=_OF_ALL_OF_SIDEKIQ),
-)
+    version: str
+    at: float
 
 
 class PastSlot(NamedTuple):
@@ -100,6 +67,8 @@ class Past:
         self.outage = _span(slot_of(now_s - 5 * DAY_S, HOUR_S) + 40 * 60, 50 / 60)
         self.failures = _span(midnight - 3 * DAY_S + 2 * HOUR_S, 6.0)
         self.slowdown = _span(slot_of(now_s - 2 * DAY_S, HOUR_S) - 2 * HOUR_S, 22.0)
+        self.heavier_s = slot_of(now_s - 3 * HOUR_S, PATTERN_S)
+        self._changed = {SLOWED: self.slowdown, HEAVIER: (self.start_s, self.heavier_s)}
         self._now_s = now_s
         self._random = random.Random(14)
         count = days * DAY_S // PATTERN_S + 1
@@ -109,11 +78,42 @@ class Past:
             (queue.backend, queue.name): [place for place, name in enumerate(_NAMES) if name not in queue.reported]
             for queue in self.queues
         }
-        self._runtimes = {queue.name: self._draw_runtimes(queue, 1.0) for queue in self.queues}
-        self._slow_runtimes = {
-            queue.name: self._draw_runtimes(queue, SLOWER) for queue in self.queues if queue.name == SLOWED
+        self._drawn = {
+            (queue.name, one.name, changed): self._draw_buckets(queue, one, changed=changed)
+            for queue in self.queues
+            for one in queue.classes
+            for changed in ((False, True) if CHANGES.get(queue.name, ("",))[0] == one.name else (False,))
+        }
+        self._runtimes = {
+            (queue.name, changed): [self._merge_classes(queue, variant, changed=changed) for variant in range(VARIANTS)]
+            for queue in self.queues
+            for changed in ((False, True) if queue.name in CHANGES else (False,))
         }
         self._all_runtimes = [self._merge_runtimes(variant) for variant in range(VARIANTS)]
+
+    @property
+    def deploys(self) -> tuple[PastDeploy, ...]:
+        """The deploys of the story, oldest first."""
+        first_s = slot_of(self._now_s - 6 * DAY_S, HOUR_S) + 25 * 60
+        times = (first_s, *(at - DEPLOY_BEFORE_S for at in (*self.slowdown, self.heavier_s)))
+        found = (PastDeploy(f"v{number}", float(at)) for number, at in enumerate(times, 409))
+        return tuple(deploy for deploy in found if deploy.at >= self.start_s)
+
+    def is_changed(self, queue: PastQueue, at: int) -> bool:
+        """Whether the run times of its class in CHANGES are others then."""
+        return queue.name in CHANGES and _within(at, self._changed[queue.name])
+
+    def draw_class(self, queue: PastQueue, one: PastClass, jobs: int, at: int) -> Histogram:
+        """The run times of so many jobs of a class that finished in a slot that begins at `at`."""
+        key = (queue.name, one.name, self.is_changed(queue, at))
+        drawn = self._drawn[key if key in self._drawn else (*key[:2], False)][at // PATTERN_S % VARIANTS]
+        whole, rest = divmod(jobs, len(drawn))
+        found: Histogram = {}
+        for place, bucket in enumerate(drawn):
+            count = whole + (place < rest)
+            if count:
+                found[bucket] = found.get(bucket, 0) + count
+        return found
 
     def slots(self, start_s: int, end_s: int, step_s: int) -> Iterator[PastSlot]:
         """The slots between these times, oldest first; none while Redis was away."""
@@ -131,14 +131,14 @@ class Past:
         return PastSlot(at, rows, self._total(at, rows), self._source(at, step_s, rhythm))
 
     def _queue(self, queue: PastQueue, at: int, step_s: int, load: float) -> Cells:
-        slow = queue.name == SLOWED and _within(at, self.slowdown)
+        changed = self.is_changed(queue, at)
         failing = queue.name == FAILED and _within(at, self.failures)
         per_s = queue.per_min * load / 60
         counts = "finished" in queue.reported
         ended = self._count(per_s * step_s)
-        depth = self._depth(queue, at, load, slow=slow)
-        busy_s = queue.runtime_s * (SLOWER if slow else 1) * (1 + next(self._noise) / 3)
-        runtimes = (self._slow_runtimes if slow else self._runtimes)[queue.name]
+        depth = self._depth(queue, at, load, slow=changed and queue.name == SLOWED)
+        busy_s = queue.runtime_s * (CHANGES[queue.name][1] if changed else 1) * (1 + next(self._noise) / 3)
+        runtimes = self._runtimes[queue.name, changed]
         cells: list[Cell] = [
             depth,
             max(0, round(per_s * busy_s)),
@@ -212,19 +212,29 @@ class Past:
     def _count(self, mean: float) -> int:
         return max(0, round(mean + next(self._noise) * math.sqrt(mean)))
 
-    def _draw_runtimes(self, queue: PastQueue, slower: float) -> list[Histogram]:
-        median = math.log(queue.runtime_s * slower)
-        found: list[Histogram] = [{} for _ in range(VARIANTS)]
-        for drawn in found:
-            add_durations(drawn, (self._random.lognormvariate(median, queue.spread) for _ in range(DURATIONS)))
-        return found
+    def _draw_buckets(self, queue: PastQueue, one: PastClass, *, changed: bool) -> list[list[int]]:
+        """The buckets of DURATIONS run times of a class, VARIANTS times."""
+        median = math.log(queue.runtime_s * one.pace * (CHANGES[queue.name][1] if changed else 1))
+        return [
+            [bucket_of(self._random.lognormvariate(median, queue.spread)) for _ in range(DURATIONS)]
+            for _ in range(VARIANTS)
+        ]
+
+    def _merge_classes(self, queue: PastQueue, variant: int, *, changed: bool) -> Histogram:
+        """The run times of about DURATIONS jobs of a queue: of each class its share."""
+        whole: Histogram = {}
+        for one in queue.classes:
+            drawn = self._drawn.get((queue.name, one.name, changed)) or self._drawn[queue.name, one.name, False]
+            for bucket in drawn[variant][: round(DURATIONS * one.share)]:
+                whole[bucket] = whole.get(bucket, 0) + 1
+        return whole
 
     def _merge_runtimes(self, variant: int) -> Histogram:
         """The durations of all queues that report them, each as often as its jobs run."""
         whole: Histogram = {}
         for queue in self.queues:
             if "runtimes" in queue.reported:
-                drawn = self._runtimes[queue.name][variant]
+                drawn = self._runtimes[queue.name, False][variant]
                 add_histogram(whole, {bucket: count * round(queue.per_min) for bucket, count in drawn.items()})
         return whole
 
