@@ -27,7 +27,7 @@ def class_records(past: Past, queue: PastQueue, slots: Iterable[PastSlot]) -> di
             continue
         counts = zip(_split(queue, finished), _split(queue, failed), strict=True)
         for one, (jobs, lost) in zip(queue.classes, counts, strict=True):
-            runtimes = past.draw_class(queue, one, jobs, slot.start_s) if queue.times_classes else None
+            runtimes = past.draw_class(queue, one, jobs, slot.start_s) if queue.timed else None
             cells: Cells = (quality, 0, jobs, min(lost, jobs), runtimes or None)
             found[one].append(Record(slot.start_s, cells))
     return found

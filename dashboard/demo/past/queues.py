@@ -32,7 +32,8 @@ class PastQueue(NamedTuple):
     """A queue of the demo as it is when it runs. `process`: what adds its jobs. `wave`: the most jobs that wait in it.
 
     Run times have the median `runtime_s`; `spread` is that of their logarithm. The shares of `classes` add up to 1; the
-    last one has the rest. `reported`: the columns that its library reports.
+    last one has the rest. `reported`: the columns that its library reports; `timed`: whether it
+    reports the run times of classes.
     """
 
     process: str
@@ -46,11 +47,7 @@ class PastQueue(NamedTuple):
     workers: int = 1
     scheduled: int = 0
     reported: frozenset[str] = _ALL
-
-    @property
-    def times_classes(self) -> bool:
-        """Whether the library reports the run times of job classes."""
-        return self.backend != "celery"
+    timed: bool = True
 
 
 def _function(name: str, share: float = 1.0, pace: float = 1.0) -> PastClass:
@@ -76,11 +73,37 @@ QUEUES = (
     PastQueue("RQ producer", "rq", "newsletter", 110, 48, 0.18, _NEWSLETTER, workers=2, scheduled=12),
     PastQueue("RQ producer", "rq", "reports", 10, 5, 3.6, _REPORTS),
     PastQueue(
-        "Celery producer", "celery", "payouts", 80, 22, 0.3, (PastClass("payouts.transfer"),), reported=_OF_CELERY
+        "Celery producer",
+        "celery",
+        "payouts",
+        80,
+        22,
+        0.3,
+        (PastClass("payouts.transfer"),),
+        reported=_OF_CELERY,
+        timed=False,
     ),
-    PastQueue("Celery producer", "celery", "exports", 6, 4, 2.5, (PastClass("exports.build"),), reported=_OF_CELERY),
     PastQueue(
-        "Celery producer", "celery", "ratings", 240, 60, 0.05, (PastClass("ratings.update"),), reported=_OF_CELERY
+        "Celery producer",
+        "celery",
+        "exports",
+        6,
+        4,
+        2.5,
+        (PastClass("exports.build"),),
+        reported=_OF_CELERY,
+        timed=False,
+    ),
+    PastQueue(
+        "Celery producer",
+        "celery",
+        "ratings",
+        240,
+        60,
+        0.05,
+        (PastClass("ratings.update"),),
+        reported=_OF_CELERY,
+        timed=False,
     ),
     PastQueue("BullMQ in Python", "bullmq", "orders", 21, 8, 2.7, (PastClass("fulfil"),), 0.25),
     PastQueue("BullMQ in Python", "bullmq", "invoices", 27, 6, 1.0, _INVOICES, scheduled=20),
