@@ -13,7 +13,7 @@ HEAVIER = "thumbnails"
 _FUNCTIONS = "dashboard.demo.shop"
 
 # The columns that a library reports of its queues.
-_ALL = frozenset(QUEUE.names) - {"retrying", "retried", "waits"}
+_ALL = frozenset(QUEUE.names) - {"retrying", "retried"}
 _OF_CELERY = frozenset({"depth", "latency_ms", "quality", "uncounted_ms", "finished", "failed"})
 _OF_SIDEKIQ = frozenset({"depth", "active", "latency_ms", "workers", "quality", "uncounted_ms"})
 # Sidekiq counts the jobs of all its queues together.
@@ -32,8 +32,8 @@ class PastQueue(NamedTuple):
     """A queue of the demo as it is when it runs. `process`: what adds its jobs. `wave`: the most jobs that wait in it.
 
     Run times have the median `runtime_s`; `spread` is that of their logarithm. The shares of `classes` add up to 1; the
-    last one has the rest. `reported`: the columns that its library reports; `timed`: whether it
-    reports the run times of classes.
+    last one has the rest. Each of the `workers` runs `concurrency` jobs at a time. `reported`: the columns that its
+    library reports; `timed`: whether it reports the run times of classes.
     """
 
     process: str
@@ -45,6 +45,7 @@ class PastQueue(NamedTuple):
     classes: tuple[PastClass, ...] = ()
     spread: float = 0.35
     workers: int = 1
+    concurrency: int = 1
     scheduled: int = 0
     reported: frozenset[str] = _ALL
     timed: bool = True
@@ -105,14 +106,14 @@ QUEUES = (
         reported=_OF_CELERY,
         timed=False,
     ),
-    PastQueue("BullMQ in Python", "bullmq", "orders", 21, 8, 2.7, (PastClass("fulfil"),), 0.25),
-    PastQueue("BullMQ in Python", "bullmq", "invoices", 27, 6, 1.0, _INVOICES, scheduled=20),
-    PastQueue("BullMQ in Python", "bullmq", FAILED, 135, 26, 0.7, (PastClass("deliver"),), 0.45),
-    PastQueue("BullMQ in Python", "bullmq", SLOWED, 280, 60, 0.15, _SEARCH_INDEX),
+    PastQueue("BullMQ in Python", "bullmq", "orders", 21, 8, 2.7, (PastClass("fulfil"),), 0.25, concurrency=2),
+    PastQueue("BullMQ in Python", "bullmq", "invoices", 27, 6, 1.0, _INVOICES, scheduled=20, concurrency=2),
+    PastQueue("BullMQ in Python", "bullmq", FAILED, 135, 26, 0.7, (PastClass("deliver"),), 0.45, concurrency=4),
+    PastQueue("BullMQ in Python", "bullmq", SLOWED, 280, 60, 0.15, _SEARCH_INDEX, concurrency=2),
     PastQueue("BullMQ in Python", "bullmq", "data-exports", 11, 3, 1.95, (PastClass("export"),)),
-    PastQueue("BullMQ in Node", "bullmq", "mails", 170, 16, 0.3, _MAILS, scheduled=10),
-    PastQueue("BullMQ in Node", "bullmq", "video-transcode", 8, 3, 7.4, (PastClass("transcode"),), 0.12),
-    PastQueue("Sidekiq", "sidekiq", "critical", 90, 8, 0.22, reported=_OF_SIDEKIQ),
-    PastQueue("Sidekiq", "sidekiq", "low", 60, 6, 0.8, reported=_OF_SIDEKIQ),
+    PastQueue("BullMQ in Node", "bullmq", "mails", 170, 16, 0.3, _MAILS, scheduled=10, concurrency=3),
+    PastQueue("BullMQ in Node", "bullmq", "video-transcode", 8, 3, 7.4, (PastClass("transcode"),), 0.12, concurrency=2),
+    PastQueue("Sidekiq", "sidekiq", "critical", 90, 8, 0.22, reported=_OF_SIDEKIQ, concurrency=3),
+    PastQueue("Sidekiq", "sidekiq", "low", 60, 6, 0.8, reported=_OF_SIDEKIQ, concurrency=3),
     PastQueue("Sidekiq", "sidekiq", "*", 150, 0, 0.4, _SIDEKIQ, scheduled=4, reported=_OF_ALL_OF_SIDEKIQ),
 )

@@ -7,9 +7,11 @@ longer, as they do in the demo.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -34,9 +36,11 @@ FAILED_RATIO = 0.12
 KEPT_DEAD = 300  # the demo's queues of BullMQ keep no more dead jobs
 DURATIONS = 80  # so many jobs stand for those of a slot
 VARIANTS = 12  # of these durations, for each class of jobs
+WAITS = 16  # so many waiting times stand for those of a slot
 DEPLOY_BEFORE_S = 40  # so long before run times change
 NOISE = 9973  # random numbers, used again and again: no length of a slot divides it
 _NAMES = QUEUE.names
+_LATENCY, _WAITED = QUEUE.index_of("latency_ms"), QUEUE.index_of("waits")
 _QUALITIES = {"bullmq": Quality.EXACT}  # of the others: ESTIMATED
 
 
@@ -89,7 +93,8 @@ class Past:
             for queue in self.queues
             for changed in ((False, True) if queue.name in CHANGES else (False,))
         }
-        self._all_runtimes = [self._merge_runtimes(variant) for variant in range(VARIANTS)]
+        self._all_runtimes: dict[tuple[str, ...], list[Histogram]] = {}  # by the queues that are changed
+        self._depths: dict[str, int] = {}  # of the slot before
 
     @property
     def deploys(self) -> tuple[PastDeploy, ...]:
@@ -107,16 +112,14 @@ class Past:
         """The run times of so many jobs of a class that finished in a slot that begins at `at`."""
         key = (queue.name, one.name, self.is_changed(queue, at))
         drawn = self._drawn[key if key in self._drawn else (*key[:2], False)][at // PATTERN_S % VARIANTS]
-        whole, rest = divmod(jobs, len(drawn))
-        found: Histogram = {}
-        for place, bucket in enumerate(drawn):
-            count = whole + (place < rest)
-            if count:
-                found[bucket] = found.get(bucket, 0) + count
+        whole, rest = divmod(jobs, DURATIONS)
+        found = {bucket: count * whole for bucket, count in _count_buckets(drawn).items()} if whole else {}
+        add_histogram(found, _pick_evenly(drawn, rest))
         return found
 
     def slots(self, start_s: int, end_s: int, step_s: int) -> Iterator[PastSlot]:
         """The slots between these times, oldest first; none while Redis was away."""
+        self._depths = {}
         for at in range(start_s, end_s - step_s + 1, step_s):
             if at + step_s <= self.outage[0] or at >= self.outage[1]:
                 yield self._slot(at, step_s)
@@ -128,7 +131,7 @@ class Past:
             self._queue(queue, at, step_s, rhythm * loads[place])
             for queue, loads in zip(self.queues, self._loads, strict=True)
         ]
-        return PastSlot(at, rows, self._total(at, rows), self._source(at, step_s, rhythm))
+        return PastSlot(at, rows, self._total(at // step_s, at, rows), self._source(at, step_s, rhythm))
 
     def _queue(self, queue: PastQueue, at: int, step_s: int, load: float) -> Cells:
         changed = self.is_changed(queue, at)
@@ -139,22 +142,25 @@ class Past:
         depth = self._depth(queue, at, load, slow=changed and queue.name == SLOWED)
         busy_s = queue.runtime_s * (CHANGES[queue.name][1] if changed else 1) * (1 + next(self._noise) / 3)
         runtimes = self._runtimes[queue.name, changed]
+        latency_s = depth / per_s
+        enqueued = max(0, ended + depth - self._depths.get(queue.name, depth))
+        self._depths[queue.name] = depth
         cells: list[Cell] = [
             depth,
-            max(0, round(per_s * busy_s)),
+            min(queue.workers * queue.concurrency, max(0, round(per_s * busy_s))),
             self._count(queue.scheduled * load) if queue.scheduled else 0,
             None,
             self._dead(at) if queue.name == FAILED else 0,
-            round(depth / per_s * 1000),
+            round(latency_s * 1000),
             queue.workers,
             QUALITY_CODES[_QUALITIES.get(queue.backend, Quality.ESTIMATED) if counts else Quality.UNKNOWN],
             0 if counts else step_s * 1000,
             ended,
             self._count(ended * FAILED_RATIO) if failing else 0,
-            self._count(ended),
+            enqueued,
             None,
             runtimes[ended % VARIANTS] if ended else None,
-            None,
+            _waits_of(latency_s) if ended else None,
         ]
         for place in self._hidden[queue.backend, queue.name]:
             cells[place] = None
@@ -177,7 +183,7 @@ class Past:
             return 0
         return min(KEPT_DEAD, round((at - begin_s) / 60 * 4))
 
-    def _total(self, at: int, rows: Sequence[Cells]) -> Cells:
+    def _total(self, number: int, at: int, rows: Sequence[Cells]) -> Cells:
         """As `sum_queues` of the recorder has it, in less time: the durations are those of a slot before or after."""
         found: list[Cell] = []
         for name, column in zip(_NAMES, zip(*rows, strict=True), strict=True):
@@ -189,7 +195,10 @@ class Past:
             else:
                 # Not known for all jobs that finish.
                 found.append(sum(known) if known and name != "enqueued" else None)
-        found[_NAMES.index("runtimes")] = self._all_runtimes[at // 10 % VARIANTS]
+        found[_NAMES.index("runtimes")] = self._runtimes_of_all(at)[number % VARIANTS]
+        waited = (cells[_LATENCY] for cells in rows if cells[_WAITED] is not None)
+        latencies = sorted(cell for cell in waited if isinstance(cell, int))
+        found[_WAITED] = _waits_of(latencies[len(latencies) // 2] / 1000) if latencies else None
         return tuple(found)
 
     def _source(self, at: int, step_s: int, rhythm: float) -> Cells:
@@ -212,11 +221,11 @@ class Past:
     def _count(self, mean: float) -> int:
         return max(0, round(mean + next(self._noise) * math.sqrt(mean)))
 
-    def _draw_buckets(self, queue: PastQueue, one: PastClass, *, changed: bool) -> list[list[int]]:
-        """The buckets of DURATIONS run times of a class, VARIANTS times."""
+    def _draw_buckets(self, queue: PastQueue, one: PastClass, *, changed: bool) -> list[tuple[int, ...]]:
+        """The buckets of DURATIONS run times of a class in order, VARIANTS times."""
         median = math.log(queue.runtime_s * one.pace * (CHANGES[queue.name][1] if changed else 1))
         return [
-            [bucket_of(self._random.lognormvariate(median, queue.spread)) for _ in range(DURATIONS)]
+            tuple(sorted(bucket_of(self._random.lognormvariate(median, queue.spread)) for _ in range(DURATIONS)))
             for _ in range(VARIANTS)
         ]
 
@@ -225,18 +234,56 @@ class Past:
         whole: Histogram = {}
         for one in queue.classes:
             drawn = self._drawn.get((queue.name, one.name, changed)) or self._drawn[queue.name, one.name, False]
-            for bucket in drawn[variant][: round(DURATIONS * one.share)]:
-                whole[bucket] = whole.get(bucket, 0) + 1
+            add_histogram(whole, _pick_evenly(drawn[variant], round(DURATIONS * one.share)))
         return whole
 
-    def _merge_runtimes(self, variant: int) -> Histogram:
-        """The durations of all queues that report them, each as often as its jobs run."""
+    def _runtimes_of_all(self, at: int) -> list[Histogram]:
+        """The run times of all queues that report them, each as often as its jobs run, VARIANTS times."""
+        changed = tuple(queue.name for queue in self.queues if self.is_changed(queue, at))
+        if changed not in self._all_runtimes:
+            self._all_runtimes[changed] = [self._merge_runtimes(variant, changed) for variant in range(VARIANTS)]
+        return self._all_runtimes[changed]
+
+    def _merge_runtimes(self, variant: int, changed: Sequence[str]) -> Histogram:
         whole: Histogram = {}
         for queue in self.queues:
             if "runtimes" in queue.reported:
-                drawn = self._runtimes[queue.name, False][variant]
+                drawn = self._runtimes[queue.name, queue.name in changed][variant]
                 add_histogram(whole, {bucket: count * round(queue.per_min) for bucket, count in drawn.items()})
         return whole
+
+
+def _pick_evenly(drawn: tuple[int, ...], count: int) -> Histogram:
+    """So many of the sorted buckets, which have about the same percentiles."""
+    found: Histogram = {}
+    for place in range(count):
+        bucket = drawn[(2 * place + 1) * DURATIONS // (2 * count)]
+        found[bucket] = found.get(bucket, 0) + 1
+    return found
+
+
+@functools.cache
+def _count_buckets(drawn: tuple[int, ...]) -> Histogram:
+    return _pick_evenly(drawn, DURATIONS)
+
+
+_SECOND = bucket_of(1.0)
+# Most jobs start soon: they are added while few wait.
+_WAITS = Counter(bucket_of(((place + 0.5) / WAITS) ** 3) - _SECOND for place in range(WAITS))
+
+
+def _waits_of(latency_s: float) -> Histogram:
+    """How long the jobs of a slot waited in which the oldest one waited for `latency_s`."""
+    return _waits_up_to(bucket_of(latency_s))
+
+
+@functools.cache
+def _waits_up_to(longest: int) -> Histogram:
+    found: Histogram = {}
+    for below, count in _WAITS.items():
+        bucket = max(0, longest + below)
+        found[bucket] = found.get(bucket, 0) + count
+    return found
 
 
 def rhythm_at(at: float) -> float:

@@ -53,6 +53,15 @@ def test_the_week_tells_its_story() -> None:
     assert max(cells_of(past, past.failures, FAILED, "dead")) == 300  # type: ignore[type-var]
     assert sum(cells_of(past, (end_s, end_s + DAY_S), FAILED, "failed")) == 0  # type: ignore[arg-type]
     assert not list(past.slots(*past.outage, 900))
+    place = past.queues.index(queue_of(SLOWED))
+    cells = [slot.queues[place] for slot in past.slots(*past.slowdown, 900)]
+    depth, added, ended = ([each[QUEUE.index_of(name)] for each in cells] for name in ("depth", "enqueued", "finished"))
+    assert sum(added) - sum(ended) == depth[-1] - depth[0]  # type: ignore[arg-type, operator]
+    assert max(cells_of(past, past.slowdown, SLOWED, "active")) == 2  # type: ignore[type-var]
+    waits = [percentiles(cell, [0.95])[0] for cell in cells_of(past, past.slowdown, SLOWED, "waits") if cell]
+    assert max(waits) > 20  # type: ignore[arg-type, type-var, operator]
+    whole = [slot.total[QUEUE.index_of("runtimes")] for slot in past.slots(past.start_s, int(NOW_S), 1800)]
+    assert len({percentiles(cell, [0.5])[0] for cell in whole if isinstance(cell, dict)}) > 1
     assert past.start_s < past.outage[0] < past.outage[1] < past.failures[0] < past.slowdown[0]
     assert past.slowdown[1] < NOW_S - HOUR_S
 
