@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from dashboard.clock import instant, iso, now_s
 from dashboard.history.columns import Record
 from dashboard.history.recorder import ClosedSlot
+from dashboard.history.series_keys import SAMPLE_END
 from dashboard.history.tiers import classes_until_s, slot_of
 from dashboard.model import Quality
 from dashboard.sources.source import Source
@@ -201,6 +202,14 @@ def test_one_reading_serves_all_viewers(browser: FlaskClient, redis_client: redi
     for path in ("/classes", "/classes/_classes", "/api/v1/classes", "/classes?sort=p95&q=app"):
         assert browser.get(path).status_code == 200
     assert calls() - before < 10  # of the alerts, not of six classes with up to four values each
+
+
+def test_the_page_says_what_is_sample_data(browser: FlaskClient, redis_client: redis.Redis, now: float) -> None:
+    assert "sample data" not in browser.get("/classes").text
+    for hours, is_told in ((0, {"1h": True, "24h": True}), (5, {"1h": False, "24h": True})):
+        redis_client.set(SAMPLE_END, int(now) - hours * 3600)
+        for name, told in is_told.items():
+            assert ("are sample data: this is a demo" in browser.get(f"/classes?range={name}").text) is told
 
 
 def test_without_classes_the_page_says_what_is_needed(make_app: MakeApp, redis_client: redis.Redis) -> None:

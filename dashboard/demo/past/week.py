@@ -13,6 +13,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import NormalDist
 from typing import NamedTuple
 
 from ...history.columns import QUALITY_CODES, QUEUE, SOURCE, Cell, Cells
@@ -40,6 +41,7 @@ WAITS = 16  # so many waiting times stand for those of a slot
 DEPLOY_BEFORE_S = 40  # so long before run times change
 NOISE = 9973  # random numbers, used again and again: no length of a slot divides it
 _NAMES = QUEUE.names
+_NORMAL = NormalDist()
 _LATENCY, _WAITED = QUEUE.index_of("latency_ms"), QUEUE.index_of("waits")
 _QUALITIES = {"bullmq": Quality.EXACT}  # of the others: ESTIMATED
 
@@ -131,7 +133,7 @@ class Past:
             self._queue(queue, at, step_s, rhythm * loads[place])
             for queue, loads in zip(self.queues, self._loads, strict=True)
         ]
-        return PastSlot(at, rows, self._total(at // step_s, at, rows), self._source(at, step_s, rhythm))
+        return PastSlot(at, rows, self._total(at, rows), self._source(at, step_s, rhythm))
 
     def _queue(self, queue: PastQueue, at: int, step_s: int, load: float) -> Cells:
         changed = self.is_changed(queue, at)
@@ -183,7 +185,7 @@ class Past:
             return 0
         return min(KEPT_DEAD, round((at - begin_s) / 60 * 4))
 
-    def _total(self, number: int, at: int, rows: Sequence[Cells]) -> Cells:
+    def _total(self, at: int, rows: Sequence[Cells]) -> Cells:
         """As `sum_queues` of the recorder has it, in less time: the durations are those of a slot before or after."""
         found: list[Cell] = []
         for name, column in zip(_NAMES, zip(*rows, strict=True), strict=True):
@@ -195,7 +197,7 @@ class Past:
             else:
                 # Not known for all jobs that finish.
                 found.append(sum(known) if known and name != "enqueued" else None)
-        found[_NAMES.index("runtimes")] = self._runtimes_of_all(at)[number % VARIANTS]
+        found[_NAMES.index("runtimes")] = self._random.choice(self._runtimes_of_all(at))
         waited = (cells[_LATENCY] for cells in rows if cells[_WAITED] is not None)
         latencies = sorted(cell for cell in waited if isinstance(cell, int))
         found[_WAITED] = _waits_of(latencies[len(latencies) // 2] / 1000) if latencies else None
@@ -225,9 +227,13 @@ class Past:
         """The buckets of DURATIONS run times of a class in order, VARIANTS times."""
         median = math.log(queue.runtime_s * one.pace * (CHANGES[queue.name][1] if changed else 1))
         return [
-            tuple(sorted(bucket_of(self._random.lognormvariate(median, queue.spread)) for _ in range(DURATIONS)))
+            tuple(bucket_of(math.exp(median + queue.spread * self._draw_normal(place))) for place in range(DURATIONS))
             for _ in range(VARIANTS)
         ]
+
+    def _draw_normal(self, place: int) -> float:
+        """A number of the standard normal distribution, in one of DURATIONS parts that are equally probable."""
+        return _NORMAL.inv_cdf(min(1 - 1e-6, max(1e-6, (place + self._random.random()) / DURATIONS)))
 
     def _merge_classes(self, queue: PastQueue, variant: int, *, changed: bool) -> Histogram:
         """The run times of about DURATIONS jobs of a queue: of each class its share."""

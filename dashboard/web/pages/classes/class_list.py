@@ -12,6 +12,7 @@ from ....clock import instant
 from ....errors import BackendUnavailable, Forbidden
 from ....history.classes.ranking import ClassRanking
 from ....history.classes.windows import CLASS_RANGES
+from ....history.tiers import CLASS_HOURS
 from ....marks.mark_reader import AFTER_MARK_S
 from ....model import Mark
 from ...class_rankings import PAGE_WAIT_S, MeasuredRanking, RankingQuery
@@ -25,6 +26,8 @@ bp = Blueprint("classes", __name__, url_prefix="/classes")
 LIST = "classes/_list.html"
 # Classes are stored by quarters of an hour: the first whole one after a mark has ended by then.
 FIRST_FIGURES_S = 1800
+# A period can begin that much before its range.
+LONGEST_SLOT_S = CLASS_HOURS.step_s
 MAX_TITLE = 20
 # With more queues than this, the text filter is the way to choose one.
 MAX_QUEUE_NAMES = 200
@@ -33,7 +36,8 @@ MAX_QUEUE_NAMES = 200
 @bp.get("")
 def index() -> str:
     """The page of job classes."""
-    return layout.render_page("classes/index.html", _context())
+    context = _context()
+    return layout.render_page("classes/index.html", context | {"sample_end_s": _sample_end(context["class_query"])})
 
 
 @bp.get("/_classes")
@@ -70,6 +74,17 @@ def _context() -> dict[str, Any]:
         "cost": _format_cost(found),
         **_list_choices(ranking, query),
     }
+
+
+def _sample_end(query: ClassQuery) -> int | None:
+    """When the sample data ends that the list is made of; None if it is made of none. Cost: 1 round trip."""
+    services = app_services()
+    try:
+        end_s = services.history.read_sample_end()
+    except (BackendUnavailable, Forbidden):
+        return None  # the list says so
+    compared_s = 2 * CLASS_RANGES[query.range_name] + LONGEST_SLOT_S
+    return end_s if end_s is not None and end_s > services.store.now_s() - compared_s else None
 
 
 def _last_mark_s(marks: Sequence[Mark], now_s: float) -> float | None:
