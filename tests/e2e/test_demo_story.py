@@ -104,7 +104,7 @@ def check_that_it_is_calm(demo: Demo, url: str, page: Page) -> None:
 
 
 def check_that_it_has_a_past(demo: Demo, url: str, page: Page) -> None:
-    """The charts begin with a week of sample data, in which a deploy made a queue slow; the page says what they are."""
+    """The charts begin with a week of sample data, in which deploys made jobs slow; pages say what they are."""
     week = f"metric=runtime_p50_s&from={now_s() - 6.5 * 86_400}"
     points = get(demo, url, f"queues/main/bullmq/search-index/history?{week}")["points"]
     medians = [value for _, value in points if value is not None]
@@ -112,6 +112,11 @@ def check_that_it_has_a_past(demo: Demo, url: str, page: Page) -> None:
     assert max(medians) > 2 * sorted(medians)[len(medians) // 2]
     page.goto(f"{url}/charts")
     expect(page.get_by_role("main")).to_contain_text("are sample data: this is a demo")
+    expect(page.get_by_role("main")).to_contain_text("deploy v412")
+    page.goto(f"{url}/classes")
+    worst = page.get_by_role("row").nth(1)
+    expect(worst).to_contain_text("render_thumbnail")
+    expect(worst).to_contain_text("slower")
 
 
 def follow_the_alert(page: Page) -> None:

@@ -12,7 +12,7 @@ from .queues import PastClass, PastQueue
 from .week import Past, PastSlot
 
 _FINISHED, _FAILED = QUEUE.index_of("finished"), QUEUE.index_of("failed")
-# BullMQ, and Celery with `result_extended`, report each job of a class; RQ and Sidekiq a part of them.
+# BullMQ, and Celery with `result_extended`, report each job of a class; RQ a part of them.
 _QUALITIES = {"bullmq": Quality.EXACT, "celery": Quality.EXACT}
 
 
