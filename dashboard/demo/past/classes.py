@@ -23,7 +23,7 @@ def class_records(past: Past, queue: PastQueue, slots: Iterable[PastSlot]) -> di
     found: dict[PastClass, list[Record]] = {one: [] for one in queue.classes}
     for slot in slots:
         finished, failed = slot.queues[place][_FINISHED], slot.queues[place][_FAILED]
-        if not isinstance(finished, int) or not isinstance(failed, int):
+        if not queue.classes or not isinstance(finished, int) or not isinstance(failed, int):
             continue
         counts = zip(_split(queue, finished), _split(queue, failed), strict=True)
         for one, (jobs, lost) in zip(queue.classes, counts, strict=True):

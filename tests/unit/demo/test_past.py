@@ -128,7 +128,7 @@ def test_classes_share_the_jobs_of_their_queue_and_only_one_of_them_is_slow() ->
 
 def test_deploys_are_marked_as_those_of_the_demo(source: Source, server: EmbeddedRedis) -> None:
     now = now_s()
-    write_past(server.url, {"BullMQ in Node"}, now)
+    write_past(server.url, {"BullMQ in Node", "Sidekiq"}, now)
     marks = MarkStore(Store(source)).list_marks(0, now)
     assert [(mark.text, mark.version, mark.who) for mark in marks] == [
         ("deploy", version, MARKED_BY) for version in ("v412", "v411", "v410", "v409")
