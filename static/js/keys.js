@@ -105,6 +105,7 @@
     s: () => jump("s"),
     f: () => jump("f"),
     a: () => jump("a"),
+    c: () => jump("c"),
   };
 
   const leave = () => {

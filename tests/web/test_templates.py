@@ -198,3 +198,13 @@ def test_lines_can_be_read_without_scrolling() -> None:
         (name_of(path), line) for path in TEMPLATES for line in path.read_text().splitlines() if len(line) > MAX_LINE
     ]
     assert long == []
+
+
+def test_every_letter_of_the_rail_is_a_key_and_in_the_help() -> None:
+    letters = re.findall(r'letter="(\w)"', (ROOT / "templates/_rail.html").read_text())
+    keys = (ROOT / "static/js/keys.js").read_text()
+    go_to = (ROOT / "templates/_help.html").read_text().split("go to the overview")[0:2]
+    assert len(letters) >= 8
+    for letter in letters:
+        assert f'{letter}: () => jump("{letter}"' in keys, letter
+        assert f"<kbd>{letter}</kbd>" in f"{go_to[0][-30:]}{go_to[1].split('</dd>')[0]}", letter
