@@ -60,13 +60,14 @@ class ClassRankings:
         self._turn = threading.Lock()  # one ranking is computed at a time: others would only slow it down
         self._known: OrderedDict[RankingQuery, MeasuredRanking] = OrderedDict()
         self._flights: dict[RankingQuery, Future[MeasuredRanking]] = {}
+        self._failures: OrderedDict[RankingQuery, QueuedeckError] = OrderedDict()  # of the last flight
 
     def find(self, wanted: RankingQuery, now_s: float, wait_s: float) -> MeasuredRanking | None:
         """The ranking of the last slot that is stored, or the last known one while that is computed.
 
         Without either, waits for at most `wait_s` seconds; None if it is not ready by then. Raises BackendUnavailable,
-        Forbidden. Cost: none for the caller; in a thread that of `ClassReader.read_ranking`, once for each slot in
-        which a ranking is asked for.
+        Forbidden, also while it is tried again after such an error. Cost: none for the caller; in a thread that of
+        `ClassReader.read_ranking`, once for each slot in which a ranking is asked for.
         """
         since_s = None if wanted.since_s is None else _same_slots(wanted.since_s)
         wanted = wanted._replace(since_s=since_s)
@@ -86,6 +87,11 @@ class ClassRankings:
         try:
             return flight.result(wait_s) if flight is not None else None
         except TimeoutError:
+            # A Redis that does not respond takes longer than a viewer waits: without its error, the page would promise
+            # a list each time.
+            failure = self._failures.get(wanted)
+            if failure is not None:
+                raise failure.with_traceback(None) from None
             return None
 
     def _load(self, wanted: RankingQuery, flight: Future[MeasuredRanking], now_s: float, slot_s: int) -> None:
@@ -95,12 +101,17 @@ class ClassRankings:
         except Exception as exc:
             with self._lock:
                 del self._flights[wanted]
+                if isinstance(exc, QueuedeckError):
+                    self._failures[wanted] = exc
+                    if len(self._failures) > MAX_RANKINGS:
+                        self._failures.popitem(last=False)
             flight.set_exception(exc)
             if not isinstance(exc, QueuedeckError):
                 log.exception("the classes could not be ranked")
             return
         with self._lock:
             del self._flights[wanted]
+            self._failures.pop(wanted, None)
             # Without any class, the next viewer looks again: the first ones can be stored at any moment.
             if found.ranking.rows:
                 self._known[wanted] = found

@@ -90,3 +90,22 @@ def test_neither_an_error_nor_an_empty_ranking_is_remembered() -> None:
     for _ in range(2):
         assert rankings.find(HOUR, NOW_S, CEILING_S) is not None
     assert len(reader.asked) == 3
+
+
+def test_the_last_error_is_raised_until_there_is_a_ranking() -> None:
+    reader = Reader()
+    rankings = ClassRankings(reader)
+    reader.problem = BackendUnavailable("did not respond in time", source="main", reason="slow")
+    with pytest.raises(BackendUnavailable):
+        rankings.find(HOUR, NOW_S, CEILING_S)
+    reader.may_read.clear()  # a frozen Redis: each attempt takes longer than a viewer waits
+    for _ in range(2):
+        with pytest.raises(BackendUnavailable, match="respond"):
+            rankings.find(HOUR, NOW_S, 0.0)
+    assert rankings.find(MONTH, NOW_S, 0.0) is None
+    reader.problem = None
+    reader.may_read.set()
+    assert rankings.find(HOUR, NOW_S, CEILING_S) is not None
+    reader.may_read.clear()
+    assert rankings.find(HOUR, NOW_S + 86_400, 0.0) is None
+    reader.may_read.set()

@@ -54,8 +54,8 @@ class ChartRange(NamedTuple):
 def parse_range(
     name: str | None, start_s: float | None, end_s: float | None, compare: str | None, now_s: float
 ) -> ChartRange:
-    """The range of a URL. Without a name or moments, the last hours; a moment in the future means now. With moments,
-    the name is that of the range before, of which they are a part.
+    """The range of a URL. Without a name or moments, the last hours; an end in the future means now, and a range up to
+    now covers LEAST_S at least. With moments, the name is that of the range before, of which they are a part.
 
     Raises Unsupported for an unknown name, and for a range that ends before it begins, is shorter than LEAST_S, or
     begins before anything that is stored.
@@ -69,6 +69,8 @@ def parse_range(
         return ChartRange(now_s - RANGES[name], now_s, name, compare or None)
     end_s = now_s if end_s is None else min(end_s, now_s)
     start_s = end_s - RANGES[DEFAULT_RANGE] if start_s is None else start_s
+    if end_s == now_s and start_s <= now_s:
+        start_s = min(start_s, now_s - LEAST_S)  # a zoom into the newest slots, a script that asks for newer points
     if end_s - start_s < LEAST_S:
         raise Unsupported("The range must end at least a minute after it begins.", hint="Check from and to.")
     if start_s < now_s - QUARTERS.keep_s - DAY_S:
