@@ -199,8 +199,11 @@ def test_the_form_adds_and_the_question_deletes(browser: FlaskClient) -> None:
     assert 'value="v412"' in wrong.text
     assert browser.post("/marks", data=form | {"color": "red"}, headers=SAME).status_code == 422
     assert browser.post("/marks", data=form).status_code == 403
-    for result in ("Mark added.", "had been added already"):
-        answer = browser.post("/marks", data=form, headers=SAME)
+    for result, odd in (("Mark added.", "&said=mark-deleted"), ("had been added already", "#depth")):
+        answer = browser.post("/marks", data=form | {"back": form["back"] + odd}, headers=SAME)
+        assert answer.location.endswith(
+            "?range=1h&said=" + ("mark-added" if "Mark" in result else "mark-known") + "#marks"
+        )
         assert (answer.status_code, urlsplit(answer.location).path) == (303, "/queues/main/rq/mail/charts")
         page = browser.get(answer.location).text
         assert result in page
@@ -212,7 +215,7 @@ def test_the_form_adds_and_the_question_deletes(browser: FlaskClient) -> None:
     target = re.search(r'action="(/marks/[^"]+/delete)"', asked)
     assert target is not None
     gone = browser.post(target[1], data={"back": "//evil.example/", "reason": "wrong version"}, headers=SAME)
-    assert (gone.status_code, gone.location) == (303, "/?said=mark-deleted#marks")
+    assert (gone.status_code, gone.location) == (303, "/charts?said=mark-deleted#marks")
     assert "deploy v412" not in browser.get(PAGE).text
     assert browser.get(question[1]).status_code == 404
     event = browser.get("/api/v1/audit").get_json()["events"][0]

@@ -42,6 +42,7 @@ def test_the_bare_path_redirects_to_the_overview(host: FlaskClient) -> None:
 
 def test_every_link_asset_and_poll_stays_under_the_path(host: FlaskClient, jobs: list[str]) -> None:
     pages = ["/ops/queues/", "/ops/queues/queues/main/rq/mail", f"/ops/queues/queues/main/rq/mail/jobs/{jobs[0]}"]
+    pages += [f"/ops/queues{path}" for path in ("/charts", "/classes", "/classes/main/rq/mail/send", "/redis/main")]
     seen = set()
     for page in pages:
         response = host.get(page)
@@ -108,3 +109,13 @@ def _stop(mounted: Any) -> None:
     deck = dashboard.extensions["queuedeck"]
     wait_until(lambda: deck._process is not None, what="the start")
     deck.stop()
+
+
+def test_a_mark_that_comes_from_no_page_leads_to_the_charts(host: FlaskClient, redis_client: redis.Redis) -> None:
+    same = {"Sec-Fetch-Site": "same-origin"}
+    for back in ({}, {"back": "//evil.example/"}, {"back": "/"}):
+        answer = host.post("/ops/queues/marks", data={"text": "deploy"} | back, headers=same)
+        assert answer.location.startswith("/ops/queues/charts?said=mark-")
+    back_to = "/ops/queues/sources/main/charts?range=1h"
+    answer = host.post("/ops/queues/marks", data={"text": "deploy", "back": back_to}, headers=same)
+    assert answer.location == f"{back_to}&said=mark-known#marks"

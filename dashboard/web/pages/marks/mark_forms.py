@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -38,7 +39,7 @@ CONFIRMATIONS = {
 def add() -> ResponseReturnValue:
     """Add a mark: 303 to the page it was added from, or the form again with its error."""
     values = {name: request.form.get(name, "") for name in FIELDS}
-    back = safe_path(request.form.get("back"))
+    back = _chart_page(request.form.get("back"))
     try:
         added = add_mark(values["text"], values["version"], values["link"], _parse_time(values["at"].strip()))
     except Unsupported as exc:
@@ -50,7 +51,7 @@ def add() -> ResponseReturnValue:
 @edit_bp.get("/<segment:mark_id>/delete")
 def ask_to_delete(mark_id: str) -> str:
     """The question before a mark is deleted. Cost: 1 round trip."""
-    mark, back = app_services().marks.mark_store.find_mark(mark_id), safe_path(request.args.get("back"))
+    mark, back = app_services().marks.mark_store.find_mark(mark_id), _chart_page(request.args.get("back"))
     added = (("Added by", one_line(mark.who, 60)),) if mark.who else ()
     question = Confirmation(
         heading=f"Delete the mark {one_line(mark.label, 120)}?",
@@ -71,7 +72,7 @@ def delete(mark_id: str) -> ResponseReturnValue:
     """Delete a mark: 303 to the page it was deleted from."""
     reason = checked_reason(request.form.get("reason"), hint="Enter why this mark is deleted.")
     delete_mark(mark_id, reason)
-    return _return_to(safe_path(request.form.get("back")), "mark-deleted")
+    return _return_to(_chart_page(request.form.get("back")), "mark-deleted")
 
 
 def add_mark(text: str, version: str | None, link: str | None, at: float | None) -> AddedMark:
@@ -111,6 +112,16 @@ def _parse_time(text: str) -> float | None:
     except ValueError:
         raise Unsupported(f"at: {one_line(text, 40)} is not a time, such as 2026-11-30T03:12.") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _chart_page(target: str | None) -> str:
+    """The path and query of the chart page to return to, without the result of an action; that of all queues if
+    `target` is not a path of this site."""
+    parts = urlsplit(safe_path(target))
+    if parts.path == "/":  # below a mount point, this is a page of the host application
+        return url_for("charts.overview")
+    query = urlencode([(name, value) for name, value in parse_qsl(parts.query) if name != "said"])
+    return f"{parts.path}?{query}" if query else parts.path
 
 
 def _return_to(back: str, result: str) -> ResponseReturnValue:
