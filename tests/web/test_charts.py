@@ -121,6 +121,22 @@ def test_a_page_without_history_says_so(make_app: MakeApp, jobs: list[str]) -> N
     assert page.status_code == 200
     assert "data-chart-empty><h2>No history in this range</h2>" in page.text
     assert 'data-url="/queues/main/rq/mail/charts/_data" hidden>' in page.text
+    off = make_app(history_max_bytes=0).test_client().get("/charts").text
+    assert "No history is recorded: <code>history_max_bytes</code> is 0." in off
+    assert "No history is recorded" not in page.text
+
+
+def test_marks_that_may_not_be_read_leave_the_charts(
+    browser: FlaskClient, make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    rights = ("~*", "&*", "+@all", "-zrevrangebyscore")
+    redis_client.execute_command("ACL", "SETUSER", "reader", "on", ">secret", *rights)
+    limited = make_app(redis_url=server.url.replace("redis://", "redis://reader:secret@")).test_client()
+    page = limited.get("/queues/main/rq/mail/charts?range=1h").text
+    assert "Marks could not be read: The Redis user is not allowed" in page
+    assert "No deployments or alerts" not in page
+    assert 'data-url="/queues/main/rq/mail/charts/_data">' in page
+    assert known(data_of(limited, "/queues/main/rq/mail/charts", range="1h")["values"]["depth"])
 
 
 @pytest.mark.parametrize(

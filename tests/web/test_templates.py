@@ -200,8 +200,11 @@ def test_lines_can_be_read_without_scrolling() -> None:
     assert long == []
 
 
-def test_every_letter_of_the_rail_is_a_key_and_in_the_help() -> None:
-    letters = re.findall(r'letter="(\w)"', (ROOT / "templates/_rail.html").read_text())
+def test_every_letter_of_the_rail_is_a_key_in_the_help_and_in_the_palette() -> None:
+    rail = re.findall(r'item\("([.a-z]+)".*letter="(\w)"', (ROOT / "templates/_rail.html").read_text())
+    entries = (ROOT / "dashboard/web/views/palette/entries.py").read_text()
+    letters = [letter for _, letter in rail]
+    assert re.findall(r'\("([.a-z]+)", "[^"]+", \("g", "(\w)"\)', entries) == rail
     keys = (ROOT / "static/js/keys.js").read_text()
     go_to = (ROOT / "templates/_help.html").read_text().split("go to the overview")[0:2]
     assert len(letters) >= 8

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from flask import Blueprint, Response, render_template, request, url_for
 from msgspec.structs import replace
 
-from ...errors import BackendUnavailable, Forbidden, NotFound
+from ...errors import BackendUnavailable, Forbidden, NotFound, join_hint
 from ...history.classes.ranking import ClassKey
 from ...history.columns import CLASS, QUEUE, SOURCE
 from ...history.series_keys import SeriesKey
@@ -150,11 +150,17 @@ def _own_url() -> str:
 
 
 def _read_marks(key: SeriesKey, data: ChartData, wanted: ChartRange) -> ChartMarks:
-    """The marks of the range. Raises BackendUnavailable, Forbidden. Cost: 2 round trips, see MarkReader."""
+    """The marks of the range; where Redis does not permit to read them, why. Raises BackendUnavailable.
+
+    Cost: 2 round trips, see MarkReader.
+    """
     services = app_services()
     start_s, end_s = data.start_s, max(data.end_s, wanted.end_s)
-    mark_list = services.marks.list_marks(start_s, end_s)
-    changes = services.alert_service.alerts.list_changes(start_s, end_s)
+    try:
+        mark_list = services.marks.list_marks(start_s, end_s)
+        changes = services.alert_service.alerts.list_changes(start_s, end_s)
+    except Forbidden as exc:
+        return ChartMarks(problem=join_hint(exc.message, exc.hint))
     return collect_marks(key, mark_list, changes, services.sources.titles)
 
 
@@ -204,6 +210,7 @@ def _render_page(
     ranges = [name for name, seconds in RANGES.items() if seconds > 4 * step_s]
     variables |= {"title": title, "parents": parents, "related": _related(series), "data_url": data_url}
     variables |= {"charts": charts, "wanted": wanted, "ranges": ranges, "comparisons": list(COMPARISONS)}
+    variables["is_recorded"] = app_services().settings.history_max_bytes > 0
     variables |= {"confirmation": CONFIRMATIONS.get(request.args.get("said", "")), "here": _own_url()}
     cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
     return render_template(template, **layout.page_context(app_services().snapshots.current(), cost), **variables)

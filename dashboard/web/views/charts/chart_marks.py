@@ -36,11 +36,12 @@ class ChartMark(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ChartMarks(NamedTuple):
-    """Marks of a chart page, newest first; `hidden` earlier ones are left out."""
+    """Marks of a chart page, newest first; `hidden` earlier ones are left out. `problem`: why none can be read."""
 
     shown: tuple[ChartMark, ...] = ()
     hidden: int = 0
     unread: tuple[UnreadMarks, ...] = ()
+    problem: str | None = None
 
 
 def collect_marks(
