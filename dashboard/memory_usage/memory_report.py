@@ -64,6 +64,12 @@ class MemoryReport:
         return add_estimates([*(each.estimate for each in self.queues), *(each.estimate for each in self.scattered)])
 
     @property
+    def in_queues(self) -> Estimate:
+        """The memory of all queues and of the results of their jobs, without that of Queuedeck."""
+        results = (each.estimate for each in self.scattered if each.backend is not None)
+        return add_estimates([*(each.estimate for each in self.queues), *results])
+
+    @property
     def rest_bytes(self) -> float | None:
         """The memory of other keys and of Redis itself; None if the memory used is unknown."""
         return None if self.used_bytes is None else max(0.0, self.used_bytes - self.explained.total_bytes)

@@ -172,9 +172,9 @@ def job_url(queue: QueueStats | QueueRef, job_id: str) -> str | None:
 
 
 def class_url(key: ClassKey, **query: Any) -> str | None:
-    """The link to the charts of a class of one queue; None for a class of several ones, and for names that make it
-    longer than servers accept."""
-    if key.queue is None:
+    """The link to the charts of a class of one queue; None for a class of several ones, without a name, and for names
+    that make it longer than servers accept."""
+    if not key.queue or not key.job_class:
         return None
     place: dict[str, Any] = {
         "source": key.source,

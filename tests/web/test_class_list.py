@@ -232,3 +232,18 @@ def test_the_last_mark_is_compared_with_the_time_before_it(browser: FlaskClient,
     fresh = {"text": "deploy", "version": "v413"}
     assert browser.post("/api/v1/marks", json=fresh, headers=SAME).status_code == 201
     assert ">Since v412</a>" in browser.get("/classes?range=24h").text  # there are no figures since v413
+
+
+def test_classes_without_a_name_are_shown_and_link_nowhere(
+    make_app: MakeApp, source: Source, now: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(class_list, "PAGE_WAIT_S", API_WAIT_S)
+    starts = range(slot_of(classes_until_s(now), QUARTER_S) - 7200, int(now), QUARTER_S)
+    keys = (class_key(""), class_key(" "), class_key("app.Steady", ""))
+    slots = [slot for key in keys for slot in closed_slots(key, [class_record(at, 15, 0, 0.5) for at in starts])]
+    record_classes(source, iter([*sampled_slots_of("main", starts[0], int(now)), *slots]), now)
+    browser = make_app().test_client()
+    blank, space, steady = rows = rows_of(browser.get("/classes?sort=name").text)
+    assert [row.count("(no name)") for row in rows] == [1, 1, 1]
+    assert "/classes/main/rq/mail/?" not in f"{blank}{space}{steady}"
+    assert "(no name)" in browser.get("/classes/main/rq/mail/%20").text

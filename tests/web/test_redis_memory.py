@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 from collections.abc import Callable
 
@@ -91,6 +92,7 @@ def test_each_estimate_is_near_the_truth_and_the_largest_jobs_have_links(
     browser: FlaskClient, filled: redis.Redis
 ) -> None:
     random.seed(3)  # of the samples
+    filled.set("{queuedeck}:large", "x" * 1_000_000)  # an own key is in no queue
     answer = browser.get("/api/v1/redis/main/memory").json
     queues = {queue["queue"]: queue for queue in answer["queues"]}
     for name, belongs in KEYS.items():
@@ -120,6 +122,10 @@ def test_each_estimate_is_near_the_truth_and_the_largest_jobs_have_links(
     assert "All of BullMQ" in text
     assert "Results of Celery" in text
     assert "Other keys and Redis itself" in text
+    libraries = [part for part in (*answer["queues"], *answer["other_keys"]) if part["backend"] is not None]
+    lead = re.search(r"([\d.]+)\sMiB[^a-z]* in queues and results, of", text)
+    assert lead is not None
+    assert float(lead[1]) == pytest.approx(sum(part["memory"]["total_bytes"] for part in libraries) / 2**20, abs=0.1)
     assert "Measure again" not in text  # it was measured just now
     assert f"/queues/main/{answer['largest_jobs'][0]['backend']}/" in page
 
