@@ -11,7 +11,7 @@ from typing import Any
 from flask import Flask, url_for
 
 from .. import __version__
-from ..alerts.delivery.message import glob_of
+from ..alerts.delivery.message import glob_of, subjects_word
 from ..clock import instant, iso
 from ..errors import join_hint
 from ..forecasts.wording import (
@@ -83,6 +83,7 @@ def install(app: Flask) -> None:
         speed_text,
         errors_text,
         failed_jobs_query,
+        subjects_word,
     )
     app.jinja_env.filters.update({function.__name__: function for function in filters})
     app.jinja_env.filters.update(

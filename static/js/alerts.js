@@ -93,7 +93,7 @@
     }
   };
 
-  const place = (labels) => labels.queue ?? labels.backend ?? labels.source ?? labels.channel ?? "";
+  const place = (labels) => labels.job_class ?? labels.title ?? labels.queue ?? labels.backend ?? labels.source ?? labels.channel ?? "";
   const notify = (heading, body, tag) => {
     try {
       const note = new Notification(heading, { body, tag, icon: icon.dataset.critical });

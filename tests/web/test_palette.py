@@ -9,15 +9,18 @@ from typing import Any
 import pytest
 import redis
 from flask.testing import FlaskClient
+from msgspec.structs import replace
 from rq import Queue
 from werkzeug.security import generate_password_hash
 
+from dashboard.alerts.evaluation.state_machine import AlertLabels
 from dashboard.auth import Identity, Role
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.search.query import FIELDS
 from dashboard.web.context import EXTENSION
 from dashboard.web.urls import quote_segment
 from dashboard.web.views.palette.matching import Match, match_word, match_words
+from dashboard.web.views.palette.palette import subject_url
 from tests.contract.test_sidekiq import enqueue, payload
 from tests.dead_letters import failing_jobs
 from tests.dead_letters.test_groups import fail_rq
@@ -274,3 +277,12 @@ def test_names_from_redis_stay_text(client: FlaskClient, redis_client: redis.Red
     assert entry["url"] == f"/queues/main/rq/{quote_segment(HOSTILE)}"
     assert "\\x80" in entry["label"]
     assert completions(client, "queue:script") == []
+
+
+def test_an_alert_leads_to_the_page_of_its_subject(client: FlaskClient) -> None:
+    queue = AlertLabels(source="main", backend="rq", queue="mail")
+    with client.application.test_request_context():
+        assert subject_url(queue) == "/queues/main/rq/mail"
+        assert subject_url(replace(queue, job_class="app/send")) == "/classes/main/rq/mail/app%2Fsend"
+        assert subject_url(AlertLabels(error="0" * 16)) == f"/dead/{'0' * 16}"
+        assert subject_url(AlertLabels(source="main")) is None

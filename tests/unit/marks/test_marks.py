@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from dashboard.alerts.evaluation.state_machine import AlertLabels
 from dashboard.alerts.notification import HistoryEntry
 from dashboard.alerts.rules.rule import Severity
 from dashboard.errors import Unsupported
-from dashboard.history.columns import QUEUE, SOURCE
+from dashboard.history.columns import CLASS, QUEUE, SOURCE
 from dashboard.history.series_keys import SeriesKey
 from dashboard.marks.mark_reader import MarkBefore, MarkList, UnreadMarks, find_mark_before
 from dashboard.marks.new_mark import MAX_LINK, MAX_TEXT, build_mark, is_link
@@ -24,6 +25,7 @@ PAGES = {
     "all": SeriesKey(QUEUE),
     "mail": SeriesKey(QUEUE, "main", "rq", "mail"),
     "redis": SeriesKey(SOURCE, "main"),
+    "send": SeriesKey(CLASS, "main", "rq", "mail", "app.send"),
 }
 
 
@@ -140,3 +142,15 @@ def test_a_page_has_a_bounded_number_of_lines_in_printable_text() -> None:
     assert (len(found.shown), found.hidden) == (2 * MOST_OF_A_KIND, 80)
     assert found.unread == unread[:1]
     assert all(mark.label.isprintable() and len(mark.label) < 300 for mark in found.shown)
+
+
+def test_alerts_about_classes_and_errors_are_named_and_on_the_pages_that_they_concern() -> None:
+    send, other = (replace(MAIL, job_class=name) for name in ("app.send", "app.other"))
+    error, channel = AlertLabels(error="0" * 16, title="TimeoutError: no answer"), AlertLabels(channel="ops")
+    changes = [change(labels) for labels in (send, other, MAIL, error, channel)]
+    found = {
+        page: [label.removeprefix("alert Queue is too deep: ") for label in labels_on(page, (), *changes)]
+        for page in PAGES
+    }
+    every = ["app.send fired", "app.other fired", "mail fired", "TimeoutError: no answer fired", "ops fired"]
+    assert found == {"all": every, "mail": every[:3], "send": ["app.send fired", "mail fired"], "redis": []}

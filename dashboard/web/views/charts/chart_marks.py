@@ -17,7 +17,7 @@ from ...formatting import one_line
 
 # More lines hide the chart below them: of each kind, the newest are drawn and listed.
 MOST_OF_A_KIND = 60
-MAX_LABEL, MAX_PLACE = 270, 60
+MAX_LABEL, MAX_PLACE, MAX_TITLE = 270, 60, 120
 
 
 class ChartMark(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -64,13 +64,19 @@ def collect_marks(
 
 
 def _concerns(labels: AlertLabels, key: SeriesKey) -> bool:
-    """Whether an alert with these labels belongs on the page about `key`."""
-    if not key.source or labels.source is None:
+    """Whether an alert with these labels belongs on the page about `key`; one about an error or a channel only on that
+    of all queues."""
+    if not key.source:
+        return True
+    if labels.error is not None or labels.channel is not None:
+        return False
+    if labels.source is None:
         return True
     if labels.source != key.source:
         return False
     if labels.queue is not None:
-        return (labels.backend, labels.queue) == (key.backend, key.name)
+        is_of_class = not key.job_class or labels.job_class in (None, key.job_class)
+        return is_of_class and (labels.backend, labels.queue) == (key.backend, key.name)
     return labels.backend is None or not key.backend or labels.backend == key.backend
 
 
@@ -98,6 +104,10 @@ def _draw_change(entry: HistoryEntry, titles: Mapping[str, str]) -> ChartMark:
 
 def _place_of(labels: AlertLabels, titles: Mapping[str, str]) -> str:
     title = titles.get(labels.backend, labels.backend) if labels.backend else ""
+    if labels.error is not None:
+        return one_line(labels.title or labels.error, MAX_TITLE)
+    if labels.job_class is not None:
+        return one_line(labels.job_class, MAX_TITLE)
     if labels.queue == "*":
         return f"all {title} queues"
     return one_line(labels.queue or title or labels.source or labels.channel or "", MAX_PLACE)

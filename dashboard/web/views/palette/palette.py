@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from flask import url_for
 
 from ....alerts.delivery.message import alert_title
+from ....alerts.evaluation.state_machine import AlertLabels
 from ....alerts.management.alert_reader import Alert
 from ....alerts.rules.rule import Rule
 from ....dead_letters.groups import ErrorGroup
+from ....history.classes.ranking import ClassKey
 from ....units import format_number
-from ...formatting import one_line
+from ...formatting import class_url, one_line
 from ..firing_banner import is_handled
 from ..problems.alert_problems import status_text
 from .entries import PaletteAnswer, PaletteEntry, PaletteGroup, PaletteUser, StaticEntry, list_commands, list_pages
@@ -138,21 +140,25 @@ def _worst_firing(alerts: Iterable[Alert]) -> tuple[PaletteEntry, ...]:
 def _firing(alerts: Iterable[Alert]) -> list[StaticEntry]:
     """The firing alerts, worst first, and last those that are acknowledged or silenced.
 
-    An alert of a queue or an error group leads there, others to their rule.
+    An alert of a queue, a job class or an error group leads there, others to their rule.
     """
     found = []
     for alert in sorted((alert for alert in alerts if alert.state.is_active), key=is_handled):
         state, labels = alert.state, alert.state.labels
-        if labels.source and labels.backend and labels.queue:
-            url = url_for("queues.show", source=labels.source, backend=labels.backend, name=labels.queue)
-        elif labels.error:
-            url = url_for("dead.show", fingerprint=labels.error)
-        else:
-            url = url_for("rules.show", rule_id=state.rule_id)
         detail = ", ".join(filter(None, (state.severity.value, one_line(status_text(alert) or "", 60))))
         label = one_line(alert_title(state.rule_name, labels), 120)
+        url = subject_url(labels) or url_for("rules.show", rule_id=state.rule_id)
         found.append(StaticEntry(PaletteEntry(label=label, detail=detail, url=url)))
     return found
+
+
+def subject_url(labels: AlertLabels) -> str | None:
+    """The page of the job class, the queue or the error group of an alert; None for other alerts."""
+    if labels.source and labels.backend and labels.queue:
+        if labels.job_class:
+            return class_url(ClassKey(labels.source, labels.backend, labels.queue, labels.job_class))
+        return url_for("queues.show", source=labels.source, backend=labels.backend, name=labels.queue)
+    return url_for("dead.show", fingerprint=labels.error) if labels.error else None
 
 
 def _group_entry(group: ErrorGroup) -> StaticEntry:
