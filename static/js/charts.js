@@ -150,7 +150,8 @@
     if (data) url.searchParams.set("since", data.end_s - 2 * data.step_s);
     let isDone = true;
     try {
-      const response = await fetch(url, { headers: { "HX-Request": "true" } }); // so that an error is one line of text
+      const response = await fetch(url, { headers: { "HX-Request": "true" } }).catch(() => null); // an error is a line of text
+      if (!response) throw new Error("Cannot reach Queuedeck.");
       if (!response.ok) throw new Error(await errorOf(response));
       data = join(await response.json());
       root.hidden = !Object.values(data.values).flat().some((value) => value !== null);

@@ -108,7 +108,7 @@ def test_without_the_server_the_charts_stay_and_are_continued_later(visit: Visit
     page.context.set_offline(True)
     page.clock.fast_forward(REFRESH_MS)
     status = page.locator("[data-chart-status]")
-    expect(status).to_contain_text("New figures could not be read")
+    expect(status).to_contain_text("New figures could not be read: Cannot reach Queuedeck. Trying again")
     expect(page.locator("#flow canvas")).to_be_visible()
     page.context.set_offline(False)
     with page.expect_request(lambda request: "_data" in request.url) as asked:

@@ -155,6 +155,7 @@ def test_a_wrong_range_is_refused_in_one_line(browser: FlaskClient, query: dict[
             response = browser.get(address, query_string=query)
             assert response.status_code == 422
             assert words in response.text
+            assert (response.mimetype == "application/json") is address.endswith("_data")  # a script reads it
 
 
 def test_without_redis_the_page_says_so_and_its_script_gets_a_line(make_app: MakeApp) -> None:

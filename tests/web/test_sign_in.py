@@ -85,7 +85,7 @@ def test_the_cookie_is_for_the_path_of_the_dashboard_and_secure_on_https(app: Fl
     assert response.headers["Location"] == "/queues/"
 
 
-@pytest.mark.parametrize("path", ["/api/v1/overview", "/_overview"])
+@pytest.mark.parametrize("path", ["/api/v1/overview", "/charts/_data", "/_overview"])
 def test_scripts_and_fragments_get_an_error_instead_of_the_form(app: Flask, path: str) -> None:
     headers = {"HX-Request": "true"} if path.startswith("/_") else {}
     response = app.test_client().get(path, headers=headers)
