@@ -60,6 +60,7 @@ def install(app: Flask) -> None:
     """Register the template filters, and the links to queues and jobs as globals."""
     filters = (
         duration,
+        time_ago,
         size,
         printable,
         capitalize_first,
@@ -133,6 +134,11 @@ def capitalize_first(text: str) -> str:
 def duration(seconds: float | None) -> str:
     """The text of `format_duration`, with a narrow no-break space between number and unit."""
     return _narrow(format_duration(seconds))
+
+
+def time_ago(seconds: float) -> str:
+    """How long ago something was: 5 m ago, just now."""
+    return "just now" if seconds < 1 else f"{duration(seconds)} ago"
 
 
 def size(count: float | None) -> str:

@@ -127,6 +127,7 @@ def test_each_estimate_is_near_the_truth_and_the_largest_jobs_have_links(
     assert lead is not None
     assert float(lead[1]) == pytest.approx(sum(part["memory"]["total_bytes"] for part in libraries) / 2**20, abs=0.1)
     assert "Measure again" not in text  # it was measured just now
+    assert re.search(r"Estimated (just now|\d+.s ago) from a sample", text)
     assert f"/queues/main/{answer['largest_jobs'][0]['backend']}/" in page
 
 
@@ -193,6 +194,7 @@ def test_without_memory_usage_the_page_says_what_is_missing(
         page = client.get("/redis/main/memory")
         assert page.status_code == 200
         assert "The memory of queues cannot be measured" in plain(page.text)
+        assert "It needs MEMORY USAGE" in plain(page.text)
         answer = client.get("/api/v1/redis/main/memory")
         assert (answer.status_code, answer.json["error"]["code"]) == (403, "forbidden")
     finally:

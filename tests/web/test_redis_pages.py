@@ -125,7 +125,10 @@ def test_a_redis_that_is_down_keeps_its_page(make_app: MakeApp, server: Embedded
     text = plain(client.get("/redis").text)
     assert "gone not reachable" in text
     page = plain(client.get("/redis/gone").text)
-    assert "Connection refused by redis://127.0.0.1:1/0" in page
+    assert "Connection refused by redis://127.0.0.1:1/0. Start Redis" in " ".join(page.split())
+    memory = plain(client.get("/redis/gone/memory").text)
+    assert "Connection refused by redis://127.0.0.1:1/0" in memory
+    assert "It needs MEMORY USAGE" not in memory
     assert "Not all checks could be run" in page
     assert "Unknown: it was not read." in page
     answer = client.get("/api/v1/redis/gone").json

@@ -7,13 +7,14 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from dashboard.units import UNKNOWN
-from dashboard.web.formatting import anchor, duration, format_moment, interval, one_line, printable, size
+from dashboard.web.formatting import anchor, duration, format_moment, interval, one_line, printable, size, time_ago
 
 
 def test_a_unit_stays_on_the_line_of_its_number() -> None:
     assert duration(4320) == "1\u202fh 12\u202fm"
     assert size(1_260_000) == "1.2\u202fMiB"
     assert duration(None) == size(None) == UNKNOWN
+    assert (time_ago(0.068), time_ago(300)) == ("just now", "5\u202fm ago")
 
 
 @pytest.mark.parametrize(
