@@ -141,8 +141,10 @@
     };
   };
 
-  const errorOf = (response) =>
-    response.headers.get("Content-Type")?.startsWith("text/plain") ? response.text() : `HTTP ${response.status}.`;
+  const errorOf = async (response) => {
+    const answer = await response.json().catch(() => null);
+    return answer?.error?.message ?? `The server responded with status ${response.status}.`;
+  };
 
   const load = async () => {
     const url = new URL(root.dataset.url, location.href);
@@ -150,7 +152,7 @@
     if (data) url.searchParams.set("since", data.end_s - 2 * data.step_s);
     let isDone = true;
     try {
-      const response = await fetch(url, { headers: { "HX-Request": "true" } }).catch(() => null); // an error is a line of text
+      const response = await fetch(url, { headers: { Accept: "application/json" } }).catch(() => null);
       if (!response) throw new Error("Cannot reach Queuedeck.");
       if (!response.ok) throw new Error(await errorOf(response));
       data = join(await response.json());

@@ -164,9 +164,9 @@ def test_without_redis_the_page_says_so_and_its_script_gets_a_line(make_app: Mak
     assert page.status_code == 200
     assert 'data-chart-status role="status">' in page.text
     assert "The history could not be read: " in page.text
-    answer = browser.get("/charts/_data", headers={"HX-Request": "true"})
-    assert (answer.status_code, answer.mimetype) == (503, "text/plain")
-    assert "127.0.0.1:1" in answer.text
+    answer = browser.get("/charts/_data")
+    assert (answer.status_code, answer.mimetype) == (503, "application/json")
+    assert "127.0.0.1:1" in answer.json["error"]["message"]
 
 
 def test_a_month_of_six_charts_is_small(make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis) -> None:
