@@ -1,7 +1,7 @@
 """Take the pictures of the README from the real demo: `.venv/bin/python docs/screenshots.py [SECONDS]`.
 
 Starts `queuedeck demo`, lets it run for two minutes (or SECONDS) while all queues are healthy, waits for the alert of
-its incident and writes docs/PAGE-LOOK.png for the pages overview, queue, job, charts and redis-charts: light, dark and
+its incident and writes docs/PAGE-LOOK.png for the pages overview, queue, job, charts, classes, redis and redis-charts: light, dark and
 on a phone. Queue and job are those of the failed payments; the charts are of the queue that a deploy made slow, over
 the week of sample data. Stack traces show the path of the checkout: use one whose path can be public.
 """
@@ -61,6 +61,7 @@ def main(seconds: float) -> None:
         queue, job = failed_job(base)
         charts = f"{base}/queues/main/bullmq/{SLOWED}/charts?range=7d"
         pages = {"overview": f"{base}/", "queue": queue, "job": job, "charts": charts}
+        pages |= {"classes": f"{base}/classes", "redis": f"{base}/redis"}
         pages["redis-charts"] = f"{base}/sources/main/charts?range=7d"
         with sync_playwright() as playwright:
             # As root, as in containers, Chromium starts only without its sandbox.
