@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from html import unescape
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import redis
@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 from werkzeug.security import generate_password_hash
 
 from dashboard.alerts.evaluation import rule_history
+from dashboard.alerts.rules.metrics import METRICS, Subject
 from dashboard.web.context import EXTENSION
 from tests.cases import failures_of
 from tests.waiting import wait_until
@@ -329,3 +330,12 @@ def test_a_flag_is_yes_or_no_and_has_no_number_or_threshold(client: FlaskClient,
     shown = re.sub(r"\s+", " ", client.get("/alerts/rule/redis-persistence").text)
     assert "<strong>OK.</strong> 1 checked." in shown
     assert "<dt>Critical</dt> <dd>yes</dd>" in shown
+
+
+def test_the_rules_about_each_kind_of_subject_have_a_page(client: FlaskClient) -> None:
+    rules = {METRICS[each["metric"]].subject: each["id"] for each in client.get("/api/v1/rules").get_json()["rules"]}
+    assert set(rules) == set(get_args(Subject))
+    for rule_id in rules.values():
+        for path in (f"/alerts/rule/{rule_id}", f"/alerts/rule/{rule_id}/_one", f"/alerts/rules/new?from={rule_id}"):
+            assert client.get(path).status_code == 200, path
+    assert "Applies to job classes of all queues" in text(client.get("/alerts/rule/class-slower").text)
