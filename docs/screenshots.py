@@ -1,8 +1,8 @@
 """Take the pictures of the README from the real demo: `.venv/bin/python docs/screenshots.py [SECONDS]`.
 
 Starts `queuedeck demo`, lets it run for two minutes (or SECONDS) while all queues are healthy, waits for the alert of
-its incident and writes docs/PAGE-LOOK.png for the pages overview, queue, job, charts, classes, redis and redis-charts: light, dark and
-on a phone. Queue and job are those of the failed payments; the charts are of the queue that a deploy made slow, over
+its incident and writes docs/PAGE-LOOK.png for the pages overview, queue, job, charts, classes, redis and redis-charts:
+light, dark and on a phone. Queue and job are those of the failed payments; the charts are of the queue that a deploy made slow, over
 the week of sample data. Stack traces show the path of the checkout: use one whose path can be public.
 """
 
