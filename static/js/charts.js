@@ -33,7 +33,7 @@
   // The range before stays in the address: the page has a link back to it.
   const openRange = (from, to) => {
     const url = new URL(location.href);
-    url.searchParams.delete("said");
+    url.searchParams.delete("said"); // the range stays: a button leads back to it
     url.searchParams.set("from", Math.round(from));
     url.searchParams.set("to", Math.round(Math.max(to, from + LEAST_ZOOM_S)));
     location.assign(url);
