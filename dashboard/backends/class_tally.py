@@ -58,6 +58,11 @@ class ClassTally:
             self.add(job_class, found.completed, found.dead, found.runtimes_s)
         self._unknown += other._unknown
 
+    @property
+    def runtimes_s(self) -> list[float]:
+        """The run times of jobs of all classes."""
+        return [runtime_s for found in self._sums.values() for runtime_s in found.runtimes_s]
+
     def classes_of(self, completed: int, dead: int, flow_reason: str | None = None) -> ClassesFound:
         """The classes of all jobs that finished: those added stand for the others.
 

@@ -40,6 +40,18 @@ end
 -- the newest are retained, they stand for those before.
 local function classes_of(base, ends, added, most)
   local by_name, list, waits, unknown = {}, {}, {}, {}
+  local failures = math.min(#ends.failed, math.ceil(most / 2))
+  local looked = {[2] = spread(ends.completed, most - failures), [3] = spread(ends.failed, failures)}
+  -- More of the failed jobs are looked at: only as many of their run times as there are for others of as many jobs.
+  local timed, failed_share = 0, 1
+  if #looked[2] > 0 and #looked[3] > 0 then
+    failed_share = math.min(1, #ends.failed * #looked[2] / (#ends.completed * #looked[3]))
+  end
+  local function is_timed(place)
+    if place == 2 then return true end
+    timed = timed + failed_share
+    return math.floor(timed) > math.floor(timed - failed_share)
+  end
   local function count(job, stop, start, place, lost)
     local name, wait, begun = facts_of(base .. job)
     if not name and added[job] then
@@ -57,12 +69,11 @@ local function classes_of(base, ends, added, most)
       list[#list + 1] = class
     end
     class[place] = class[place] + 1
-    if start and stop >= start then class[4][#class[4] + 1] = stop - start end
+    if start and stop >= start and is_timed(place) then class[4][#class[4] + 1] = stop - start end
     if wait then waits[#waits + 1] = wait end
     return true
   end
-  local failures = math.min(#ends.failed, math.ceil(most / 2))
-  for place, jobs in pairs({[2] = spread(ends.completed, most - failures), [3] = spread(ends.failed, failures)}) do
+  for place, jobs in pairs(looked) do
     local lost, newest_only, found = {}, true, 0
     for _, job in ipairs(jobs) do
       if count(job[1], job[2], job[3], place, lost) then

@@ -99,7 +99,7 @@ local function tally(base, events, cut_short, is_brief)
         done[job] = false
       elseif stop then
         if ending[job] then ending[job][3] = ms end
-        if #runtimes < SAMPLE then runtimes[#runtimes + 1] = stop - ms end
+        runtimes[#runtimes + 1] = stop - ms
         done[job] = false
       end
     elseif event == 'waiting' and job and #events[i][2] > 4 and #job <= ID_LIMIT then
@@ -138,7 +138,8 @@ local function tally(base, events, cut_short, is_brief)
   local finished = #ends.completed + #ends.failed
   hashes = hashes - math.min(most, finished + #back) - (is_brief and #started / 2 or 0)
   local classes = finished > 0 and classes_of(base, ends, added, most)
-  return completed, dead, filled(runtimes), filled(started), filled(ended), gone, in_vain, classes,
+  -- Those that are found first are of jobs that started last: of short ones.
+  return completed, dead, filled(spread(runtimes, SAMPLE)), filled(started), filled(ended), gone, in_vain, classes,
     count_retries(base, back, most), is_brief and filled(names_of(base, started, added, done))
 end
 
