@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -55,16 +55,28 @@ def sample_jobs(reader: JobHashReader, found: Sequence[FlowFindings], now: float
         groups.setdefault((answer.queue.queue, state), []).append(sampled)
     for answer in found:
         newest = answer.newest
-        for state in TTLS_S:
-            jobs = groups.get((answer.queue.queue, state), [])
+        of_state = {state: groups.get((answer.queue.queue, state), []) for state in TTLS_S}
+        shares = timed_shares({state: (len(jobs), answer.came[state]) for state, jobs in of_state.items()})
+        for state, jobs in of_state.items():
             jobs.sort(key=lambda sampled: -sampled.ended_at)
-            for sampled in jobs[: answer.came[state]]:
-                newest = max(newest, _add_job(answer, state, sampled, now))
+            for place, sampled in enumerate(jobs[: answer.came[state]]):
+                is_timed = int((place + 1) * shares[state]) > int(place * shares[state])
+                newest = max(newest, _add_job(answer, state, sampled, now, is_timed=is_timed))
         answer.newest = newest
 
 
-def _add_job(answer: FlowFindings, state: State, sampled: _Sampled, now: float) -> float:
-    """Add a job to what was found in its queue; when it finished, if that is plausible, else 0.0."""
+def timed_shares(looked: Mapping[State, tuple[int, int]]) -> dict[State, float]:
+    """The share of the jobs of each state whose run times count. `looked`: how many were looked at, of how many.
+
+    Of rare states, a larger part is looked at: percentiles would otherwise be those of failed jobs.
+    """
+    parts = {state: min(1.0, jobs / came) if jobs and came else 1.0 for state, (jobs, came) in looked.items()}
+    return {state: min(parts.values()) / part for state, part in parts.items()}
+
+
+def _add_job(answer: FlowFindings, state: State, sampled: _Sampled, now: float, *, is_timed: bool) -> float:
+    """Add a job to what was found in its queue, with its run time if `is_timed`; when it finished, if that is
+    plausible, else 0.0."""
     record, started, ended_at = sampled
     answer.retries = answer.retries or record.text("retries_left") is not None
     answer.note_ttls({each: record.text(name) for each, name in TTL_FIELDS.items()})
@@ -74,10 +86,11 @@ def _add_job(answer: FlowFindings, state: State, sampled: _Sampled, now: float) 
         return 0.0
     runtime_s = ended_at - started.timestamp() if started and ended_at else -1.0
     name = call_parts(record.text("description"))[0] or ""
-    tally.add(name, state is State.COMPLETED, state is State.DEAD, [runtime_s] if runtime_s >= 0 else [])
+    tally.add(name, state is State.COMPLETED, state is State.DEAD, [runtime_s] if is_timed and runtime_s >= 0 else [])
     if started is None or runtime_s < 0 or ended_at <= max(answer.newest, now - FLOW_WINDOW_S - SKEW_S):
         return 0.0
-    answer.runtimes.append(runtime_s)
+    if is_timed:
+        answer.runtimes.append(runtime_s)
     enqueued = parse_time(record.text("enqueued_at"))
     if enqueued is not None and started >= enqueued:
         answer.waits.append((started - enqueued).total_seconds())
