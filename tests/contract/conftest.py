@@ -13,6 +13,7 @@ from dashboard.backends.base import Backend, Budget
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import FlowDelta, Job, JobPage, JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
+from dashboard.sources import connection
 from dashboard.sources.source import Source
 from tests.conftest import reset_server
 from tests.contract.bullmq_library import BullMQLibrary
@@ -21,6 +22,7 @@ from tests.contract.library import Filled, Library
 from tests.contract.listq_library import ListQLibrary
 from tests.contract.rq_library import RQLibrary
 from tests.contract.sidekiq_library import SidekiqLibrary
+from tests.waiting import CEILING_S
 
 LIBRARIES: tuple[Library, ...] = (
     RQLibrary(),
@@ -34,6 +36,13 @@ LIBRARIES: tuple[Library, ...] = (
 # For what only some of them have.
 ACTING = tuple(library for library in LIBRARIES if library.acts)
 WITH_HASHES = tuple(library for library in LIBRARIES if library.hashes)
+
+
+@pytest.fixture(autouse=True)
+def patient_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No server is silent here: one that answers late has much to read, on a machine that is busy."""
+    for name in ("CONNECT_TIMEOUT_S", "READ_TIMEOUT_S"):
+        monkeypatch.setattr(connection, name, CEILING_S)
 
 
 @dataclass(frozen=True)
