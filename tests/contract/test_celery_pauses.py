@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -151,6 +152,29 @@ def test_a_resume_while_a_pause_is_confirmed_is_not_undone(
             assert live.act_on_queue(alpha, Action.PAUSE).outcome is Outcome.DONE
         assert live.read_stats([alpha])[0].paused is None
         assert not shop.marks.exists(keys.paused_key("main"))
+
+
+def test_a_queue_can_be_paused_immediately_after_a_resume(
+    shop: Shop, live: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker takes up the queue late: the resume waits for it, so that the next pause finds it."""
+    with shop.worker("alpha", name="one@shop"):
+        alpha = discover(live)["alpha"]
+        assert live.act_on_queue(alpha, Action.PAUSE).outcome is Outcome.DONE
+        send, timers = WorkerControl.send_command, list[threading.Timer]()
+
+        def send_late(*arguments: Any) -> int:
+            timers.append(threading.Timer(0.5, send, arguments))
+            timers[-1].start()
+            return 1
+
+        with monkeypatch.context() as late:
+            late.setattr(WorkerControl, "send_command", send_late)
+            assert live.act_on_queue(alpha, Action.RESUME).outcome is Outcome.DONE
+        result = live.act_on_queue(alpha, Action.PAUSE)
+        for timer in timers:
+            timer.join()
+        assert result.outcome is Outcome.DONE, result.detail
 
 
 def test_stored_heartbeats_tell_since_when_a_process_was_heard(backend: Celery, any_redis: redis.Redis) -> None:

@@ -76,11 +76,11 @@ class QueueActions:
         if not names:
             return refused_result(ref.name, NOT_OURS)
         arguments = {"queue": place.queue, "exchange": None, "exchange_type": "direct", "routing_key": None}
-        answer = result_of_command(
-            ref.name, WorkerControl(self._broker, place).send_command("add_consumer", arguments, names)
-        )
+        control = WorkerControl(self._broker, place)
+        answer = result_of_command(ref.name, control.send_command("add_consumer", arguments, names))
         if answer.outcome is Outcome.DONE:
             own.run_batch([("HDEL", keys.paused_key(self._name), place.key)])
+            _wait_for_start(control, names, place.queue)
         return answer
 
     def _obliterate_queue(self, ref: QueueRef) -> ActionResult:
@@ -131,6 +131,16 @@ def _have_stopped(control: WorkerControl, workers: Collection[str], queue: str |
         return all(name in answers and not _consumes_queue(answers[name], queue) for name in workers)
 
     return control.ask_until(stopped, "active_queues", list(workers))
+
+
+def _wait_for_start(control: WorkerControl, workers: Collection[str], queue: str | None) -> None:
+    """Wait until those of these workers that answer consume the queue: whoever pauses it again immediately must find
+    them. Cost: that of `ask_until`."""
+
+    def started(answers: Mapping[str, object]) -> bool:
+        return all(_consumes_queue(queues, queue) for queues in answers.values())
+
+    control.ask_until(started, "active_queues", list(workers))
 
 
 def _consumes_queue(queues: object, queue: str | None) -> bool:
