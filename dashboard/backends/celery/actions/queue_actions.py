@@ -134,8 +134,10 @@ def _have_stopped(control: WorkerControl, workers: Collection[str], queue: str |
 
 
 def _wait_for_start(control: WorkerControl, workers: Collection[str], queue: str | None) -> None:
-    """Wait until those of these workers that answer consume the queue: whoever pauses it again immediately must find
-    them. Cost: that of `ask_until`."""
+    """Wait until those of these workers that answer consume the queue, so that the next pause finds them.
+
+    Cost: that of `ask_until`.
+    """
 
     def started(answers: Mapping[str, object]) -> bool:
         return all(_consumes_queue(queues, queue) for queues in answers.values())
