@@ -92,7 +92,10 @@ def compact_records(
 
 
 def is_plausible(block: Block, kind: SeriesKind, tier: Tier) -> bool:
-    """Whether a block can be one of this tier of a series of this kind."""
+    """Whether a block can be one of this tier of a series of this kind.
+
+    A damaged one could claim slots of years, made up of thousands.
+    """
     return block.kind is kind and block.step_s % tier.step_s == 0 and block.span_s <= MOST_STEPS * tier.step_s
 
 

@@ -54,7 +54,7 @@ class Load:
                 for number in range(added, added + due):
                     add(self.ms[number % len(self.ms)], number % 100 < self.fail * 100)
                 added += due
-            time.sleep(0.005)
+            time.sleep(0.005)  # jobs are due by the clock: there is no condition to wait for
         return total
 
 

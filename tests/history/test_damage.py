@@ -93,7 +93,7 @@ def test_a_store_that_fails_while_series_are_numbered_costs_no_history(
 def test_a_budget_that_became_too_small_has_room_again(
     history: HistoryRecording, store: Store, redis_client: redis.Redis
 ) -> None:
-    """What is oldest loses detail, so that recording goes on."""
+    """What is oldest loses detail, so that recording continues."""
     record(history, START_S, START_S + 4 * 3600, step_s=60)
     history = HistoryRecording(store, budget := int(used_bytes(redis_client) * 0.6))
     assert history.take_over("one:1")

@@ -34,7 +34,7 @@ class Past:
         return sure, sum(jobs for begin, end, jobs in self.seen if end > start_s)
 
     def gaps(self) -> list[tuple[float, float]]:
-        """The times in which nobody sampled: between leaders."""
+        """The times without samples: between leaders."""
         return [(end, begin) for (_, end, _), (begin, _, _) in pairwise(self.seen) if begin > end]
 
 

@@ -1,6 +1,6 @@
 """The history against loads of known rate, failures and run times, with the real workers of all libraries.
 
-What is marked exact is within 5%, what is estimated within 20%; where the library tells nothing, nothing is shown.
+Exact figures are within 5%, estimated ones within 20%, and figures that the library does not report are unknown.
 Each case prints a row of the table: `pytest -m soak -s tests/history/test_truth.py`.
 """
 
@@ -134,7 +134,7 @@ def check_rq(stage: Stage, label: str, load: Load, **options: int) -> None:
 
 
 class BullMQLoad:
-    """A load on BullMQ in a process of its own, which begins when it is told to."""
+    """A load on BullMQ in a process of its own, which starts on a signal."""
 
     def __init__(self, process: Child) -> None:
         self.process = process

@@ -206,10 +206,10 @@ def test_one_reading_serves_all_viewers(browser: FlaskClient, redis_client: redi
 
 def test_the_page_says_what_is_sample_data(browser: FlaskClient, redis_client: redis.Redis, now: float) -> None:
     assert "sample data" not in browser.get("/classes").text
-    for hours, is_told in ((0, {"1h": True, "24h": True}), (5, {"1h": False, "24h": True})):
+    for hours, shown in ((0, {"1h": True, "24h": True}), (5, {"1h": False, "24h": True})):
         redis_client.set(SAMPLE_END, int(now) - hours * 3600)
-        for name, told in is_told.items():
-            assert ("are sample data: this is a demo" in browser.get(f"/classes?range={name}").text) is told
+        for name, is_shown in shown.items():
+            assert ("are sample data: this is a demo" in browser.get(f"/classes?range={name}").text) is is_shown
 
 
 def test_without_classes_the_page_says_what_is_needed(make_app: MakeApp, redis_client: redis.Redis) -> None:

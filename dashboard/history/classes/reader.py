@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ...store.redis_store import Store
-from ..coarsening import narrow_steps
+from ..coarsening import is_plausible, narrow_steps
 from ..columns import CLASS, SOURCE
-from ..encoding import Block, decode_slice, decode_tail, split_blocks
+from ..encoding import decode_slice, decode_tail, split_blocks
 from ..history_reader import HistoryRange, HistoryReader
 from ..series_keys import IDS, SeriesKey, blocks_key, parse_ids, tail_key
 from ..tiers import CLASS_HOURS, CLASS_QUARTERS, Tier, slot_of
@@ -20,8 +20,6 @@ from .windows import STEP_S, ClassWindows, Window, choose_windows
 MAX_CLASSES = 8_000
 # So many series are read in a round trip: their values are some megabytes.
 SERIES_AT_ONCE = 500
-# No block has slots or durations longer than so many slots of its tier.
-MOST_STEPS = 64
 
 
 class PartToRead(NamedTuple):
@@ -115,7 +113,7 @@ def decode_part(raw_blocks: bytes | None, raw_tail: bytes | None, part: PartToRe
     """The records of a class in a part, by time; those before it may be among them."""
     tier, start_s, end_s, before = part
     found: list[StoredRecord] = []
-    blocks = [block for block in split_blocks(raw_blocks) if _is_plausible(block, tier)]
+    blocks = [block for block in split_blocks(raw_blocks) if is_plausible(block, CLASS, tier)]
     for place, block in enumerate(blocks):
         is_older = any(later.first_s <= start_s for later in blocks[place + 1 : place + 2])
         if is_older or block.first_s >= end_s or not (before or block.last_s + block.step_s > start_s):
@@ -130,11 +128,6 @@ def decode_part(raw_blocks: bytes | None, raw_tail: bytes | None, part: PartToRe
         if record.start_s < end_s
     ]
     return sorted(found, key=_start_of)
-
-
-def _is_plausible(block: Block, tier: Tier) -> bool:
-    """Whether a block can be one of this tier. A damaged one could claim slots of years, made up of thousands."""
-    return block.kind is CLASS and block.step_s % tier.step_s == 0 and block.span_s <= MOST_STEPS * tier.step_s
 
 
 def _start_of(stored: StoredRecord) -> int:

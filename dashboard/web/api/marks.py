@@ -75,7 +75,7 @@ class MarkBody(Body, frozen=True, kw_only=True):
     at: Annotated[datetime, Meta(tz=True)] | None = None
 
 
-class NoBody(Body, frozen=True, kw_only=True):
+class EmptyBody(Body, frozen=True, kw_only=True):
     """No fields."""
 
 
@@ -113,9 +113,9 @@ def add(body: MarkBody) -> tuple[AddedMarkJson, int]:
 
 
 @edit_bp.delete("/<segment:mark_id>", endpoint="delete")
-@json_body(NoBody)
+@json_body(EmptyBody)
 @json_response
-def delete(body: NoBody, mark_id: str) -> DeletedMarkJson:
+def delete(body: EmptyBody, mark_id: str) -> DeletedMarkJson:
     """Delete a mark that was added in Queuedeck.
 
     Returns 404 if there is none.

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from flask import Blueprint, Response, render_template, request, url_for
 from msgspec.structs import replace
 
-from ...errors import BackendUnavailable, Forbidden, NotFound, join_hint
+from ...errors import BackendUnavailable, Forbidden, join_hint
 from ...history.classes.ranking import ClassKey
 from ...history.columns import CLASS, QUEUE, SOURCE
 from ...history.series_keys import SeriesKey
@@ -26,7 +26,7 @@ from ..views.charts.charts import charts_of
 from . import layout
 from .marks.mark_forms import CONFIRMATIONS
 from .queues import find_queue
-from .servers.servers import tab_context
+from .servers.servers import check_source, tab_context
 
 bp = Blueprint("charts", __name__)
 
@@ -102,7 +102,7 @@ def job_class_data(source: str, backend: str, name: str, job_class: str) -> Resp
 @bp.get("/sources/<segment:source>/charts")
 def redis(source: str) -> str:
     """The charts of one Redis server. 404 for an unknown source."""
-    _check_source(source)
+    check_source(source)
     return _render_page(
         SeriesKey(SOURCE, source),
         f"Redis {source}",
@@ -116,13 +116,8 @@ def redis(source: str) -> str:
 @bp.get("/sources/<segment:source>/charts/_data")
 def redis_data(source: str) -> Response:
     """What they draw, as JSON."""
-    _check_source(source)
+    check_source(source)
     return _send_data(SeriesKey(SOURCE, source))
-
-
-def _check_source(name: str) -> None:
-    if name not in app_services().sources.sources:
-        raise NotFound(f"There is no source {name!r}.")
 
 
 def _asked_range(now: float) -> ChartRange:

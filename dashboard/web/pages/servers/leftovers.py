@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from flask import Blueprint
 
-from flask import Blueprint, request
-
-from ....clock import now_s
-from ....errors import BackendUnavailable, Forbidden
-from ....leftovers.leftover_report import LeftoverKind, LeftoverReport
-from ...context import app_context, app_services
-from ...views.servers.source_reports import AGAIN_S
-from .. import layout
-from .servers import check_source, tab_context
+from ....leftovers.leftover_report import LeftoverKind
+from ...context import app_context
+from .servers import render_report
 
 bp = Blueprint("redis_leftovers", __name__, url_prefix="/redis")
 
@@ -43,25 +37,4 @@ TEXTS = {
 @bp.get("/<segment:source>/leftovers")
 def index(source: str) -> str:
     """The leftovers on one server. 404 for an unknown source. Cost: as SourceReports.read_report."""
-    check_source(source)
-    context: dict[str, Any] = {"report": None, "problem": None, "cost": layout.format_cost(0, 0, 0.0)}
-    try:
-        report = app_context().caches.leftover_reports.read_report(source, again="again" in request.args)
-    except (BackendUnavailable, Forbidden) as exc:
-        context["problem"] = exc
-    else:
-        context |= _report_context(report)
-    return layout.render_page("redis/leftovers.html", context | tab_context(source, "leftovers"))
-
-
-def _report_context(report: LeftoverReport) -> dict[str, Any]:
-    age_s = max(0.0, now_s() - report.at)
-    cost = layout.format_cost(report.commands, report.round_trips, report.seconds * 1000)
-    return {
-        "report": report,
-        "texts": TEXTS,
-        "age_s_of_report": age_s,
-        "may_scan_again": age_s > AGAIN_S,
-        "titles": app_services().sources.titles,
-        "cost": f"{cost}, shared by all viewers",
-    }
+    return render_report(source, "leftovers", app_context().caches.leftover_reports, lambda _: {"texts": TEXTS})

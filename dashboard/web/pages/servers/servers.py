@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
-from flask import Blueprint, Response, url_for
+from flask import Blueprint, Response, request, url_for
 
 from ....clock import now_s
-from ....errors import NotFound
+from ....errors import BackendUnavailable, Forbidden, NotFound
 from ....model import Snapshot, SourceStats
 from ....sampling.snapshot_reader import CurrentSnapshot
 from ...context import app_context, app_services
 from ...views.servers.server_figures import FigureGroup, ServerFigure, figure_groups, main_figures, unknown_reason
+from ...views.servers.source_reports import AGAIN_S, Report, SourceReports
 from ...views.sparkline import line
 from .. import layout
 
@@ -19,6 +21,7 @@ bp = Blueprint("redis", __name__, url_prefix="/redis")
 
 FIGURES = "redis/_figures.html"
 CHART_SIZE = 240, 48
+Describe: TypeAlias = Callable[[Report], dict[str, Any]]
 
 
 @bp.get("")
@@ -55,6 +58,26 @@ def server(source: str) -> str:
 def figures_fragment(source: str) -> Response:
     """Its figures, which poll. Cost: none, they are those of the sample."""
     return layout.render_polled(FIGURES, _figures_context(source))
+
+
+def render_report(source: str, tab: str, reports: SourceReports[Report], describe: Describe[Report]) -> str:
+    """The page `redis/<tab>.html` of a report on one server; `describe` returns what only this page needs of it.
+
+    404 for an unknown source. Cost: as SourceReports.read_report.
+    """
+    check_source(source)
+    context: dict[str, Any] = {"report": None, "problem": None, "cost": layout.format_cost(0, 0, 0.0)}
+    try:
+        report = reports.read_report(source, again="again" in request.args)
+    except (BackendUnavailable, Forbidden) as exc:
+        context["problem"] = exc
+    else:
+        age_s = max(0.0, now_s() - report.at)
+        cost = layout.format_cost(report.commands, report.round_trips, report.seconds * 1000)
+        context |= {"report": report, "age_s_of_report": age_s, "may_repeat": age_s > AGAIN_S}
+        context |= {"titles": app_services().sources.titles, "cost": f"{cost}, shared by all viewers"}
+        context |= describe(report)
+    return layout.render_page(f"redis/{tab}.html", context | tab_context(source, tab))
 
 
 def tab_context(name: str, tab: str) -> dict[str, Any]:

@@ -18,14 +18,20 @@ KEEP_S = 600.0
 AGAIN_S = 30.0
 
 
-class Dated(Protocol):
-    """What has a time, in seconds since 1970 by this host's clock."""
+class MeasuredReport(Protocol):
+    """What every report has: when it was made, in seconds since 1970 by this host's clock, and what it cost."""
 
     @property
     def at(self) -> float: ...
+    @property
+    def commands(self) -> int: ...
+    @property
+    def round_trips(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
 
 
-Report = TypeVar("Report", bound=Dated)
+Report = TypeVar("Report", bound=MeasuredReport)
 Measure: TypeAlias = Callable[[Source, Sequence[QueueStats], Callable[[str, str], Backend]], Report]
 
 
