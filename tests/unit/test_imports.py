@@ -85,7 +85,7 @@ PURE = {
     "dashboard.alerts.evaluation.checker_context": {"msgspec"},
     "dashboard.alerts.evaluation.preview": {"msgspec"},
     "dashboard.alerts.evaluation.backtest": {"msgspec"},
-    "dashboard.alerts.evaluation.week_replay": {"msgspec"},
+    "dashboard.alerts.evaluation.week_backtest": {"msgspec"},
     "dashboard.alerts.evaluation.forecast": set(),
     "dashboard.memory_usage.estimates": set(),
     "dashboard.memory_usage.memory_report": {"msgspec"},

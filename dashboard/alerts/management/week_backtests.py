@@ -13,7 +13,7 @@ from ...model import Snapshot
 from ..evaluation.backtest import covered_labels
 from ..evaluation.rule_history import figures_mark
 from ..evaluation.state_machine import AlertLabels
-from ..evaluation.week_replay import Week, build_week, is_stored, series_key, week_ranges
+from ..evaluation.week_backtest import Week, build_week, is_stored, series_key, week_ranges
 from ..rules.rule import Rule
 
 # Reading one queue takes about 5 ms.

@@ -17,7 +17,7 @@ from ....alerts.evaluation.backtest import (
 )
 from ....alerts.evaluation.preview import HOUR_S, RulePreview, Trend, has_history, rule_trend
 from ....alerts.evaluation.rule_history import RuleHistories
-from ....alerts.evaluation.week_replay import even_points, replay_week
+from ....alerts.evaluation.week_backtest import even_points, replay_week
 from ....alerts.management.sample_notification import sample_notification
 from ....alerts.rules.metrics import METRICS, format_amount
 from ....alerts.rules.rule import Rule

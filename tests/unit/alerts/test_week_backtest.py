@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import pytest
 
 from dashboard.alerts.evaluation.state_machine import AlertLabels
-from dashboard.alerts.evaluation.week_replay import (
+from dashboard.alerts.evaluation.week_backtest import (
     COARSE_STEP_S,
     FINE_STEP_S,
     Week,
