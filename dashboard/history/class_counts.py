@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 from ..model import ClassFlow, Quality, QueueFlow
 from ..sampling.rate_periods import count_ended
 from .columns import CLASS, QUALITY_CODES, Cells, Record
-from .histogram import Histogram, add_durations, add_histogram
+from .histogram import Histogram, add_histogram, histogram_of_jobs
 from .run_times import RecentRunTimes
 from .series_keys import SeriesKey
 from .tiers import DAY_S, slot_of, tiers_of
@@ -184,11 +184,7 @@ def _recorded_name(job_class: str) -> str:
 
 
 def _run_times_of(flow: ClassFlow) -> Histogram:
-    found: Histogram = {}
-    if flow.runtimes_s:
-        jobs = flow.completed + flow.dead
-        add_durations(found, flow.runtimes_s, max(1, round(jobs / len(flow.runtimes_s))))
-    return found
+    return histogram_of_jobs(flow.runtimes_s, flow.completed + flow.dead)
 
 
 def _ended(flow: QueueFlow) -> bool:

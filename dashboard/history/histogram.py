@@ -7,7 +7,7 @@ bucket is 10% wide, so a percentile is at most 5% away from the duration at that
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 BUCKET_RATIO = 1.1
 # Bucket 0 holds all durations up to this one; the last bucket holds all over 41 days.
@@ -40,6 +40,19 @@ def add_durations(histogram: Histogram, durations_s: Iterable[float], weight: in
     for duration_s in durations_s:
         bucket = bucket_of(duration_s)
         histogram[bucket] = histogram.get(bucket, 0) + weight
+
+
+def histogram_of_jobs(durations_s: Sequence[float], jobs: int) -> Histogram:
+    """The durations of some of `jobs` as those of all, so that the counts add up to `jobs`; at least one of each."""
+    found: Histogram = {}
+    known = len(durations_s)
+    jobs = max(jobs, known)
+    for place, duration_s in enumerate(durations_s):
+        bucket = bucket_of(duration_s)
+        # What is left over by the division is spread evenly.
+        stands_for = (place + 1) * jobs // known - place * jobs // known
+        found[bucket] = found.get(bucket, 0) + stands_for
+    return found
 
 
 def add_histogram(histogram: Histogram, other: Histogram) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from ..model import Counts, FlowDelta, Quality, QueueFlow, QueueStats, RedisHealth, Snapshot, SourceStats
 from ..sampling.rate_periods import count_ended, known_ended, known_failed
 from .class_counts import SPAN_TOLERANCE_S, ClassCounts, Place
 from .columns import QUALITY_CODES, QUEUE, SOURCE, Cell, Cells
-from .histogram import Histogram, add_durations, add_histogram
+from .histogram import Histogram, add_histogram, histogram_of_jobs
 from .series_keys import SeriesKey
 
 # Two samples of a source that are further apart than this many intervals, and than this time, have a gap between them.
@@ -171,18 +171,9 @@ def _ends_of(flow: QueueFlow | None, passed_s: float, *, is_first: bool) -> _End
         finished=finished,
         failed=known_failed(flow),
         retried=flow.retried,
-        runtimes=_histogram_of(flow.runtimes_s, ended),
-        waits=_histogram_of(flow.waits_s, ended),
+        runtimes=histogram_of_jobs(flow.runtimes_s, ended) or None,
+        waits=histogram_of_jobs(flow.waits_s, ended) or None,
     )
-
-
-def _histogram_of(durations_s: Sequence[float], jobs: int) -> Histogram | None:
-    """The durations of some of `jobs`, as those of all."""
-    if not durations_s:
-        return None
-    found: Histogram = {}
-    add_durations(found, durations_s, max(1, round(jobs / len(durations_s))))
-    return found
 
 
 def _count_unfinished(counts: Counts) -> int | None:

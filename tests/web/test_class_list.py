@@ -10,12 +10,14 @@ import redis
 from flask.testing import FlaskClient
 
 from dashboard.clock import instant, iso, now_s
+from dashboard.history.classes.reader import ClassReader
 from dashboard.history.columns import Record
 from dashboard.history.recorder import ClosedSlot
 from dashboard.history.series_keys import SAMPLE_END
 from dashboard.history.tiers import classes_until_s, slot_of
 from dashboard.model import Quality
 from dashboard.sources.source import Source
+from dashboard.store.redis_store import Store
 from dashboard.web.class_rankings import API_WAIT_S
 from dashboard.web.pages.classes import class_list
 from tests.unit.history.class_samples import (
@@ -110,6 +112,16 @@ def test_regressions_are_first_on_the_page_and_in_the_api(browser: FlaskClient) 
     page = browser.get("/classes?range=24h").text
     assert "errors +20%" in rows_of(page)[0]
     assert "1 slower or failing more than in the 24 hours before" in page
+
+
+def test_figures_are_those_of_whole_slots_at_any_moment(source: Source) -> None:
+    end_s = 1_700_000_100  # of a slot of 15 minutes
+    record_classes(source, iter(past_of(end_s + 29)), end_s + 930)
+    reader = ClassReader(Store(source))
+    for later_s in (30, 31, 59, 60, 89, 90, 400, 899, 929):
+        ranking = reader.read_ranking(3600, end_s + later_s)
+        (steady,) = (row for row in ranking.rows if row.key.job_class == "app.Steady" and row.key.queue == "mail")
+        assert steady.figures.per_min == 10, later_s
 
 
 def test_unknown_figures_are_dashes_and_estimates_are_marked(browser: FlaskClient) -> None:

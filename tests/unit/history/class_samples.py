@@ -9,7 +9,7 @@ from dashboard.history.histogram import Histogram, add_durations
 from dashboard.history.history_writer import HistoryWriter
 from dashboard.history.recorder import ClosedSlot
 from dashboard.history.series_keys import SeriesKey
-from dashboard.history.tiers import CLASS_HOURS, CLASS_QUARTERS, MINUTES, QUARTERS, slot_of
+from dashboard.history.tiers import CLASS_HOURS, CLASS_QUARTERS, FINE, MINUTES, QUARTERS, slot_of
 from dashboard.model import Quality
 from dashboard.sources.source import Source
 from dashboard.store.redis_store import LEAD, Store
@@ -49,8 +49,9 @@ def closed_slots(key: SeriesKey, records: Sequence[Record]) -> Iterator[ClosedSl
 
 def sampled_slots_of(source: str, start_s: int, end_s: int) -> Iterator[ClosedSlot]:
     """A source that was sampled all the time."""
-    for tier in (QUARTERS, MINUTES):
-        for at_s in range(slot_of(start_s, tier.step_s), end_s, tier.step_s):
+    for tier in (QUARTERS, MINUTES, FINE):
+        first_s = slot_of(max(start_s, end_s - tier.keep_s), tier.step_s)
+        for at_s in range(first_s, end_s, tier.step_s):
             cells = (tier.step_s * 1000, *[None] * (len(SOURCE.columns) - 1))
             yield ClosedSlot(SeriesKey(SOURCE, source), tier, Record(at_s, cells))
 

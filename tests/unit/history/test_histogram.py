@@ -15,6 +15,7 @@ from dashboard.history.histogram import (
     add_histogram,
     bucket_of,
     duration_of,
+    histogram_of_jobs,
     percentiles,
 )
 
@@ -62,3 +63,12 @@ def test_a_weight_counts_each_duration_so_often() -> None:
     add_durations(found, [1.0, 1.0, 2.0], weight=10)
     assert found == {bucket_of(1.0): 20, bucket_of(2.0): 10}
     assert percentiles({}, (0.5,)) == [None]
+
+
+@pytest.mark.parametrize(("known", "jobs"), [(45, 60), (7, 100), (3, 3), (100, 101)])
+def test_some_durations_stand_for_all_jobs(known: int, jobs: int) -> None:
+    found = histogram_of_jobs([1.0] * (known - 1) + [9.0], jobs)
+    assert sum(found.values()) == jobs
+    assert found[bucket_of(9.0)] == pytest.approx(jobs / known, abs=1)
+    assert histogram_of_jobs([1.0] * known, 0) == {bucket_of(1.0): known}
+    assert histogram_of_jobs([], jobs) == {}
