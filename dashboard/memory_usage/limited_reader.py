@@ -15,12 +15,12 @@ MAX_S = 4.0
 class LimitedReader:
     """The reads of one measurement. Once its budget is used up, `is_spent`, and every reply is None."""
 
-    def __init__(self, source: Source, max_commands: int = MAX_COMMANDS, max_s: float = MAX_S) -> None:
+    def __init__(self, source: Source, max_commands: int = MAX_COMMANDS) -> None:
         self.commands = 0
         self._source = source
         self._max_commands = max_commands
         self._began_at = monotonic_s()
-        self._max_s = max_s
+        self._max_s = MAX_S
 
     @property
     def is_spent(self) -> bool:

@@ -17,9 +17,12 @@ from rq import Queue
 from werkzeug.routing import Rule
 
 from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.leftovers import leftover_scan
+from dashboard.memory_usage import limited_reader
 from dashboard.web.app import create_app
 from dashboard.web.context import EXTENSION
 from dashboard.web.views import firing_banner
+from dashboard.web.views.servers import source_reports
 from tests.dead_letters import failing_jobs
 from tests.dead_letters.test_groups import fail_rq
 from tests.declared_responses import note_undeclared
@@ -113,6 +116,14 @@ def make_app(server: EmbeddedRedis, tmp_path: Path) -> Iterator[MakeApp]:
 def once_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """What fires is asked for once, not each second: what a page costs is counted, however long it takes."""
     monkeypatch.setattr(firing_banner, "KEEP_S", 600.0)
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports on a Redis read all of it and stay new, also on a busy machine."""
+    monkeypatch.setattr(limited_reader, "MAX_S", 600.0)
+    monkeypatch.setattr(leftover_scan, "JOBS_S", 600.0)
+    monkeypatch.setattr(source_reports, "AGAIN_S", 600.0)
 
 
 @pytest.fixture

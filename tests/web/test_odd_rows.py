@@ -48,6 +48,12 @@ RQ_WORKER = {"birth": "2026-01-01T00:00:00Z", "last_heartbeat": "2026-01-01T00:0
 RQ_WORKER |= dict.fromkeys(("pid", "state", "successful_job_count", "failed_job_count", "total_working_time"), "1")
 
 
+@pytest.fixture(autouse=True)
+def lasting_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heartbeats are sent once: on a busy machine, the rows are read much later."""
+    monkeypatch.setattr(celery_workers, "SUSPECT_AFTER_S", 600.0)
+
+
 def odd(fields: Mapping[str, Any]) -> Iterator[str]:
     """Objects as JSON: in each one field holds one of VALUES."""
     for name in fields:

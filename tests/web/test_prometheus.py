@@ -67,32 +67,30 @@ def test_every_process_counts_the_same_also_after_a_change_of_leader(
             return None
         return (*pair, min(samples["queuedeck_checker_samples_total", frozenset()] for samples in found))
 
-    def run(good: int, bad: int) -> None:
+    def run(good: int, bad: int) -> tuple[float, float]:
+        """Run jobs; what is counted once at least two samples were taken after them."""
         with open_client(server.url) as connection:
             queue = Queue("mail", connection=connection)
             calls = [("os.getcwd",)] * good + [(failing_jobs.charge, number) for number in range(bad)]
             for call in calls:
                 queue.enqueue(*call)
             run_waiting_jobs(queue)
+        return after(after(0)[2])[:2]
 
     def after(samples: float) -> tuple[float, float, float]:
         """The figures once at least two more samples were taken."""
         return wait_until(lambda: found if (found := counts()) and found[2] >= samples + 2 else None, what="samples")
 
-    run(1, 1)
-    finished, failed, samples = after(after(0)[2])
+    finished, failed = run(1, 1)
     assert (finished, failed) <= (2, 1)  # what finished before the first sample of the queue is not counted
-    run(4, 2)
-    assert (after(samples)[:2]) == (finished + 6, failed + 2)
+    assert run(4, 2) == (finished + 6, failed + 2)
     leading = [app.extensions[EXTENSION].services.checker.loop._leadership.epoch is not None for app in (first, second)]
     assert sorted(leading) == [False, True]
-    samples = after(samples)[2]
+    samples = after(0)[2]
     (second if leading[1] else first).extensions[EXTENSION].stop()
     del processes[leading.index(True)]
-    *same, samples = after(samples)
-    assert same == [finished + 6, failed + 2]
-    run(2, 1)
-    assert after(samples)[:2] == (finished + 9, failed + 3)
+    assert after(samples)[:2] == (finished + 6, failed + 2)
+    assert run(2, 1) == (finished + 9, failed + 3)
 
 
 def test_an_unknown_figure_has_no_sample(client: FlaskClient, jobs: list[str]) -> None:

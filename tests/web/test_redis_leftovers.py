@@ -13,6 +13,8 @@ from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 from tests.web.test_redis_pages import plain
 
+pytestmark = pytest.mark.usefixtures("unhurried")
+
 ADDRESS = "/api/v1/redis/main/leftovers"
 JOB = {"name": "encode", "data": "{}", "opts": "{}", "timestamp": "1700000000000"}
 
