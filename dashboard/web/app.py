@@ -55,6 +55,7 @@ from .pages.classes import class_list
 from .pages.dead_letters import actions as dead_letter_actions
 from .pages.dead_letters import groups, notes
 from .pages.marks import mark_forms
+from .pages.moments import asked_moment
 from .pages.search import actions as search_actions
 from .pages.search import results as search_results
 from .pages.servers import leftovers, memory, servers
@@ -176,6 +177,7 @@ def create_app(
         why_unsupported=offered_actions.why_unsupported,
     )
     formatting.install(app)
+    asked_moment.install(app)
     app.after_request(_compress_response)  # runs after the headers below are set: Flask calls these in reverse order
     security.install(app, authenticator)
     request_input.install(app, openapi.QUERIES)  # after the guard, so that a stranger's body is not read

@@ -53,6 +53,7 @@ URL_LIMIT = 3500
 _CONTROL = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}
 _LAYOUT = {"\n", "\t"}
 _EVERY = re.compile(r"every ([0-9]{1,15}(?:\.[0-9]{1,15})?) s")
+_WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _BEFORE_UNIT = re.compile(r"(?<=\d) (?=[A-Za-z])")
 
 
@@ -65,6 +66,7 @@ def install(app: Flask) -> None:
         printable,
         capitalize_first,
         format_moment,
+        format_day,
         one_line,
         iso,
         instant,
@@ -149,6 +151,11 @@ def size(count: float | None) -> str:
 def format_moment(moment: datetime | None) -> str:
     """The time in UTC to the second, without the zone; a dash for None."""
     return UNKNOWN if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def format_day(moment: datetime | None) -> str:
+    """The weekday and the time in UTC to the second, without the zone: Sun 2026-11-29 03:12:00; a dash for None."""
+    return UNKNOWN if moment is None else f"{_WEEKDAYS[moment.astimezone(UTC).weekday()]} {format_moment(moment)}"
 
 
 def interval(pattern: str) -> str:

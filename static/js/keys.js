@@ -106,6 +106,9 @@
     f: () => jump("f"),
     a: () => jump("a"),
     c: () => jump("c"),
+    e: () => document.querySelector("[data-moment-earlier]")?.click(),
+    l: () => document.querySelector("[data-moment-later]")?.click(),
+    n: () => document.querySelector("[data-moment-now]")?.click(),
   };
 
   const leave = () => {

@@ -20,6 +20,11 @@
     return `UTC${minutes < 0 ? "−" : "+"}${pad(Math.floor(size / 60))}:${pad(size % 60)}`;
   };
 
+  const weekday = (date) => {
+    const timeZone = window.queuedeck.get("zone") === "local" ? undefined : "UTC";
+    return date.toLocaleDateString("en", { weekday: "short", timeZone });
+  };
+
   const span = (seconds) => {
     for (const [index, [unit, factor]] of UNITS.entries()) {
       if (seconds < factor) continue;
@@ -41,7 +46,8 @@
     const date = new Date(element.dateTime);
     if (Number.isNaN(date.getTime())) return;
     const exact = absolute(date);
-    const text = "rel" in element.dataset ? relative(date) : exact;
+    const full = "day" in element.dataset ? `${weekday(date)} ${exact} ${zone(date)}` : exact;
+    const text = "rel" in element.dataset ? relative(date) : full;
     const title = "rel" in element.dataset ? `${exact} ${zone(date)}` : `${relative(date)}, ${zone(date)}`;
     if (element.textContent !== text) element.textContent = text;
     if (element.title !== title) element.title = title;
@@ -57,6 +63,8 @@
     if (Number.isFinite(now) && now > 0) offsetMs = now - Date.now();
   };
 
+  window.queuedeck.now = () => Date.now() + offsetMs;
+  window.queuedeck.showTimes = showAll;
   window.queuedeck.clock = (date) => `${absolute(date).slice(11)} ${zone(date)}`;
   window.queuedeck.setClock(document.body.dataset.sampledAt, document.body.dataset.age);
   document.addEventListener("queuedeck:updated", showAll);

@@ -69,6 +69,7 @@ PURE = {
     "dashboard.sampling.rate_periods": set(),
     "dashboard.sampling.total_rates": set(),
     "dashboard.sampling.recent_history": {"msgspec"},
+    "dashboard.web.views.moments.moment": set(),
     "dashboard.alerts.rules.rule": {"msgspec"},
     "dashboard.alerts.rules.default_rules": {"msgspec"},
     "dashboard.alerts.rules.metrics": {"msgspec"},
