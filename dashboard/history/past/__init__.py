@@ -1,0 +1,1 @@
+"""Queues and Redis servers as of a moment, from the stored history."""
