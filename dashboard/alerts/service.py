@@ -15,6 +15,7 @@ from .management.alert_reader import AlertReader
 from .management.checker_health import CheckerMonitor
 from .management.notifications import NotificationLog
 from .management.ownership import AlertOwnership
+from .management.past_alerts import PastAlertReader
 from .management.rule_editor import RuleEditor
 from .management.rule_previews import ReadGroups, RulePreviews
 from .management.silence_editor import SilenceEditor
@@ -30,6 +31,7 @@ class AlertService:
 
     ownership: AlertOwnership
     alerts: AlertReader
+    past_alerts: PastAlertReader
     acknowledgements: Acknowledgements
     silences: SilenceEditor
     rules: RuleEditor
@@ -63,6 +65,7 @@ def build_alert_service(
     return AlertService(
         ownership=ownership,
         alerts=alerts,
+        past_alerts=PastAlertReader(alert_store, alerts, ownership),
         acknowledgements=Acknowledgements(alert_store, alerts, ownership),
         silences=SilenceEditor(alert_store, ownership),
         rules=RuleEditor(alert_store, ruleset, channels, ownership),

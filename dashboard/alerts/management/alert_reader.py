@@ -198,7 +198,7 @@ class AlertReader:
         known = {alert.state.episode for alert in firing}
         for count in (4 * most, 2 * MAX_INCIDENTS):
             pasts, is_all = self._read_incidents(count)
-            folded = _fold_incidents(past for past in pasts if past.ended or past.known.episode not in known)
+            folded = fold_incidents(past for past in pasts if past.ended or past.known.episode not in known)
             if is_all or len(folded) > most:
                 break
         return folded[:most]
@@ -227,7 +227,7 @@ class AlertReader:
         return tuple(past for past in pasts if past.began or past.ended), len(rows or ()) < count
 
 
-def _fold_incidents(pasts: Iterable[PastIncident]) -> tuple[FoldedIncidents, ...]:
+def fold_incidents(pasts: Iterable[PastIncident]) -> tuple[FoldedIncidents, ...]:
     """Incidents, newest first, in entries: of one rule on one library, with the same result, shortly after each other.
 
     Those of other rules may lie between: what ends a large incident ends alerts of several rules.
