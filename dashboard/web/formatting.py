@@ -47,6 +47,7 @@ from .views.classes.class_words import (
     speed_text,
     why_no_change,
 )
+from .views.moments.moment import format_at
 
 # gunicorn rejects a longer request line by default, and so do most proxies.
 URL_LIMIT = 3500
@@ -97,6 +98,7 @@ def install(app: Flask) -> None:
         percent=format_percent,
         segment=quote_segment,
         time_left=format_time_left,
+        url_time=format_at,
         sentences=join_hint,
         join_reasons=join_reasons,
     )

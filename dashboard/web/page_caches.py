@@ -27,6 +27,7 @@ from .views import firing_banner
 from .views.alert_status import AlertStatus, AlertStatusReader
 from .views.error_samples import ErrorSample, read_samples
 from .views.firing_banner import FiringSummary
+from .views.moments.past_views import PastViews
 from .views.overview import recent_incidents
 from .views.overview.overview_data import OverviewData
 from .views.overview.recent_incidents import RecentIncidents, summarize_history
@@ -57,6 +58,7 @@ class PageCaches:
         self.memory_reports: SourceReports[MemoryReport] = SourceReports(measure_memory, services.sources, queues)
         self.leftover_reports: SourceReports[LeftoverReport] = SourceReports(find_leftovers, services.sources, queues)
         self.server_reports = ServerReports(services.sources, queues)
+        self.past = PastViews(services)
         self._services = services
         self._overview_data: SingleFlightCache[OverviewData] = SingleFlightCache()
         self._health: SingleFlightCache[CheckerHealth] = SingleFlightCache(HEALTH_KEPT_S)

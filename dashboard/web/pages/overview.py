@@ -8,14 +8,17 @@ from typing import Any
 
 from flask import Blueprint, Response, render_template, request
 
+from ...errors import Unsupported
 from ...forecasts.wording import format_time_left
 from ...model import Snapshot, State
 from ...sampling.recent_history import History, Point, known_sum
 from ...sampling.snapshot_reader import CurrentSnapshot
+from ...sources.metering import measure_cost
 from ...units import format_duration, format_number, format_percent, shorten_at_least, shorten_number
 from .. import fragments
 from ..context import app_context, app_services
 from ..formatting import duration, one_line, size
+from ..views.moments.moment import Moment
 from ..views.overview.heat_map import build_heat_map
 from ..views.overview.overview_data import OverviewData
 from ..views.overview.queue_table import HEAT, QueueTableQuery, build_table
@@ -24,8 +27,10 @@ from ..views.overview.wall_board import MAX_QUEUES, build_headline, round_age
 from ..views.problems import outage
 from ..views.problems.checks import error_ratio_level
 from ..views.problems.problem import Problem, ProblemKind, ProblemLevel, level_of
+from ..views.problems.problem_list import ProblemLine
 from ..views.sparkline import line
 from . import layout
+from .moments.asked_moment import asked_moment
 
 bp = Blueprint("overview", __name__)
 
@@ -54,6 +59,11 @@ def index() -> str:
     """The page; with `wall=1` the wall board."""
     current = app_services().snapshots.current()
     query = QueueTableQuery.of(request.args)
+    moment = asked_moment()
+    if moment is not None:
+        if is_wall_board():
+            raise Unsupported("The wall board only shows now.", hint="Open the overview with at= and without wall=1.")
+        return render_past(current, query, moment)
     variables = layout.page_context(current, format_sample_cost(current))
     if not is_wall_board():
         return render_template("overview/index.html", **variables, **overview_context(current, query))
@@ -90,16 +100,62 @@ def overview_context(current: CurrentSnapshot, query: QueueTableQuery) -> dict[s
     return answer | {
         "heat": build_heat_map(overview, query, answer["titles"]) if is_heat_map else None,
         "table": None if is_heat_map else build_table(overview, query),
-        "memory_levels": {
-            problem.source: problem.level
-            for problem in reversed(overview.problems)  # the worst last
-            if problem.kind is ProblemKind.MEMORY
-        },
+        "memory_levels": memory_levels(overview),
         "libraries": overview.libraries,
         "span": span,
         "span_text": span_text(current.history),
         "spark": lambda points: line(points, span, 72, 20),
         "searching": searching_text(overview.snapshot),
+    }
+
+
+def render_past(current: CurrentSnapshot, query: QueueTableQuery, moment: Moment) -> str:
+    """The page as of a moment in the past. Cost: as PastViews.overview and firing."""
+    caches = app_context().caches
+    with measure_cost() as meter:
+        past = caches.past.overview(moment, caches.alert_facts(with_pauses=False).thresholds)
+        firing = caches.past.firing(moment)
+    cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
+    titles, view, overview = app_services().sources.titles, past.view, past.overview
+    lines, span = overview.problem_lines, len(view.history.totals.depth)
+    is_heat_map = query.view == HEAT and bool(overview.queues)
+    return render_template(
+        "overview/past.html",
+        **layout.page_context(current, cost),
+        **problem_counts(lines),
+        view=view,
+        firing=firing,
+        is_recorded=app_services().settings.history_max_bytes > 0,
+        snapshot=view.snapshot,
+        query=query,
+        titles=titles,
+        figures=build_figures(overview),
+        heat=build_heat_map(overview, query, titles) if is_heat_map else None,
+        table=None if is_heat_map else build_table(overview, query),
+        memory_levels=memory_levels(overview),
+        libraries=overview.libraries,
+        source_counts=overview.sources,
+        overview_total=len(overview.queues),
+        span_text=format_duration(view.window.trend_s),
+        spark=lambda points: line(points, span, 72, 20),
+        searching="",
+        down=(),
+        taken_at={},
+    )
+
+
+def memory_levels(overview: OverviewData) -> dict[str | None, ProblemLevel]:
+    """The level of the memory of each Redis that has a problem with it."""
+    worst_last = reversed(overview.problems)
+    return {problem.source: problem.level for problem in worst_last if problem.kind is ProblemKind.MEMORY}
+
+
+def problem_counts(lines: Sequence[ProblemLine], most: int = MAX_PROBLEMS) -> dict[str, Any]:
+    """The lines of the list of problems that are shown, and how many problems the others are of."""
+    return {
+        "problem_lines": lines[:most],
+        "more_problems": sum(line.queues for line in lines[most:]),
+        "more_are_queues": all(line.problem.queue is not None for line in lines[most:]),
     }
 
 
@@ -139,11 +195,8 @@ def _shared_context(
     overview = app_context().caches.overview_data(snapshot, current)
     lines = overview.problem_lines
     calm = no_problems_text(overview, current)
-    return answer | {
+    return answer | problem_counts(lines, most_problems) | {
         "snapshot": overview.snapshot,
-        "problem_lines": lines[:most_problems],
-        "more_problems": sum(line.queues for line in lines[most_problems:]),
-        "more_are_queues": all(line.problem.queue is not None for line in lines[most_problems:]),
         "no_problems_text": calm,
         "recent": None if calm is None else app_context().caches.recent_incidents(snapshot.sampled_at),
         "taken_at": overview.taken_at,

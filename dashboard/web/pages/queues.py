@@ -31,6 +31,8 @@ from ..views.queues.error_groups import list_shared_entries
 from ..views.queues.suggested_rule import suggest_rule
 from ..views.sparkline import line
 from . import layout
+from .moments.asked_moment import asked_moment
+from .moments.past_queue import render_past_queue
 from .overview import span_text
 
 bp = Blueprint("queues", __name__, url_prefix="/queues/<segment:source>/<segment:backend>/<segment:name>")
@@ -82,7 +84,10 @@ class JobListing:
 
 @bp.get("")
 def show(source: str, backend: str, name: str) -> str:
-    """The page. 404 when the queue is not in the latest snapshot."""
+    """The page. 404 when the queue is not in the latest snapshot, or neither then nor now for a moment in the past."""
+    moment = asked_moment()
+    if moment is not None:
+        return render_past_queue(source, backend, name, moment)
     current, queue = find_queue(source, backend, name)
     variables = queue_context(current, queue)
     return render_template(

@@ -57,13 +57,13 @@ def collect_marks(
         for mark in mark_list.marks
         if mark.source is None or not key.source or mark.source == key.source
     ]
-    alerts = [_draw_change(entry, titles) for entry in changes if _concerns(entry.labels, key)]
+    alerts = [_draw_change(entry, titles) for entry in changes if concerns(entry.labels, key)]
     shown = sorted((*marks[:MOST_OF_A_KIND], *alerts[:MOST_OF_A_KIND]), key=lambda mark: -mark.at_s)
     unread = tuple(each for each in mark_list.unread if not key.source or each.source == key.source)
     return ChartMarks(tuple(shown), len(marks) + len(alerts) - len(shown), unread)
 
 
-def _concerns(labels: AlertLabels, key: SeriesKey) -> bool:
+def concerns(labels: AlertLabels, key: SeriesKey) -> bool:
     """Whether an alert with these labels belongs on the page about `key`; one about an error or a channel only on that
     of all queues."""
     if not key.source:

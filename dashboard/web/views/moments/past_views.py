@@ -1,0 +1,95 @@
+"""What was recorded as of a moment: read once for all viewers of a process, since the past does not change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ....alerts.management.past_alerts import PastAlert, PastAlerts
+from ....errors import BackendUnavailable, Forbidden
+from ....history.past.past_reader import KnownNow, PastReader, PastView, Place
+from ....history.past.past_window import PastWindow, choose_window
+from ....history.series_keys import SeriesKey
+from ....services import Services
+from ....store.cache import SingleFlightCache
+from ..charts.chart_marks import concerns
+from ..overview.overview_data import OverviewData
+from ..problems.problem_list import AlertFacts
+from ..problems.thresholds import Thresholds
+from .moment import Moment
+
+# An overview of a thousand queues takes about 1 MB.
+MAX_VIEWS = 8
+# Queues that were deleted meanwhile are named within this time.
+KEPT_S = 300.0
+# The last slots can still become complete, as long as that after their end.
+COMPLETE_AFTER_S = 60.0
+RENEWED_S = 5.0
+
+
+class FiringThen(NamedTuple):
+    """The alerts that were firing at a moment, worst first; `problem`: why they cannot be read."""
+
+    alerts: tuple[PastAlert, ...] = ()
+    goes_back_to: float | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PastOverview:
+    """What was recorded of all queues as of a moment, and the figures of the overview made from it. The levels are
+    those of the thresholds of now."""
+
+    view: PastView
+    overview: OverviewData
+
+
+class PastViews:
+    """The past, as the pages of one process show it. Thread-safe."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._reader = PastReader(services.store)
+        self._views: SingleFlightCache[PastOverview] = SingleFlightCache(KEPT_S, max_entries=MAX_VIEWS)
+
+    def overview(self, moment: Moment, thresholds: Thresholds) -> PastOverview:
+        """All queues as of the moment. Raises BackendUnavailable, Forbidden.
+
+        Cost: mostly none, else as PastReader.read_view.
+        """
+        window = choose_window(moment.at_s, moment.now_s)
+
+        def read() -> PastOverview:
+            view = self._reader.read_view(moment.at_s, moment.now_s, self._known_now())
+            return PastOverview(view, OverviewData(view.snapshot, view.history, AlertFacts(thresholds)))
+
+        return self._views.get(window, read, (_version_of(window, moment.now_s), id(thresholds)))
+
+    def queue(self, place: Place, moment: Moment) -> PastView:
+        """One queue as of the moment. Raises BackendUnavailable, Forbidden. Cost: as PastReader.read_queue."""
+        return self._reader.read_queue(place, moment.at_s, moment.now_s, self._known_now())
+
+    def firing(self, moment: Moment, about: SeriesKey | None = None) -> FiringThen:
+        """The alerts that were firing at the moment; with `about`, those about a queue, its library or its Redis.
+
+        Cost: as PastAlertReader.firing_at.
+        """
+        try:
+            found: PastAlerts = self._services.alert_service.past_alerts.firing_at(moment.at_s)
+        except (BackendUnavailable, Forbidden) as exc:
+            return FiringThen(problem=exc.message)
+        shown = (alert for alert in found.incidents if about is None or concerns(alert.entry.labels, about))
+        return FiringThen(tuple(shown), None if found.is_complete else found.goes_back_to)
+
+    def _known_now(self) -> KnownNow:
+        sources, snapshot = self._services.sources, self._services.snapshots.current().snapshot
+        return KnownNow(
+            addresses={name: source.address for name, source in sources.sources.items()},
+            libraries={(name, backend.name) for name, group in sources.backends.items() for backend in group},
+            queues={(each.source, each.backend, each.name): each for each in snapshot.queues} if snapshot else {},
+        )
+
+
+def _version_of(window: PastWindow, now_s: float) -> int:
+    """0 once the slots of the window are complete; until then it changes every RENEWED_S."""
+    return 0 if now_s - window.end_s > COMPLETE_AFTER_S else int(now_s // RENEWED_S)
