@@ -40,6 +40,8 @@ ERRORS = {
 _OVER_TIME = {"metric": _TEXT, "from": _TIME, "to": _TIME, "step_s": _WHOLE}
 _NARROWED = {"source": _TEXT, "backend": _TEXT}
 QUERIES: dict[str, dict[str, dict[str, Any]]] = {
+    "api.overview": {"at": _TIME},
+    "api.queue": {"at": _TIME},
     "api.queues": {**_NARROWED, "q": _TEXT},
     "api.scaling": {"target_s": _WHOLE, "min": _WHOLE, "max": _WHOLE, "per_worker_per_min": _NUMBER},
     "api.jobs": {"state": _TEXT, "native": _TEXT, "page": _WHOLE, "per_page": _WHOLE, "q": _TEXT, "cursor": _TEXT},

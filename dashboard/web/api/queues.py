@@ -11,12 +11,14 @@ from msgspec.structs import asdict
 from ...alerts.management.alert_owners import AlertOwners
 from ...backends.base import MAX_SCHEDULES, Backend
 from ...clock import instant, iso
-from ...errors import BackendUnavailable, Forbidden, NotMeasured
+from ...errors import BackendUnavailable, Forbidden, NotFound, NotMeasured
 from ...forecasts.scaling import MOST_WORKERS, want_workers
 from ...model import JobQuery, QueueForecast, QueueStats, Schedule, State, Worker
 from ...search.query import parse_query
 from ..context import app_context, app_services, read_context
 from ..forms.job_query import asked_amount, asked_number, job_query
+from ..pages.moments.asked_moment import asked_moment
+from ..views.moments.moment import Moment
 from ..views.offered_actions import job_verbs
 from ..views.overview.overview_data import rounded, sum_queues
 from ..views.queues.error_groups import list_shared_entries
@@ -49,7 +51,14 @@ _QUEUE = "/queues/<segment:source>/<segment:backend>/<segment:name>"
 @bp.get("/overview")
 @json_response
 def overview() -> OverviewJson:
-    """Retrieve sources, totals and all queues from the newest snapshot."""
+    """Retrieve sources, totals and all queues from the newest snapshot.
+
+    With `at`, as they were recorded at that moment, see docs/history.md: what the history does not have is null, also
+    `alerts`; sources and queues of which nothing was recorded then are absent.
+    """
+    moment = asked_moment()
+    if moment is not None:
+        return _past_overview(moment)
     current = app_services().snapshots.current()
     snapshot = current.snapshot
     data = app_context().caches.overview_data(snapshot, current) if snapshot else None
@@ -63,6 +72,23 @@ def overview() -> OverviewJson:
         totals_at_least=data.at_least if data else (),
         queues=_json_queues(snapshot.queues if snapshot else ()),
         alerts=_firing_alerts(),
+    )
+
+
+def _past_overview(moment: Moment) -> OverviewJson:
+    caches = app_context().caches
+    past = caches.past.overview(moment, caches.alert_facts(with_pauses=False).thresholds)
+    snapshot = past.view.snapshot
+    return OverviewJson(
+        sampled_at=iso(instant(snapshot.sampled_at)) if snapshot.sources else None,
+        age_s=rounded(moment.now_s - snapshot.sampled_at) if snapshot.sources else None,
+        stale=False,
+        other_settings=None,
+        sources=[json_source(source) for source in snapshot.sources],
+        totals=past.overview.totals,
+        totals_at_least=past.overview.at_least,
+        queues=_json_queues(snapshot.queues),
+        alerts=None,
     )
 
 
@@ -116,9 +142,18 @@ def _is_wanted(row: QueueStats | Worker | Schedule) -> bool:
 def queue(source: str, backend: str, name: str) -> QueueJson:
     """Retrieve a queue.
 
-    Returns 404 if it is not in the newest snapshot.
+    Returns 404 if it is not in the newest snapshot. With `at`, as it was recorded at that moment, and 404 if it was not
+    recorded then.
     """
-    queue = app_context().find_queue_stats(source, backend, name)
+    moment = asked_moment()
+    if moment is None:
+        queue = app_context().find_queue_stats(source, backend, name)
+    else:
+        app_services().sources.backend(source, backend)
+        view = app_context().caches.past.queue((source, backend, name), moment)
+        if not view.snapshot.queues:
+            raise NotFound("This queue was not recorded at that moment.")
+        (queue,) = view.snapshot.queues
     (answer,) = _json_queues([queue])
     return answer
 
