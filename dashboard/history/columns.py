@@ -6,7 +6,7 @@ All values are whole numbers, so that columns compress well: durations are in mi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
@@ -42,6 +42,12 @@ class SeriesKind:
     name: str
     code: int
     columns: tuple[Column, ...]
+    histogram_places: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Note the positions of the histograms."""
+        places = (place for place, column in enumerate(self.columns) if column.merge is Merge.HISTOGRAM)
+        object.__setattr__(self, "histogram_places", tuple(places))
 
     @property
     def names(self) -> tuple[str, ...]:

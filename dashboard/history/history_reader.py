@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ..store.redis_store import Store
 from .coarsening import is_plausible, narrow_steps
 from .columns import CLASS, SOURCE, Record, SeriesKind
-from .encoding import decode_block, decode_tail, split_blocks
+from .encoding import decode_slice, decode_tail, split_blocks
 from .series_keys import IDS, SAMPLE_END, SeriesKey, blocks_key, pack_key, parse_stored, tail_key
 from .slots import Slot, StoredSeries, sampled_slots, slice_series
 from .tiers import QUARTERS, Tier, slot_of, tiers_of
@@ -176,7 +176,7 @@ def decode_values(
         is_before = any(later.first_s <= wanted.start_s for later in blocks[number + 1 :])
         if block.first_s >= wanted.end_s or (is_before and block.last_s + block.span_s <= wanted.start_s):
             continue
-        records = decode_block(block)
+        records = decode_slice(block, wanted.start_s - block.span_s, wanted.end_s)
         if block.step_s > tier.step_s:
             records = [part for one in records for part in narrow_steps(kind, one, block.step_s, tier.step_s)]
         found += [(record, block.span_s) for record in records]

@@ -5,21 +5,28 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..history_reader import HistoryRange
-from ..tiers import MINUTES, QUARTERS, slot_of
+from ..tiers import MINUTES, QUARTERS, Tier, slot_of
 
 # Rates and run times of a moment are those of the time before it, as those of now are; of a whole slot if it is longer.
 RATES_S = 300
+# A slot that has ended is stored with the next sample.
+WRITTEN_WITHIN_S = 30
 # The trend before a moment, in slots of a minute and in longer ones.
 MINUTE_POINTS, QUARTER_POINTS = 60, 12
 
 
 class PastWindow(NamedTuple):
-    """The slots that show a moment: the last of `points` slots of `step_s`, which ends at `end_s`, not after the
-    moment. Rates are over the last `rate_points` of them. Seconds since 1970."""
+    """The slots that show a moment: the last of `points` slots of `tier`, which ends at `end_s`, not after the moment.
+    Rates are over the last `rate_points` of them. Seconds since 1970."""
 
+    tier: Tier
     end_s: int
-    step_s: int
     points: int
+
+    @property
+    def step_s(self) -> int:
+        """The length of a slot."""
+        return self.tier.step_s
 
     @property
     def start_s(self) -> int:
@@ -48,8 +55,11 @@ class PastWindow(NamedTuple):
 
 
 def choose_window(at_s: float, now_s: float) -> PastWindow:
-    """The slots for a moment: minutes while they are stored, otherwise those of the coarsest tier."""
-    end_s = slot_of(at_s, MINUTES.step_s)
+    """The slots for a moment: minutes while they are stored, otherwise those of the coarsest tier.
+
+    For one of just now, the last minute that is stored by then.
+    """
+    end_s = slot_of(min(at_s, now_s - WRITTEN_WITHIN_S), MINUTES.step_s)
     if now_s - (end_s - MINUTE_POINTS * MINUTES.step_s) <= MINUTES.keep_s:
-        return PastWindow(end_s, MINUTES.step_s, MINUTE_POINTS)
-    return PastWindow(slot_of(at_s, QUARTERS.step_s), QUARTERS.step_s, QUARTER_POINTS)
+        return PastWindow(MINUTES, end_s, MINUTE_POINTS)
+    return PastWindow(QUARTERS, slot_of(at_s, QUARTERS.step_s), QUARTER_POINTS)

@@ -51,7 +51,7 @@ def moment_url(at: str | None) -> str:
     """The URL of this page as of another moment; of now for None."""
     path = url_for(request.endpoint or "overview.index", **{**(request.view_args or {}), "at": None})
     query = [*moment_fields(), *([("at", at)] if at else [])]
-    return f"{path}?{urlencode(query, safe=":")}" if query else path
+    return f"{path}?{urlencode(query, safe=':')}" if query else path
 
 
 def moment_fields() -> list[tuple[str, str]]:
