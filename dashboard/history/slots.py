@@ -52,13 +52,14 @@ def slice_series(
             in_slot.setdefault(slot_of(record.start_s, step_s), []).append(record)
     durations = _durations_by_slot(kind, series, start_s, end_s, step_s)
     found: list[Slot] = []
+    carried = carry_cells(kind, before) if before is not None else None
     for slot_s in range(start_s, end_s, step_s):
-        records = in_slot.get(slot_s)
-        cells = carry_cells(kind, before) if before is not None else None
-        if records:
+        cells = carried
+        if records := in_slot.get(slot_s):
             cells, before = merge_slot(kind, slot_s, before, records), records[-1].cells
+            carried = carry_cells(kind, before)
         sampled_ms = sampled.get(slot_s, 0)
-        if cells is not None:
+        if cells is not None and (records or slot_s in durations):
             cells = _with_durations(cells, durations.get(slot_s, {}))
         found.append(Slot(slot_s, sampled_ms, cells if sampled_ms else None))
     return found

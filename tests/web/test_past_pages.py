@@ -25,7 +25,7 @@ STEP_S = 20
 HOSTILE = '<b>"late\udcff'
 # The same name in a URL, and on a page.
 HOSTILE_SEGMENT, HOSTILE_SHOWN = "%3Cb%3E%22late%FF", "&lt;b&gt;&#34;late\\xff"
-# Minutes of the past: 0 to 20 quiet, then a backlog in which half of the jobs fail, a gap, and a hostile queue.
+# Minutes of the past: quiet, then half of the jobs fail and a backlog grows, a gap, and a hostile queue.
 QUIET, BACKLOG, GAP, LATE = 15, 24, 28, 38
 
 
@@ -40,7 +40,7 @@ def base_s(source: Source, redis_client: redis.Redis, jobs: list[str]) -> int:
         minute = second // 60
         if 25 <= minute < 32:
             continue
-        failed = 5 if minute >= 20 else 0
+        failed = 5 if minute >= 18 else 0
         rows = [queue_row("mail", 40 if minute >= 20 else 4, dead=3, latency_s=900.0 if minute >= 20 else 1.0)]
         rows += [queue_row("gone", 1)] if minute < 32 else [queue_row(HOSTILE, 7)]
         flows = [flow_of(row.name, 10, failed, *([0.5] * 10), span_s=STEP_S) for row in rows]
