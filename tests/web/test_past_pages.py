@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import redis
@@ -23,8 +24,7 @@ from tests.web.test_marks import record_alert
 MINUTES = 40
 STEP_S = 20
 HOSTILE = '<b>"late\udcff'
-# The same name in a URL, and on a page.
-HOSTILE_SEGMENT, HOSTILE_SHOWN = "%3Cb%3E%22late%FF", "&lt;b&gt;&#34;late\\xff"
+HOSTILE_SHOWN = "&lt;b&gt;&#34;late\\xff"
 # Minutes of the past: quiet, then half of the jobs fail and a backlog grows, a gap, and a hostile queue.
 QUIET, BACKLOG, GAP, LATE = 15, 24, 28, 38
 
@@ -114,12 +114,15 @@ def test_a_queue_shows_the_figures_of_then_and_no_jobs(browser: FlaskClient, bas
     gone = browser.get("/queues/main/rq/gone", query_string={"at": at(base_s, QUIET)})
     assert "no longer exists" in gone.text
     assert browser.get("/queues/main/rq/gone").status_code == 404
-    hostile = browser.get(f"/queues/main/rq/{HOSTILE_SEGMENT}", query_string={"at": at(base_s, LATE)})
-    assert HOSTILE_SHOWN in hostile.text
+    overview = browser.get("/", query_string={"at": at(base_s, LATE)}).text
+    assert HOSTILE_SHOWN in overview
+    link = re.findall(r'href="(/queues/main/rq/[^"?]*late[^"?]*)\?at=', overview)[0]
+    as_sent = {"PATH_INFO": unquote(link, "latin-1")}  # the test client would lose its bytes
+    hostile = browser.get(link, query_string={"at": at(base_s, LATE)}, environ_overrides=as_sent)
+    assert HOSTILE_SHOWN in hostile.text, link
     assert "<b>&#34;late" not in hostile.text
-    early = browser.get(f"/queues/main/rq/{HOSTILE_SEGMENT}", query_string={"at": at(base_s, QUIET)})
+    early = browser.get(link, query_string={"at": at(base_s, QUIET)}, environ_overrides=as_sent)
     assert early.status_code == 404
-    assert HOSTILE_SHOWN in browser.get("/", query_string={"at": at(base_s, LATE)}).text
 
 
 def test_a_gap_is_said_and_leads_to_the_last_figures(browser: FlaskClient, base_s: int) -> None:
