@@ -34,11 +34,12 @@ MAX_FLIGHTS = 8
 
 class RankingQuery(NamedTuple):
     """What is asked for. `range_name`: of CLASS_RANGES. `since_s`: a moment to compare with. `merged`: all queues of a
-    class as one row."""
+    class as one row. `until_s`: when the range ends; None for now."""
 
     range_name: str
     since_s: float | None = None
     merged: bool = False
+    until_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,8 @@ class ClassRankings:
         `ClassReader.read_ranking`, once for each slot in which a ranking is asked for.
         """
         since_s = None if wanted.since_s is None else _same_slots(wanted.since_s)
-        wanted = wanted._replace(since_s=since_s)
+        until_s = None if wanted.until_s is None else float(slot_of(wanted.until_s, STEP_S))
+        wanted = wanted._replace(since_s=since_s, until_s=until_s)
         slot_s = slot_of(classes_until_s(now_s), RENEWED_S.get(wanted.range_name, STEP_S))
         with self._lock:
             known = self._known.get(wanted)

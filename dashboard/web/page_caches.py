@@ -12,6 +12,7 @@ from ..alerts.management.checker_health import CheckerHealth
 from ..dead_letters.groups import SAMPLES, ErrorGroup
 from ..doctor.acl import missing_grants
 from ..errors import BackendUnavailable, Forbidden, QueuedeckError
+from ..history.classes.ranking import ClassRanking
 from ..history.classes.reader import ClassReader
 from ..leftovers.leftover_report import LeftoverReport
 from ..leftovers.leftover_scan import find_leftovers
@@ -21,7 +22,7 @@ from ..model import Job, QueueRef, QueueStats, Snapshot
 from ..sampling.snapshot_reader import CurrentSnapshot
 from ..services import Services
 from ..store.cache import SingleFlightCache
-from .class_rankings import ClassRankings, range_of
+from .class_rankings import ClassRankings, RankingQuery, range_of
 from .rendered_fragment import RenderedFragment
 from .views import firing_banner
 from .views.alert_status import AlertStatus, AlertStatusReader
@@ -71,11 +72,14 @@ class PageCaches:
         self._grants: SingleFlightCache[tuple[str, ...]] = SingleFlightCache(GRANTS_KEPT_S, max_entries=MAX_GRANTS)
         self._samples: SingleFlightCache[tuple[ErrorSample, ...]] = SingleFlightCache(max_entries=MAX_SAMPLED_GROUPS)
         classes = ClassReader(services.store)
-        self.class_rankings = ClassRankings(
-            lambda wanted, now_s: classes.read_ranking(
-                range_of(wanted), now_s, since_s=wanted.since_s, merged=wanted.merged
-            )
-        )
+
+        def read_ranking(wanted: RankingQuery, now_s: float) -> ClassRanking:
+            since_s, until_s, merged = wanted.since_s, wanted.until_s, wanted.merged
+            return classes.read_ranking(range_of(wanted), now_s, since_s=since_s, until_s=until_s, merged=merged)
+
+        self.class_rankings = ClassRankings(read_ranking)
+        # Apart from those of now, so that someone who moves through the past takes nothing from the others.
+        self.past_class_rankings = ClassRankings(read_ranking)
         self._canaries: SingleFlightCache[list[tuple[QueueRef, Job]] | None] = SingleFlightCache(
             max_entries=MAX_CANARIES
         )

@@ -42,14 +42,21 @@ class ClassReader:
         self._history = HistoryReader(store)
 
     def read_ranking(
-        self, range_s: int, now_s: float, *, since_s: float | None = None, merged: bool = False
+        self,
+        range_s: int,
+        now_s: float,
+        *,
+        since_s: float | None = None,
+        until_s: float | None = None,
+        merged: bool = False,
     ) -> ClassRanking:
-        """All classes in the last `range_s` seconds: see ClassRanking, choose_windows and rank_classes.
+        """All classes in the last `range_s` seconds, before now or before `until_s`: see ClassRanking, choose_windows
+        and rank_classes.
 
         Raises BackendUnavailable, Forbidden. Cost: 3 round trips, and 1 for each SERIES_AT_ONCE of at most MAX_CLASSES
         classes; about 0.3 ms of computing for each class with jobs all the time, up to 3 ms for 30 days.
         """
-        windows = choose_windows(range_s, now_s, since_s)
+        windows = choose_windows(range_s, now_s, since_s, until_s)
         (raw,) = self._store.read_keys(("HGETALL", IDS))
         stored = {key: entry.series_id for key, entry in parse_ids(raw).items() if key.kind is CLASS}
         keys = sorted(stored, key=lambda key: key[1:])[:MAX_CLASSES]
