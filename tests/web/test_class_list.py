@@ -170,6 +170,29 @@ def test_filters_orders_and_pages(browser: FlaskClient) -> None:
     assert "No class matches" in browser.get("/classes?q=nothing").text
 
 
+def test_the_list_as_of_a_moment_ends_with_the_last_slot_before_it(browser: FlaskClient, now: float) -> None:
+    slow_s = classes_until_s(now) - SLOWER_FOR_S
+    before = browser.get(f"/classes?at={slow_s + 100}").text
+    (slow,) = (row for row in rows_of(before) if "app.Slow" in row)
+    assert "slower" not in slow
+    start, end = (f"{instant(at):%Y-%m-%d %H:%M}:00 UTC" for at in (slow_s - 3600, slow_s))
+    assert f"from {start} until {end}" in " ".join(re.sub(r"<[^>]+>", " ", before).split())
+    assert "hx-get" not in before
+    kept = f"at={iso(instant(slow_s + 100))[:19]}Z"
+    assert f"/classes/main/rq/mail/app.Slow?range=6h&amp;{kept}" in before
+    assert f"/classes?sort=p95&amp;{kept}" in before
+    hours = slow_s // 7200 * 7200 - 2 * 86_400
+    for at in (hours, hours + 7199):  # of two days ago, only slots of two hours are stored
+        ranking = rows_of(page := browser.get(f"/classes?at={at}").text)
+        assert f"{instant(hours):%H:%M:%S} UTC" in page
+        assert next(row for row in ranking if "app.Steady" in row and "mail" in row).count(" 10 ") == 1
+    assert "app.Slow" in rows_of(browser.get("/classes").text)[0]  # the moments leave the list of now alone
+    oldest = browser.get(f"/classes?at={int(now) - 20 * 86_400}").text
+    assert "No classes in the hour before" in oldest
+    for at in (now + 3600, now - 31 * 86_400, "yesterday"):
+        assert browser.get("/classes", query_string={"at": at}).status_code == 422
+
+
 def test_wrong_parameters_are_refused_in_one_line(browser: FlaskClient) -> None:
     for query in ({"range": "2d"}, {"since": "yesterday"}):
         for path in ("/classes", "/classes/_classes", "/api/v1/classes"):

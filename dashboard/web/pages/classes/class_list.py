@@ -19,7 +19,9 @@ from ...class_rankings import PAGE_WAIT_S, MeasuredRanking, RankingQuery
 from ...context import app_context, app_services
 from ...forms.job_query import asked_time
 from ...views.classes.class_table import BY_CLASS, ClassQuery, build_class_table
+from ...views.moments.moment import Moment
 from .. import layout
+from ..moments.asked_moment import asked_moment
 
 bp = Blueprint("classes", __name__, url_prefix="/classes")
 
@@ -29,36 +31,43 @@ FIRST_FIGURES_S = 1800
 # A period can begin that much before its range.
 LONGEST_SLOT_S = CLASS_HOURS.step_s
 MAX_TITLE = 20
+# A page of the past does not poll, so it waits longer for the list.
+PAST_WAIT_S = 5.0
 # With more queues than this, the text filter is the way to choose one.
 MAX_QUEUE_NAMES = 200
 
 
 @bp.get("")
 def index() -> str:
-    """The page of job classes."""
-    context = _context()
-    return layout.render_page("classes/index.html", context | {"sample_end_s": _sample_end(context["class_query"])})
+    """The page of job classes, also as of a moment in the past."""
+    moment = asked_moment()
+    context = _context(moment)
+    context["sample_end_s"] = _sample_end(context["class_query"], _end_of(moment))
+    return layout.render_page("classes/index.html", context)
 
 
 @bp.get("/_classes")
 def fragment() -> Response:
     """The part of the page that polls."""
-    return layout.render_polled(LIST, _context())
+    return layout.render_polled(LIST, _context(None))
 
 
-def _context() -> dict[str, Any]:
+def _end_of(moment: Moment | None) -> float:
+    """When the figures of the page end at the latest, in seconds since 1970."""
+    return app_services().store.now_s() if moment is None else float(moment.at_s)
+
+
+def _context(moment: Moment | None) -> dict[str, Any]:
     services = app_services()
-    now_s = services.store.now_s()
-    query = ClassQuery.of(request.args, asked_time("since"), now_s)
+    end_s = _end_of(moment)
+    query = ClassQuery.of(request.args, asked_time("since"), end_s)
     marks = [mark for mark in services.marks.recent_marks() if mark.id is not None]
     if query.since_s is None:
-        query = replace(query, since_s=_last_mark_s(marks, now_s))
+        query = replace(query, since_s=_last_mark_s(marks, end_s))
     found: MeasuredRanking | None = None
     problem = None
     try:
-        found = app_context().caches.class_rankings.find(
-            RankingQuery(query.range_name, query.since_s, query.group == BY_CLASS), now_s, PAGE_WAIT_S
-        )
+        found = _find_ranking(query, moment)
     except (BackendUnavailable, Forbidden) as exc:
         problem = exc
     ranking = found.ranking if found else None
@@ -76,15 +85,24 @@ def _context() -> dict[str, Any]:
     }
 
 
-def _sample_end(query: ClassQuery) -> int | None:
-    """When the sample data ends that the list is made of; None if it is made of none. Cost: 1 round trip."""
-    services = app_services()
+def _find_ranking(query: ClassQuery, moment: Moment | None) -> MeasuredRanking | None:
+    """The ranking that the page shows. Raises BackendUnavailable, Forbidden. Cost: as `ClassRankings.find`."""
+    now_s, caches = app_services().store.now_s(), app_context().caches
+    wanted = RankingQuery(query.range_name, query.since_s, query.group == BY_CLASS)
+    if moment is None:
+        return caches.class_rankings.find(wanted, now_s, PAGE_WAIT_S)
+    return caches.past_class_rankings.find(wanted._replace(until_s=moment.at_s), now_s, PAST_WAIT_S)
+
+
+def _sample_end(query: ClassQuery, end_s: float) -> int | None:
+    """When the sample data ends that a list of figures until `end_s` is made of; None if it is made of none. Cost:
+    1 round trip."""
     try:
-        end_s = services.history.read_sample_end()
+        sample_end_s = app_services().history.read_sample_end()
     except (BackendUnavailable, Forbidden):
         return None  # the list says so
     compared_s = 2 * CLASS_RANGES[query.range_name] + LONGEST_SLOT_S
-    return end_s if end_s is not None and end_s > services.store.now_s() - compared_s else None
+    return sample_end_s if sample_end_s is not None and sample_end_s > end_s - compared_s else None
 
 
 def _last_mark_s(marks: Sequence[Mark], now_s: float) -> float | None:

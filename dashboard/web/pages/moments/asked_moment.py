@@ -13,7 +13,12 @@ from ...forms.job_query import asked_time
 from ...views.moments.moment import EARLIER_S, Moment, choose_moment, format_at
 
 # The pages that can show the past. On a page of the past, links to them keep its moment.
-PAGES = frozenset({"overview.index", "queues.show"})
+PAGES = frozenset(
+    {
+        *("overview.index", "queues.show", "classes.index", "redis.index", "redis.server", "alerting.index"),
+        *("charts.overview", "charts.queue", "charts.job_class", "charts.redis"),
+    }
+)
 # What belongs to a page of now, or to another moment.
 _NOT_KEPT = frozenset({"at", "page", "said", "wall", "from", "to"})
 
