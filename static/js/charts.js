@@ -172,7 +172,8 @@
 
   const plan = (isDone) => {
     clearTimeout(timer);
-    const isOpen = !isDone || !new URL(location.href).searchParams.get("to");
+    const { searchParams } = new URL(location.href);
+    const isOpen = !isDone || !(searchParams.get("to") || searchParams.get("at"));
     const waitMs = isDone ? Math.min(MOST_WAIT_MS, (data?.step_s ?? 0) * 1000) : 0;
     if (isOpen && !document.hidden) timer = setTimeout(load, Math.max(LEAST_WAIT_MS, waitMs));
   };

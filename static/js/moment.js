@@ -8,7 +8,7 @@
   const urlOf = (seconds) => {
     const url = new URL(location.href);
     url.searchParams.set("at", iso(seconds));
-    for (const name of ["page", "said"]) url.searchParams.delete(name);
+    for (const name of ["page", "said", "from", "to"]) url.searchParams.delete(name);
     url.hash = "";
     return url;
   };

@@ -11,7 +11,7 @@ import pytest
 import redis
 from flask.testing import FlaskClient
 
-from dashboard.clock import now_s
+from dashboard.clock import instant, iso, now_s
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.demo.past.writing import write_past
 from dashboard.history.history_writer import HistoryWriter
@@ -147,6 +147,9 @@ def test_marks_that_may_not_be_read_leave_the_charts(
         ({"from": "100", "to": "50"}, "at least a minute"),
         ({"from": "1", "to": "999"}, "30 days"),
         ({"compare": "year"}, "expected day or week"),
+        ({"at": "9999-12-31T00:00:00Z"}, "in the future"),
+        ({"at": "1", "range": "1h"}, "30 days"),
+        ({"at": "noon"}, "expected a time"),
     ],
 )
 def test_a_wrong_range_is_refused_in_one_line(browser: FlaskClient, query: dict[str, str], words: str) -> None:
@@ -189,6 +192,29 @@ def test_a_month_of_six_charts_is_small(make_app: MakeApp, server: EmbeddedRedis
 def test_a_moment_in_the_future_means_now(browser: FlaskClient) -> None:
     data = data_of(browser, "/charts", to="9999-12-31T00:00:00Z")
     assert abs(data["end_s"] - now_s()) < 2 * data["step_s"] + 60
+
+
+def test_a_range_ends_at_the_moment_of_the_page(browser: FlaskClient) -> None:
+    at = int(now_s()) - 3600
+    for path in PATHS:
+        data = data_of(browser, path, range="1h", at=at)
+        assert (data["end_s"] - data["step_s"] <= at < data["end_s"], data["end_s"] - data["start_s"]) == (True, 3660)
+    assert known(data_of(browser, "/queues/main/rq/mail/charts", range="1h", at=at)["values"]["depth"])
+    zoomed = data_of(browser, "/charts", **{"from": at - 900, "at": at})
+    assert zoomed["start_s"] <= at - 900 < at < zoomed["end_s"] <= at + 60
+    page = browser.get("/queues/main/rq/mail/charts", query_string={"range": "1h", "at": at, "compare": "day"}).text
+    text = iso(instant(at))[:19] + "Z"
+    for link in (
+        f"?range=24h&amp;compare=day&amp;at={text}",
+        f"?range=1h&amp;compare=week&amp;at={text.replace(':', '%3A')}",
+        f"/queues/main/rq/mail?at={text}",
+        f"/charts?at={text}",
+    ):
+        assert f'href="{link}"' in page, link
+    assert "Add a mark" in browser.get("/charts").text
+    assert "Add a mark" not in page
+    zoomed_page = browser.get("/charts", query_string={"from": at - 900, "to": at, "range": "1h", "at": at}).text
+    assert f'href="?range=1h&amp;at={text}">Back to 1 hour</a>' in " ".join(zoomed_page.split())
 
 
 def test_a_range_can_be_compared_with_the_day_before(browser: FlaskClient) -> None:

@@ -25,12 +25,19 @@ from ..views.charts.chart_table import build_chart_table
 from ..views.charts.charts import charts_of
 from . import layout
 from .marks.mark_forms import CONFIRMATIONS
+from .moments.asked_moment import asked_moment, shown_moment
 from .queues import find_queue
 from .servers.servers import check_source, tab_context
 
 bp = Blueprint("charts", __name__)
 
 MAX_RELATED = 8
+
+
+@bp.before_request
+def read_moment() -> None:
+    """Read the moment that the URL asks for, so that the links of the page keep it. Raises Unsupported."""
+    asked_moment()
 
 
 class Link(NamedTuple):
@@ -121,8 +128,9 @@ def redis_data(source: str) -> Response:
 
 
 def _asked_range(now: float) -> ChartRange:
-    args = request.args
-    return parse_range(args.get("range"), asked_time("from"), asked_time("to"), args.get("compare"), now)
+    args, moment = request.args, shown_moment()
+    until_s = None if moment is None else float(moment.at_s)
+    return parse_range(args.get("range"), asked_time("from"), asked_time("to"), args.get("compare"), now, until_s)
 
 
 def _read(key: SeriesKey) -> tuple[ChartRange, ChartData]:

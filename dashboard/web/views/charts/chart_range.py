@@ -52,10 +52,16 @@ class ChartRange(NamedTuple):
 
 
 def parse_range(
-    name: str | None, start_s: float | None, end_s: float | None, compare: str | None, now_s: float
+    name: str | None,
+    start_s: float | None,
+    end_s: float | None,
+    compare: str | None,
+    now_s: float,
+    until_s: float | None = None,
 ) -> ChartRange:
     """The range of a URL. Without a name or moments, the last hours; an end in the future means now, and a range up to
-    now covers LEAST_S at least. With moments, the name is that of the range before, of which they are a part.
+    now covers LEAST_S at least. With moments, the name is that of the range before, of which they are a part. A range
+    without an end ends at `until_s`; None for now.
 
     Raises Unsupported for an unknown name, and for a range that ends before it begins, is shorter than LEAST_S, or
     begins before anything that is stored.
@@ -66,8 +72,9 @@ def parse_range(
     if name not in RANGES:
         raise Unsupported(f"range={name[:20]!r}: expected one of {', '.join(RANGES)}.")
     if start_s is None and end_s is None:
-        return ChartRange(now_s - RANGES[name], now_s, name, compare or None)
-    end_s = now_s if end_s is None else min(end_s, now_s)
+        last_s = now_s if until_s is None else until_s
+        return ChartRange(last_s - RANGES[name], last_s, name, compare or None)
+    end_s = min(now_s, next((at for at in (end_s, until_s) if at is not None), now_s))
     start_s = end_s - RANGES[DEFAULT_RANGE] if start_s is None else start_s
     if end_s == now_s and start_s <= now_s:
         start_s = min(start_s, now_s - LEAST_S)  # a zoom into the newest slots, a script that asks for newer points
@@ -78,8 +85,9 @@ def parse_range(
     return ChartRange(start_s, end_s, None, compare or None, name)
 
 
-def range_url(wanted: ChartRange, compare: str) -> str:
-    """The query of the same range with another comparison, "" for none."""
+def range_url(wanted: ChartRange, compare: str, at: str = "") -> str:
+    """The query of the same range with another comparison, "" for none; `at`: the moment that the page shows."""
     moments = {} if wanted.name else {"from": int(wanted.start_s), "to": int(wanted.end_s)}
     query = {"range": wanted.name or wanted.back} | moments
-    return f"?{urlencode(query | ({'compare': compare} if compare else {}))}"
+    more = {name: value for name, value in (("compare", compare), ("at", at)) if value}
+    return f"?{urlencode(query | more)}"
