@@ -27,7 +27,9 @@ from ...context import app_context, app_services
 from ...forms.request_input import form_fields, form_word
 from ...urls import read_segment
 from .. import layout
+from ..moments.asked_moment import asked_moment
 from .group_result import GroupResult
+from .past_alerts import render_past
 
 bp = Blueprint("alerting", __name__)
 edit_bp = Blueprint("alerting_edit", __name__)
@@ -46,7 +48,9 @@ def refuse_elsewhere() -> None:
 
 @bp.get("/alerts")
 def index() -> str:
-    """The Alerts page."""
+    """The Alerts page, also as of a moment in the past."""
+    if (moment := asked_moment()) is not None:
+        return render_past(moment)
     variables = _context()
     return render_template(
         "alerts/index.html",

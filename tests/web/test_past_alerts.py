@@ -1,0 +1,93 @@
+"""The page of alerts as of a moment in the past."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from dashboard.alerts import keys
+from dashboard.alerts.management import past_alerts
+from dashboard.alerts.store import AlertStore
+from dashboard.clock import instant, iso
+from dashboard.sources.source import Source
+from dashboard.store.redis_store import Store
+from dashboard.web.context import EXTENSION
+from tests.unit.alerts.test_past_alerts import incident
+from tests.web.conftest import MakeApp
+
+HOSTILE = '<b>q\udcff"'
+
+
+def plain(page: str) -> str:
+    """The text of a page, in one line."""
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
+
+
+@pytest.fixture
+def app(make_app: MakeApp, jobs: list[str]) -> Flask:
+    return make_app()
+
+
+def page_of(app: Flask, at: Any) -> str:
+    response = app.test_client().get("/alerts", query_string={"at": at})
+    assert response.status_code == 200
+    return response.text
+
+
+def test_the_page_shows_what_was_firing_then(app: Flask, source: Source) -> None:
+    alert_store = AlertStore(Store(source))
+    now = int(alert_store.read_time())
+    for name, began_s, ended_s in ((HOSTILE, 8000, 4000), ("mail", 5000, 4900), ("lost", 7000, None)):
+        for entry in incident(name, now - began_s, None if ended_s is None else now - ended_s):
+            alert_store.append_history(entry)
+    page = page_of(app, now - 4800)
+    text = plain(page)
+    assert "2 alerts firing" in text
+    since = f"{instant(now - 8000):%Y-%m-%d %H:%M:%S} UTC"
+    assert f'<b>q\\xff" RQ on main {since} 53 m 20 s resolved 13 m 20 s later' in text
+    assert "end not recorded" in text
+    assert "1 alert resolved in the hour before" in text
+    history = page[page.index('id="history"') :]
+    assert "mail" in history
+    assert "lost" not in history
+    assert "No rules were evaluated then: no checker was running" in text
+    assert not re.search(r"<form[^>]*method=.post|Acknowledge|hx-get|Send test", page[page.index("<main") :])
+    kept = f"at={iso(instant(now - 4800))[:19]}Z"
+    assert f'href="/queues/main/rq/mail?{kept}"' in history
+    assert '<a href="/alerts">Now</a>' in page
+    over = plain(page_of(app, now - 3000))
+    assert "1 alert firing" in over
+    assert "Alert history, newest first" in over
+    assert page_of(app, now - 9000).count("No alerts were firing") == 1
+
+
+def test_a_history_that_does_not_go_back_so_far_says_so(
+    app: Flask, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(past_alerts, "MAX_EPISODES", 2)
+    alert_store = AlertStore(Store(source))
+    now = int(alert_store.read_time())
+    for entry in incident("mail", now - 500, now - 400):
+        alert_store.append_history(entry)
+    text = plain(page_of(app, now - 600))
+    assert f"The alert history goes back to {instant(now - 500):%Y-%m-%d %H:%M:%S} UTC" in text
+    assert "No alerts were firing" not in text
+    assert "1 alert firing" in plain(page_of(app, now - 450))
+
+
+def test_without_redis_and_for_a_wrong_moment_there_is_one_line(make_app: MakeApp, app: Flask, source: Source) -> None:
+    gone = make_app(redis_url="redis://127.0.0.1:1/0").test_client()
+    now = int(AlertStore(Store(source)).read_time())
+    page = gone.get(f"/alerts?at={now - 600}")
+    assert page.status_code == 200
+    assert "The alert history cannot be read" in page.text
+    for at, words in ((now + 3600, "in the future"), (now - 40 * 86_400, "30 days"), ("noon", "expected a time")):
+        response = app.test_client().get("/alerts", query_string={"at": at})
+        assert (response.status_code, words in response.text) == (422, True)
+    source.execute("SET", keys.EPISODES, "of another program")
+    assert "No alerts were firing" in page_of(app, now - 600)
+    assert app.extensions[EXTENSION].services.alert_service.past_alerts.firing_at(now - 600).is_complete
