@@ -16,6 +16,8 @@ from ...views.servers.server_figures import FigureGroup, ServerFigure, figure_gr
 from ...views.servers.source_reports import AGAIN_S, Report, SourceReports
 from ...views.sparkline import line
 from .. import layout
+from ..moments.asked_moment import asked_moment
+from .past_servers import past_list_context, past_server_context
 
 bp = Blueprint("redis", __name__, url_prefix="/redis")
 
@@ -26,10 +28,12 @@ Describe: TypeAlias = Callable[[Report], dict[str, Any]]
 
 @bp.get("")
 def index() -> str:
-    """The page of all servers; of the only one, if there is one."""
+    """The page of all servers; of the only one, if there is one. Also as of a moment in the past."""
     names = list(app_services().sources.sources)
     if len(names) == 1:
         return server(names[0])
+    if (moment := asked_moment()) is not None:
+        return layout.render_page("redis/index.html", past_list_context(moment))
     return layout.render_page("redis/index.html", _list_context())
 
 
@@ -41,7 +45,13 @@ def servers_fragment() -> Response:
 
 @bp.get("/<segment:source>")
 def server(source: str) -> str:
-    """The page of one server. 404 for an unknown source. Cost: as ServerReports.read_report."""
+    """The page of one server, also as of a moment in the past. 404 for an unknown source. Cost: as
+    ServerReports.read_report, of the past as past_server_context."""
+    check_source(source)
+    if (moment := asked_moment()) is not None:
+        return layout.render_page(
+            "redis/past.html", past_server_context(source, moment) | tab_context(source, "server")
+        )
     context = _figures_context(source)
     report = app_context().caches.server_reports.read_report(source)
     cost = layout.format_cost(report.commands, report.round_trips, report.cost_s * 1000)

@@ -47,9 +47,11 @@ def main_figures(source: SourceStats, scale: Scale, why: str) -> tuple[ServerFig
     clients = health.clients / health.max_clients if health.clients and health.max_clients else None
     evicts = scale.level(thresholds.EVICTION, 1.0) if health.evicted_keys else ProblemLevel.OK
     return (
-        _figure("Memory used", _size(health.used_memory_bytes), _limit_note(health), _memory_level(health, scale), why),
-        _figure("Commands per second", _short(health.ops_per_s), "", ProblemLevel.OK, why),
-        _figure(
+        figure_or_dash(
+            "Memory used", _size(health.used_memory_bytes), _limit_note(health), _memory_level(health, scale), why
+        ),
+        figure_or_dash("Commands per second", _short(health.ops_per_s), "", ProblemLevel.OK, why),
+        figure_or_dash(
             "Clients",
             _short(health.clients),
             _joined(
@@ -59,8 +61,10 @@ def main_figures(source: SourceStats, scale: Scale, why: str) -> tuple[ServerFig
             scale.level(thresholds.CLIENTS, clients),
             why,
         ),
-        _figure("Hit ratio", _percent(health.keyspace_hit_ratio), "reads that found a key", ProblemLevel.OK, why),
-        _figure("Evicted keys", _short(health.evicted_keys), "since the server started", evicts, why),
+        figure_or_dash(
+            "Hit ratio", _percent(health.keyspace_hit_ratio), "reads that found a key", ProblemLevel.OK, why
+        ),
+        figure_or_dash("Evicted keys", _short(health.evicted_keys), "since the server started", evicts, why),
     )
 
 
@@ -84,19 +88,23 @@ def _memory_figures(health: RedisHealth, scale: Scale, why: str) -> tuple[Server
     fragmented = ratio is not None and ratio > FRAGMENTED_RATIO and (lost or 0) > FRAGMENTED_BYTES
     limit = "none" if health.memory_limited is False else _size(health.maxmemory_bytes)
     return (
-        _figure("Used", _size(used), "", _memory_level(health, scale), why),
-        _figure("Peak", _size(health.used_memory_peak_bytes), "since the server started", why=why),
-        _figure("Limit", limit, "maxmemory", why=why),
-        _figure("When full", None if policy is None else one_line(policy, 40), _policy_note(policy), policy_level, why),
-        _figure(
+        figure_or_dash("Used", _size(used), "", _memory_level(health, scale), why),
+        figure_or_dash("Peak", _size(health.used_memory_peak_bytes), "since the server started", why=why),
+        figure_or_dash("Limit", limit, "maxmemory", why=why),
+        figure_or_dash(
+            "When full", None if policy is None else one_line(policy, 40), _policy_note(policy), policy_level, why
+        ),
+        figure_or_dash(
             "Fragmentation",
             None if ratio is None else format_number(round(ratio, 2)),
             f"{_size(resident)} from the operating system" if resident is not None else "",
             ProblemLevel.WARNING if fragmented else ProblemLevel.OK,
             why,
         ),
-        _figure("Memory of the machine", _size(health.system_memory_bytes), why=why),
-        _figure("Keys", None if health.keys is None else format_number(health.keys), "in this database", why=why),
+        figure_or_dash("Memory of the machine", _size(health.system_memory_bytes), why=why),
+        figure_or_dash(
+            "Keys", None if health.keys is None else format_number(health.keys), "in this database", why=why
+        ),
     )
 
 
@@ -107,14 +115,14 @@ def _persistence_figures(health: RedisHealth, scale: Scale, why: str) -> tuple[S
     aof = None if health.aof_enabled is None else "off" if aof_off else "failing" if health.aof_ok is False else "on"
     age = health.last_save_age_s
     return (
-        _figure(
+        figure_or_dash(
             "Last snapshot",
             None if age is None else f"{duration(age)} ago",
             f"{format_count(changes, 'change')} since then" if changes is not None else "",
             why=why,
         ),
-        _figure("Snapshots", *_works(health.last_save_ok, failed), why=why),
-        _figure(
+        figure_or_dash("Snapshots", *_works(health.last_save_ok, failed), why=why),
+        figure_or_dash(
             "Append-only file",
             aof,
             "each change is written to disk" if aof == "on" else "",
@@ -126,18 +134,20 @@ def _persistence_figures(health: RedisHealth, scale: Scale, why: str) -> tuple[S
 
 def _replication_figures(health: RedisHealth, why: str) -> tuple[ServerFigure, ...]:
     role = None if health.role is None else {"master": "primary", "slave": "replica"}.get(health.role, health.role)
-    figures = [_figure("Role", None if role is None else one_line(role, 40), why=why)]
+    figures = [figure_or_dash("Role", None if role is None else one_line(role, 40), why=why)]
     if health.replica_of is not None:
         down = health.replica_link_up is False
         since = health.replica_link_down_s
         text = "up" if health.replica_link_up else "down" if down else None
         note = f"for {duration(since)}" if down and since else ""
         level = ProblemLevel.CRITICAL if down else ProblemLevel.OK
-        figures.append(_figure("Primary", one_line(health.replica_of, 80), why=why))
-        figures.append(_figure("Link to the primary", text, note, level, why))
-    figures.append(_figure("Replicas", None if health.replicas is None else format_number(health.replicas), why=why))
+        figures.append(figure_or_dash("Primary", one_line(health.replica_of, 80), why=why))
+        figures.append(figure_or_dash("Link to the primary", text, note, level, why))
+    figures.append(
+        figure_or_dash("Replicas", None if health.replicas is None else format_number(health.replicas), why=why)
+    )
     if health.replicas:
-        figures.append(_figure("Lag", _size(health.replica_lag_bytes), "of the slowest replica", why=why))
+        figures.append(figure_or_dash("Lag", _size(health.replica_lag_bytes), "of the slowest replica", why=why))
     return tuple(figures)
 
 
@@ -146,16 +156,16 @@ def _server_figures(source: SourceStats, why: str) -> tuple[ServerFigure, ...]:
     name = None if health.version is None else f"{health.flavour.title()} {one_line(health.version, 40)}"
     rejected = health.rejected_connections
     return (
-        _figure("Version", name, why=why),
-        _figure("Up for", None if health.uptime_s is None else duration(health.uptime_s), why=why),
-        _figure(
+        figure_or_dash("Version", name, why=why),
+        figure_or_dash("Up for", None if health.uptime_s is None else duration(health.uptime_s), why=why),
+        figure_or_dash(
             "Rejected connections",
             None if rejected is None else format_number(rejected),
             "since the server started",
             ProblemLevel.WARNING if rejected else ProblemLevel.OK,
             why,
         ),
-        _figure(
+        figure_or_dash(
             "Cost of Queuedeck",
             f"{format_count(source.commands, 'command')} in {duration(source.cost_s)}" if source.commands else None,
             "per sample",
@@ -164,9 +174,10 @@ def _server_figures(source: SourceStats, why: str) -> tuple[ServerFigure, ...]:
     )
 
 
-def _figure(
+def figure_or_dash(
     label: str, text: str | None, note: str = "", level: ProblemLevel = ProblemLevel.OK, why: str = ""
 ) -> ServerFigure:
+    """A figure with its text; a dash, and why it is unknown, where there is no text."""
     if text is None or text == UNKNOWN:
         return ServerFigure(label, UNKNOWN, "", ProblemLevel.OK, why)
     return ServerFigure(label, text, note, level)
