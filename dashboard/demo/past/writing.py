@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
+from ...alerts.keys import EPISODES
 from ...history.columns import CLASS, QUEUE, SOURCE, Record
 from ...history.encoding import encode_block
 from ...history.history_writer import ttl_ms
@@ -13,7 +14,9 @@ from ...history.tiers import CLASS_HOURS, CLASS_QUARTERS, DAY_S, FINE, HOUR_S, M
 from ...marks.mark_store import MarkStore
 from ...model import Mark
 from ...sources.source import Command, Source
+from ...store.packing import pack
 from ...store.redis_store import Store
+from .alerts import alert_entries
 from .classes import class_records, merge_hours
 from .queues import QUEUES
 from .week import DAYS, Past, PastSlot
@@ -34,11 +37,11 @@ class _Part(NamedTuple):
 
 
 def write_past(redis_url: str, processes: Collection[str], now_s: float, days: int = DAYS) -> int:
-    """Write the `days` before `now_s` of the queues whose jobs `processes` add, and of their classes, and mark the
-    deploys of that time; the number of series.
+    """Write the `days` before `now_s` of the queues whose jobs `processes` add, and of their classes, with the alerts
+    and the deploys of that time; the number of series.
 
-    Raises BackendUnavailable, Forbidden. Cost: 1 round trip of about 3 values of 10 kB for each series, and 1 for each
-    deploy.
+    Raises BackendUnavailable, Forbidden. Cost: 1 round trip of about 3 values of 10 kB for each series, 1 for the
+    alerts, and 1 for each deploy.
     """
     past = Past([queue for queue in QUEUES if queue.process in processes], now_s, days)
     values: dict[SeriesKey, dict[Tier, bytes]] = {}
@@ -57,6 +60,7 @@ def write_past(redis_url: str, processes: Collection[str], now_s: float, days: i
     source = Source(SOURCE_NAME, redis_url)
     try:
         source.run_batch(_commands(values, now_s))
+        source.run_batch(_alert_commands(past))
         marks = MarkStore(Store(source))
         for deploy in past.deploys:
             marks.add_mark(Mark(at=deploy.at, text="deploy", version=deploy.version, who=MARKED_BY))
@@ -115,6 +119,14 @@ def _records_of(past: Past, slots: list[PastSlot]) -> Mapping[SeriesKey, list[Re
     nothing = (None,) * (len(SOURCE.columns) - 1)
     found[SeriesKey(SOURCE)] = [Record(slot.start_s, (slot.source[0], *nothing)) for slot in slots]
     return found
+
+
+def _alert_commands(past: Past) -> list[Command]:
+    """What adds the alert history; its entries have the times at which a leader would have added them."""
+    entries = alert_entries(past, SOURCE_NAME)
+    return [
+        ("XADD", EPISODES, f"{int(entry.at * 1000)}-{place}", "e", pack(entry)) for place, entry in enumerate(entries)
+    ]
 
 
 def _commands(values: Mapping[SeriesKey, Mapping[Tier, bytes]], now_s: float) -> list[Command]:

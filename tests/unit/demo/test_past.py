@@ -6,6 +6,8 @@ from pathlib import Path
 
 import redis
 
+from dashboard.alerts.keys import EPISODES
+from dashboard.alerts.service import build_alert_service
 from dashboard.clock import now_s
 from dashboard.demo import celery_work, shop
 from dashboard.demo.embedded import EmbeddedRedis
@@ -22,6 +24,7 @@ from dashboard.history.series_keys import SAMPLE_END, SeriesKey
 from dashboard.history.slots import figure_values
 from dashboard.history.tiers import DAY_S, HOUR_S, slot_of
 from dashboard.marks.mark_store import MARKS, MarkStore
+from dashboard.settings import Settings
 from dashboard.sources.source import Source
 from dashboard.store.redis_store import Store
 
@@ -140,6 +143,23 @@ def test_deploys_are_marked_as_those_of_the_demo(source: Source, server: Embedde
     assert 2.5 * HOUR_S < now - newest.at < 3.5 * HOUR_S
 
 
+def test_alerts_fire_and_resolve_with_what_happens(source: Source, server: EmbeddedRedis) -> None:
+    now = now_s()
+    write_past(server.url, {"BullMQ in Python"}, now)
+    reader = build_alert_service(Settings(), Store(source)).past_alerts
+    past = Past(QUEUES, now)
+    for begin_s, end_s, rules in (
+        (*past.outage, {"redis-unreachable"}),
+        (*past.failures, {"queue-errors", "queue-dead"}),
+        (*past.slowdown, {"queue-slower", "class-slower"}),
+    ):
+        during, after = reader.firing_at(end_s - 600), reader.firing_at(end_s + 3 * HOUR_S)
+        assert {alert.entry.rule_id for alert in during.firing} == rules
+        assert all(0 < alert.started_at - begin_s < HOUR_S for alert in during.firing)
+        assert after.firing == ()
+        assert rules <= {past.newest.known.rule_id for past in after.history}
+
+
 def test_it_is_read_like_any_history_and_only_its_own_keys_are_written(
     source: Source, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
@@ -147,7 +167,7 @@ def test_it_is_read_like_any_history_and_only_its_own_keys_are_written(
     processes = {queue.process for queue in QUEUES} - {"Sidekiq"}
     classes = sum(len(queue.classes) for queue in QUEUES if queue.process in processes)
     assert write_past(server.url, processes, NOW_S) == len(KEYS) - 2 + 4 + classes
-    written = {key.decode() for key in redis_client.scan_iter()} - {"theirs", MARKS}
+    written = {key.decode() for key in redis_client.scan_iter()} - {"theirs", MARKS, EPISODES}
     assert written
     assert all(key.startswith("{queuedeck}:ts:") for key in written)
     assert all(redis_client.ttl(key) > HOUR_S for key in written if not key.endswith(":ids"))
