@@ -79,4 +79,4 @@ def _ending(end_s: float, range_s: int, now_s: float) -> Window | None:
     stop_s = slot_of(end_s, tier.step_s)
     if now_s - (stop_s - range_s) > CLASS_HOURS.keep_s:
         return None
-    return Window(stop_s - range_s, stop_s, tier)
+    return Window(slot_of(stop_s - range_s, tier.step_s), stop_s, tier)

@@ -51,6 +51,21 @@ def test_windows_are_of_whole_slots_and_next_to_each_other() -> None:
         assert windows.before.end_s - windows.before.start_s == seconds
 
 
+def test_a_range_until_a_moment_ends_with_the_last_slot_that_is_stored_before_it() -> None:
+    for ago_s, step_s, length_s in ((0.0, 900, 3600), (5000.0, 900, 3600), (2 * 86_400.0, 7200, 7200)):
+        until_s = NOW_S - ago_s
+        windows = choose_windows(3600, NOW_S, until_s - 9000, until_s)
+        assert windows.current.end_s == until_s // step_s * step_s
+        for window in (windows.current, windows.before, windows.until):
+            assert window is not None
+            assert (window.tier.step_s, window.end_s - window.start_s, window.start_s % step_s) == (step_s, length_s, 0)
+        assert windows.before is not None
+        assert windows.before.end_s == windows.current.start_s
+    for hours in range(60):  # the slots of 15 minutes that follow the last one of two hours are still stored
+        end_s = choose_windows(86_400, NOW_S, None, NOW_S - hours * 3600).current.end_s
+        assert end_s % 7200 == 0 or NOW_S - end_s // 7200 * 7200 <= 86_400
+
+
 def test_the_slot_of_a_moment_belongs_neither_before_nor_after_it() -> None:
     windows = choose_windows(86_400, NOW_S, END_S - 3000)
     assert windows.since == (END_S - 2700, END_S, CLASS_QUARTERS)
