@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from ..errors import Conflict, NotFound
 from ..model import Mark
+from ..redact import mask_text
 from ..store.packing import pack, unpack
 from ..store.redis_store import PREFIX, Store
 from .new_mark import AHEAD_S, KEEP_S, MAX_TEXT, MAX_VERSION, is_link
@@ -134,7 +135,7 @@ def _decode_mark(raw: bytes) -> Mark | None:
         at=mark.at,
         text=mark.text[:MAX_TEXT],
         version=mark.version[:MAX_VERSION] if mark.version else None,
-        link=mark.link if mark.link and is_link(mark.link) else None,
+        link=mask_text(mark.link) if mark.link and is_link(mark.link) else None,
         id=mark.id,
         who=mark.who[:MAX_TEXT] if mark.who else None,
     )

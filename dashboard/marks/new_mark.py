@@ -18,7 +18,7 @@ AHEAD_S = 60.0
 
 
 def build_mark(text: str, version: str | None, link: str | None, at: float | None, who: str, now: float) -> Mark:
-    """A mark of `who`, without an id; `at` None is `now`, both in seconds since 1970. Secrets in texts are masked.
+    """A mark of `who`, without an id; `at` None is `now`, both in seconds since 1970. Secrets are masked.
 
     Raises Unsupported, naming the field, for an empty or too long text, a link that is not an http or https URL, and a
     time in the future or more than KEEP_DAYS ago.
@@ -54,11 +54,12 @@ def _short_text(name: str, text: str, most: int) -> str:
 
 
 def _check_link(link: str) -> str:
-    if len(link) > MAX_LINK:
+    masked = mask_text(link)
+    if max(len(link), len(masked)) > MAX_LINK:
         raise Unsupported(f"link: expected at most {MAX_LINK} characters, got {len(link):,}.")
     if not is_link(link):
         raise Unsupported("link: expected a URL that begins with http:// or https://, without a password.")
-    return link
+    return masked
 
 
 def _check_time(at: float, now: float) -> float:

@@ -163,6 +163,11 @@ def test_errors_come_with_the_preview(client: FlaskClient) -> None:
     assert "Thresholds not valid yet. Worst of 1 now: 3" in text(crossed)
     assert set(re.findall(r'id="handle-(\w+)"', crossed)) == {"warning", "critical"}  # both where they were entered
     assert "expected a number" in field_notes(draft(client, warning="soon"), "error")["warning"]
+    for wrong in ("nan", "inf", "soon"):
+        endless = draft(client, for_s=wrong)
+        assert "expected a duration" in field_notes(endless, "error")["for_s"]
+        assert "Not all fields are valid yet. Worst of 1 now: 3" in text(endless)
+        assert "Fires once a breach lasts" not in text(endless)
     assert "globs" in field_notes(draft(client, queues="[b]"), "error")["queues"]
     assert "Fix the highlighted fields" in draft(client, queues="[b]")
     late = draft(client, id="", name="<b>", metric="<b>")

@@ -57,6 +57,7 @@ def test_texts_are_one_line_and_secrets_are_masked() -> None:
     assert (mark.label, mark.short_label) == ("new mail server v412", "v412")
     assert (new_mark("v412").label, new_mark(version="").short_label) == ("v412", "deploy")
     assert "hunter2" not in new_mark("redis://user:hunter2@host").text
+    assert new_mark(link="https://ci.example/412?token=hunter2&x=1").link == "https://ci.example/412?token=••••••&x=1"
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,8 @@ REDUCERS = {
 }
 # The fields without which there is nothing to look at.
 _CONDITION = ("metric", "reducer", "window_s", "scope", "op", "source", "backend", "queues", "queues_not")
+# What is wrong with these does not change what fires.
+_NAMING = {"id", "name"}
 _DRAFT_ID = "draft"
 
 
@@ -82,6 +84,9 @@ def parse_draft(form: RuleForm) -> Draft:
     except ConfigurationError as exc:
         form.add_problem(exc)
     else:
+        if form.errors.keys() - _NAMING:
+            # An invalid field was replaced by its default: what that rule finds is not what was entered.
+            rule = replace(rule, warning=None, critical=None, warning_recover=None, critical_recover=None)
         return Draft(rule, not form.errors, values)
     condition = {name: values[name] for name in _CONDITION} | {"id": _DRAFT_ID, "critical": 0.0}
     try:
