@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from ..clock import monotonic_s
 from ..errors import QueuedeckError
-from ..model import Snapshot
+from ..model import HistoryProblem, Snapshot
 from ..redact import masked_logger
 from ..store.redis_store import Store
+from ..units import format_percent, format_size
 from .history_reader import HistoryReader
 from .history_writer import HistoryWriter
 from .readings import Flows
@@ -34,9 +35,14 @@ class HistoryRecording:
         self._recorder = HistoryRecorder()
         self._lead = ""
         self._is_loaded = False
-        self._store_is_full: str | None = None
+        self._store_is_full: HistoryProblem | None = None
         self._checked_at: float | None = None
-        self.problem: str | None = None  # why nothing is recorded at the moment
+        self._used_up = HistoryProblem(
+            message=f"The history has used up history_max_bytes ({format_size(budget_bytes)}).",
+            hint="Recording continues within half an hour, with less detail for the past. To keep more, raise "
+            "history_max_bytes.",
+        )
+        self.problem: HistoryProblem | None = None  # why nothing is recorded at the moment
 
     def take_over(self, lead: str) -> bool:
         """Begin to record, with the lease `lead`; True. Raises BackendUnavailable, Forbidden. Cost: 1 round trip."""
@@ -87,16 +93,23 @@ class HistoryRecording:
     def _check_room(self) -> None:
         problem = self._check_store()
         if problem is None and self._writer.is_full:
-            problem = "the history has used up history_max_bytes"
+            problem = self._used_up
         if problem != self.problem:
-            log.warning("no history is recorded: %s", problem) if problem else log.info("history is recorded again")
+            if problem is None:
+                log.info("history is recorded again")
+            elif self.problem is None or problem.hint != self.problem.hint:
+                log.warning("no history is recorded: %s %s", problem.message, problem.hint)
         self.problem = problem
 
-    def _check_store(self) -> str | None:
+    def _check_store(self) -> HistoryProblem | None:
         if self._checked_at is None or monotonic_s() - self._checked_at >= MEMORY_CHECK_S:
             ratio = self._store.source.read_health().memory_ratio
             self._checked_at = monotonic_s()
             self._store_is_full = None
             if ratio is not None and ratio > FULL_RATIO:
-                self._store_is_full = f"the Redis of Queuedeck's own data uses {ratio:.0%} of its memory limit"
+                self._store_is_full = HistoryProblem(
+                    message=f"The Redis with Queuedeck's own data uses {format_percent(ratio)} of its memory limit.",
+                    hint=f"Recording continues below {format_percent(FULL_RATIO)}: free memory there or raise its "
+                    "maxmemory, or name another Redis with store_url.",
+                )
         return self._store_is_full

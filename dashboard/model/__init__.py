@@ -30,7 +30,7 @@ from .queues import (
 )
 from .schedules import Schedule
 from .searched_jobs import ScanResult, Searched, Window
-from .snapshot import Snapshot
+from .snapshot import HistoryProblem, Snapshot
 from .sources import RedisHealth, SourceStats
 from .storage import QueueStorage, StoredKey
 from .workers import Work, Worker, WorkerState
@@ -44,6 +44,7 @@ __all__ = [
     "Counts",
     "FlowDelta",
     "ForecastState",
+    "HistoryProblem",
     "Job",
     "JobError",
     "JobLink",

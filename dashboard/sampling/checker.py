@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from apscheduler.schedulers.background import BackgroundScheduler
+from msgspec.structs import replace
 
 from ..clock import monotonic_s
 from ..errors import QueuedeckError
-from ..model import FlowDelta, Snapshot
+from ..model import FlowDelta, HistoryProblem, Snapshot
 from ..redact import masked_logger
 from .finished_totals import FinishedTotals
 from .leadership import RENEW_EVERY_S, Leadership
@@ -58,6 +59,10 @@ class TickListener(Protocol):
 class SampleRecorder(Protocol):
     """Stores every sample of a leader; implemented by the history. One thread at a time calls it."""
 
+    @property
+    def problem(self) -> HistoryProblem | None:
+        """Why nothing is stored at the moment."""
+
     def take_over(self, lead: str) -> bool:
         """This process has become leader, with the lease `lead`; True. Raises BackendUnavailable, Forbidden."""
 
@@ -97,6 +102,7 @@ class Checker:
         self._reader = reader
         self._recorder = recorder
         self._recording = threading.Lock()
+        self._recording_fault: HistoryProblem | None = None  # of the last step
         self._looked_at = monotonic_s()
         self._hung = False
         self._stop = threading.Event()
@@ -184,6 +190,7 @@ class Checker:
         if epoch != self._led_epoch:
             self._take_over(epoch)
         snapshot = self._totals.add_sample(self._sampler.sample(epoch), self._sampler.flows)
+        snapshot = replace(snapshot, history_problem=self._history_problem)
         if self._reader is not None:
             self._reader.last_known.remember(snapshot)
         history = self._sampler.history
@@ -205,14 +212,23 @@ class Checker:
         """
         if self._recorder is None:
             return True
+        fault: HistoryProblem | None = None
         try:
             with self._recording:
                 return self._stop.is_set() or step(self._recorder)
         except QueuedeckError as exc:
             log.warning("history not recorded: %s", exc.message)
+            fault = HistoryProblem(message=f"It could not be stored: {exc.message}", hint=exc.hint or "")
         except Exception:
             log.exception("history not recorded")
+            fault = HistoryProblem(message="It could not be stored.", hint="The log of the checker says why.")
+        finally:
+            self._recording_fault = fault
         return True
+
+    @property
+    def _history_problem(self) -> HistoryProblem | None:
+        return self._recording_fault or (self._recorder.problem if self._recorder is not None else None)
 
     def _stop_recording(self) -> None:
         if self._recorder is not None and self._recording.acquire(timeout=STOP_S):

@@ -19,7 +19,17 @@ import msgspec
 from msgspec import field
 from msgspec.structs import replace
 
-from ..model import Counts, NativeCount, QueueForecast, QueueStats, RateLimit, Snapshot, SourceStats, Value
+from ..model import (
+    Counts,
+    HistoryProblem,
+    NativeCount,
+    QueueForecast,
+    QueueStats,
+    RateLimit,
+    Snapshot,
+    SourceStats,
+    Value,
+)
 from .recent_history import History, QueueHistory
 
 # Queues in one part: small enough that a changed queue causes few others to be sent, large enough that the script that
@@ -159,6 +169,7 @@ def _layout_digest() -> bytes:
         SnapshotManifest,
         QueueRun,
         Snapshot,
+        HistoryProblem,
         SourceStats,
         QueueStats,
         Counts,

@@ -98,7 +98,8 @@ def test_a_budget_that_became_too_small_has_room_again(
     history = HistoryRecording(store, budget := int(used_bytes(redis_client) * 0.6))
     assert history.take_over("one:1")
     record(history, START_S + 4 * 3600, START_S + 4 * 3600 + 60, step_s=60)
-    assert "history_max_bytes" in (history.problem or "")
+    assert history.problem is not None
+    assert "history_max_bytes" in history.problem.message
     record(history, START_S + 4 * 3600 + 60, START_S + 6 * 3600, step_s=60)
     assert used_bytes(redis_client) <= budget
     rates = read(store, MAIL, "throughput_per_min", START_S, START_S + 6 * 3600 - 60)
@@ -149,7 +150,8 @@ def test_a_redis_that_is_nearly_full_is_left_to_the_jobs(
     redis_client.config_set("maxmemory", int(redis_client.info("memory")["used_memory"] * 1.05))
     before = {key: redis_client.dump(key) for key in redis_client.scan_iter("{queuedeck}:ts:*")}
     record(history, START_S + 100, START_S + 300)
-    assert "memory limit" in (history.problem or "")
+    assert history.problem is not None
+    assert "memory limit" in history.problem.message
     history.stop()
     assert {key: redis_client.dump(key) for key in redis_client.scan_iter("{queuedeck}:ts:*")} == before
     redis_client.config_set("maxmemory", 0)

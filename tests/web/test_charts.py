@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import redis
 from flask.testing import FlaskClient
+from msgspec.structs import replace
 
 from dashboard.clock import instant, iso, now_s
 from dashboard.demo.embedded import EmbeddedRedis
@@ -17,8 +18,11 @@ from dashboard.demo.past.writing import write_past
 from dashboard.history.history_writer import HistoryWriter
 from dashboard.history.recorder import HistoryRecorder
 from dashboard.history.series_keys import SAMPLE_END
+from dashboard.model import HistoryProblem
+from dashboard.settings import Settings
 from dashboard.sources.source import Source
 from dashboard.store.redis_store import LEAD, Store
+from dashboard.web.views.charts.recording_problem import find_recording_problem
 from tests.unit.history.samples import flow_of, flows_of, queue_row, snapshot_of
 from tests.web.conftest import MakeApp
 
@@ -123,7 +127,7 @@ def test_a_page_without_history_says_so(make_app: MakeApp, jobs: list[str]) -> N
     assert 'data-url="/queues/main/rq/mail/charts/_data" hidden>' in page.text
     off = make_app(history_max_bytes=0).test_client().get("/charts").text
     assert "No history is recorded: <code>history_max_bytes</code> is 0." in off
-    assert "No history is recorded" not in page.text
+    assert "history_max_bytes" not in page.text
 
 
 def test_marks_that_may_not_be_read_leave_the_charts(
@@ -262,3 +266,18 @@ def test_metrics_that_a_series_does_not_have_are_named(browser: FlaskClient) -> 
         assert response.status_code == 422
         assert "Available metrics: " in response.json["error"]["hint"]
     assert browser.get("/api/v1/sources/none/history").status_code == 404
+
+
+def test_pages_say_why_no_history_is_recorded(make_app: MakeApp, source: Source, jobs: list[str]) -> None:
+    browser = make_app().test_client()
+    for path in ("/charts", "/redis"):
+        shown = " ".join(browser.get(path).text.split())
+        assert (
+            "<strong>No history is recorded.</strong> No checker is running. Run &#34;queuedeck checker&#34;" in shown
+        )
+    full = HistoryProblem(message="Full.", hint="Make room.")
+    sample = replace(snapshot_of(now_s(), queue_row("mail", 4)), samples_total=1)
+    settings = Settings()
+    assert find_recording_problem(replace(sample, history_problem=full), settings) == full
+    assert find_recording_problem(replace(sample, samples_total=None), settings) is None
+    assert find_recording_problem(None, settings) is None

@@ -12,6 +12,7 @@ from ...units import format_count
 from .. import fragments
 from ..context import app_context, app_services
 from ..formatting import queue_title
+from ..views.charts.recording_problem import find_recording_problem
 
 COST_HEADER = "Queuedeck-Cost"
 
@@ -36,6 +37,7 @@ def page_context(current: CurrentSnapshot, cost: str) -> dict[str, Any]:
         "other_settings": current.other,
         "outage": fragments.current_outage(current),
         "sampled_at": current.snapshot.sampled_at if current.snapshot else None,
+        "history_problem": find_recording_problem(current.snapshot, app_context().settings),
         "cost": cost,
     }
 

@@ -12,7 +12,8 @@ import redis
 from msgspec.structs import replace
 
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.model import Snapshot
+from dashboard.errors import Forbidden
+from dashboard.model import HistoryProblem, Snapshot
 from dashboard.sampling import checker as checker_module
 from dashboard.sampling import snapshot_reader, snapshot_store
 from dashboard.sampling.checker import Checker
@@ -32,6 +33,25 @@ from tests.waiting import CEILING_S, wait_until
 INTERVAL_S = 0.5
 
 
+class FailingRecorder:
+    """Has no room at first, then cannot write, and then records."""
+
+    def __init__(self) -> None:
+        self.problem: HistoryProblem | None = HistoryProblem(message="No room.", hint="Make room.")
+        self.fault: Exception | None = None
+
+    def take_over(self, lead: str) -> bool:
+        return True
+
+    def record(self, snapshot: Snapshot, flows: object) -> bool:
+        if self.fault is not None:
+            raise self.fault
+        return True
+
+    def stop(self) -> None:
+        pass
+
+
 @pytest.fixture
 def checker_of(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Callable[..., Checker]]:
     """Makes started checkers, as processes would; stopped at the end."""
@@ -39,11 +59,11 @@ def checker_of(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Cal
     redis_client.rpush("mail", 1, 2, 3)
     made: list[tuple[Checker, Source]] = []
 
-    def make(holder: str, interval_s: float = INTERVAL_S) -> Checker:
+    def make(holder: str, interval_s: float = INTERVAL_S, recorder: FailingRecorder | None = None) -> Checker:
         source = Source("main", server.url)
         store = SnapshotStore(source)
         sampler = Sampler(watch_of(source), interval_s, holder)
-        checker = Checker(store, sampler, Leadership(store, holder), interval_s)
+        checker = Checker(store, sampler, Leadership(store, holder), interval_s, recorder=recorder)
         checker.start()
         made.append((checker, source))
         return checker
@@ -56,6 +76,28 @@ def checker_of(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Cal
 
 def published(source: Source) -> Snapshot | None:
     return SnapshotStore(source).read_published(with_history=False)[0]
+
+
+def test_a_snapshot_says_why_no_history_is_recorded(checker_of: Callable[..., Checker], source: Source) -> None:
+    recorder = FailingRecorder()
+    checker_of("one", 0.05, recorder)
+
+    def wait_for(message: str | None) -> None:
+        def is_published() -> bool:
+            found = published(source)
+            return found is not None and message == (found.history_problem and found.history_problem.message)
+
+        wait_until(is_published, what=f"a snapshot that says {message}")
+
+    wait_for("No room.")
+    recorder.problem = None
+    wait_for(None)
+    recorder.fault = Forbidden("NOPERM")
+    wait_for("It could not be stored: NOPERM")
+    recorder.fault = RuntimeError("broken")
+    wait_for("It could not be stored.")
+    recorder.fault = None
+    wait_for(None)
 
 
 def test_of_two_checkers_one_publishes_and_the_other_takes_over(
