@@ -26,7 +26,7 @@ class Snapshot(Value, frozen=True, kw_only=True):
     queues: tuple[QueueStats, ...]  # sorted by source, backend, name
     history_version: int = 0  # increases when the hour of history behind the sparklines gets a new point
     samples_total: int | None = None  # that leaders have published so far; None in a sample that no leader took
-    history_problem: HistoryProblem | None = None  # as of the sample before; None: it is recorded, or known to nobody
+    history_problem: HistoryProblem | None = None  # as of the sample before; None: it is recorded, or unknown
     settings_digest: str = ""  # of the process that sampled it (sources, libraries, rules); "" if it has none
 
     def find(self, source: str, backend: str, name: str) -> QueueStats | None:

@@ -38,6 +38,7 @@ BUNDLES: Mapping[str, tuple[str, ...]] = {
         "css/actions.css",
         "css/alerts.css",
         "css/charts.css",
+        "css/chart_parts.css",
         "css/redis.css",
         "css/utilities.css",
         "css/phone.css",
@@ -56,9 +57,17 @@ BUNDLES: Mapping[str, tuple[str, ...]] = {
         "js/selection.js",
         "js/complete.js",
         "js/palette.js",
+        "js/chart_parts.js",
     ),
     # Only for pages with charts.
-    "charts.js": ("vendor/uplot.min.js", "js/chart_format.js", "js/chart_legend.js", "js/marks.js", "js/charts.js"),
+    "charts.js": (
+        "vendor/uplot.min.js",
+        "js/chart_format.js",
+        "js/chart_legend.js",
+        "js/chart_data.js",
+        "js/marks.js",
+        "js/charts.js",
+    ),
     "wall.js": (*_LIVE_SCRIPTS, "js/wall.js"),
 }
 # As with separate files, a script that throws does not stop those after it, and its error is reported.

@@ -6,241 +6,226 @@
   const MOST_WAIT_MS = 60000;
   const LEAST_ZOOM_S = 60;
   const LEAST_RATIO = 0.05; // an axis up to 100% would hide the first errors, one without a limit would exaggerate them
-  const root = document.getElementById("charts");
-  if (!root) return;
-  const { format, increments, isUtc, legend, moment, timeLabels } = window.queuedeck.charts;
-  const status = document.querySelector("[data-chart-status]");
-  const said = root.querySelector("[data-chart-said]");
-  const empty = document.querySelector("[data-chart-empty]");
-  const figures = [...root.querySelectorAll("figure.history-chart")];
-  const charts = new Map(figures.map((figure) => [figure, JSON.parse(figure.dataset.chart)]));
-  const hidden = new Map(figures.map((figure) => [figure, new Set()])); // names of lines
-  const plots = new Map(); // figure -> uPlot
-  const sync = uPlot.sync("charts");
-  const logarithmic = new Set(); // ids of charts
-  let data = null;
-  let timer = 0;
-  let edge = null; // the slot at which a zoom by keyboard begins
+  const { errorOf, format, increments, isUtc, join, legend, moment, timeLabels } = window.queuedeck.charts;
 
-  const colorOf = (tone) => getComputedStyle(root.querySelector(`i[data-tone="${tone}"]`)).color;
-  // A canvas knows no color-mix(); the colors of the page are oklch(…).
-  const faded = (color, alpha) => (color.startsWith("oklch(") ? color.replace(")", ` / ${alpha})`) : color);
-  const times = () => Array.from(data.values[Object.keys(data.values)[0]], (_, slot) => data.start_s + slot * data.step_s);
+  // Draws the figures in `root`; returns the function that asks for newer slots at once.
+  window.queuedeck.startCharts = (root) => {
+    const status = document.querySelector("[data-chart-status]");
+    const said = root.querySelector("[data-chart-said]");
+    const empty = document.querySelector("[data-chart-empty]");
+    const figures = [...root.querySelectorAll("figure.history-chart")];
+    const charts = new Map(figures.map((figure) => [figure, JSON.parse(figure.dataset.chart)]));
+    const hidden = new Map(figures.map((figure) => [figure, new Set()])); // names of lines
+    const plots = new Map(); // figure -> uPlot
+    const sync = uPlot.sync("charts");
+    const logarithmic = new Set(); // ids of charts
+    let data = null;
+    let timer = 0;
+    let edge = null; // the slot at which a zoom by keyboard begins
 
-  const { marks } = window.queuedeck;
-  const drawMarks = (plot) => marks.draw(plot, data.marks ?? [], colorOf);
+    const colorOf = (tone) => getComputedStyle(root.querySelector(`i[data-tone="${tone}"]`)).color;
+    // A canvas knows no color-mix(); the colors of the page are oklch(…).
+    const faded = (color, alpha) => (color.startsWith("oklch(") ? color.replace(")", ` / ${alpha})`) : color);
+    const times = () => Array.from(data.values[Object.keys(data.values)[0]], (_, slot) => data.start_s + slot * data.step_s);
 
-  // The range before stays in the address: the page has a link back to it.
-  const openRange = (from, to) => {
-    const url = new URL(location.href);
-    url.searchParams.delete("said"); // the range stays: a button leads back to it
-    url.searchParams.set("from", Math.round(from));
-    url.searchParams.set("to", Math.round(Math.max(to, from + LEAST_ZOOM_S)));
-    location.assign(url);
-  };
-  const zoom = (plot) => {
-    const { left, width } = plot.select;
-    if (width >= 4) openRange(plot.posToVal(left, "x"), plot.posToVal(left + width, "x"));
-  };
+    const { marks } = window.queuedeck;
+    const drawMarks = (plot) => marks.draw(plot, data.marks ?? [], colorOf);
 
-  const seriesOf = (line, isEarlier) => {
-    const color = colorOf(line.tone);
-    const bars = line.stacked && !isEarlier;
-    return {
-      stroke: color,
-      width: isEarlier ? 1 : bars ? 0 : 1.5,
-      alpha: isEarlier ? 0.5 : 1,
-      dash: isEarlier ? [3, 3] : undefined,
-      fill: bars ? faded(color, line.tone === "critical" ? 1 : 0.5) : line.area && !isEarlier ? faded(color, 0.12) : undefined,
-      paths: bars ? uPlot.paths.bars({ size: [1, Infinity], gap: 0, align: 1 }) : undefined,
-      points: { show: false },
-      spanGaps: false,
+    // The range before stays in the address: the page has a link back to it.
+    const openRange = (from, to) => {
+      const url = new URL(root.dataset.page ?? location.href, location.href);
+      url.searchParams.delete("said"); // the range stays: a button leads back to it
+      url.searchParams.set("from", Math.round(from));
+      url.searchParams.set("to", Math.round(Math.max(to, from + LEAST_ZOOM_S)));
+      location.assign(url);
     };
-  };
-
-  // The lines to draw, the most important last and so on top. One that is 0 throughout would only color the axis.
-  const linesOf = (figure) => {
-    const { lines } = charts.get(figure);
-    const known = lines.filter((line) => data.values[line.figure].some((value) => value !== null));
-    const nonzero = known.filter((line) => data.values[line.figure].some(Boolean) || data.earlier[line.figure]?.some(Boolean));
-    const shown = (nonzero.length ? nonzero : known.slice(0, 1)).filter((line) => !hidden.get(figure).has(line.figure));
-    return [...shown.filter((line) => line.stacked), ...shown.filter((line) => !line.stacked).reverse()];
-  };
-
-  const columns = (figure, lines) => {
-    const isLog = logarithmic.has(charts.get(figure).id); // on which 0 has no place
-    const values = (of) => (isLog ? of.map((value) => value || null) : of);
-    const earlier = lines.filter((line) => data.earlier[line.figure]);
-    return [times(), ...earlier.map((line) => values(data.earlier[line.figure])), ...lines.map((line) => values(data.values[line.figure]))];
-  };
-
-  const topOf = (unit) => (_, __, most) => [0, Math.max(most * 1.1, unit === "ratio" ? LEAST_RATIO : 0) || 1];
-
-  const optionsOf = (figure, lines, box) => {
-    const chart = charts.get(figure);
-    const value = format(chart.unit);
-    const axis = { stroke: colorOf("text"), grid: { stroke: colorOf("line"), width: 1 }, ticks: { show: false } };
-    const labels = (_, ticks) => ticks.map((tick) => (tick === null ? "" : value(tick)));
-    return {
-      width: box.clientWidth,
-      height: box.clientHeight,
-      padding: [10, 20, 0, 0],
-      tzDate: (at) => (isUtc() ? uPlot.tzDate(new Date(at * 1000), "Etc/UTC") : new Date(at * 1000)),
-      cursor: { y: false, sync: { key: sync.key }, drag: { x: true, y: false, setScale: false }, points: { size: 6 } },
-      legend: { show: false },
-      scales: {
-        x: { time: true, range: () => [data.start_s, data.end_s] },
-        y: logarithmic.has(chart.id) ? { distr: 3 } : { range: topOf(chart.unit) },
-      },
-      axes: [
-        { ...axis, values: timeLabels, space: 70, gap: 4, size: (_, shown) => (shown?.some((one) => one.includes("\n")) ? 38 : 22) },
-        { ...axis, size: 62, incrs: increments(chart.unit), values: labels },
-      ],
-      series: [{}, ...lines.filter((line) => data.earlier[line.figure]).map((line) => seriesOf(line, true)), ...lines.map((line) => seriesOf(line, false))],
-      hooks: { setSelect: [zoom], draw: [drawMarks], setCursor: [(plot) => marks.show(plot, data.marks ?? []), (plot) => legend.fill(figure, chart, data, plot.cursor.idx ?? null)] },
+    const zoom = (plot) => {
+      const { left, width } = plot.select;
+      if (width >= 4) openRange(plot.posToVal(left, "x"), plot.posToVal(left + width, "x"));
     };
-  };
 
-  const draw = (figure) => {
-    const lines = linesOf(figure);
-    const isKnown = charts.get(figure).lines.some((line) => data.values[line.figure].some((value) => value !== null));
-    const note = figure.querySelector("[data-no-data]");
-    note.textContent = isKnown ? "" : "Not known in this range.";
-    legend.fill(figure, charts.get(figure), data, plots.get(figure)?.cursor.idx ?? null);
-    const drawn = lines.map((line) => line.figure).join();
-    const old = plots.get(figure);
-    if (old?.drawn === drawn) return old.setData(columns(figure, lines));
-    old?.destroy();
-    plots.delete(figure);
-    if (lines.length) {
-      const box = figure.querySelector("[data-plot]");
-      const plot = new uPlot(optionsOf(figure, lines, box), columns(figure, lines), box);
-      plot.drawn = drawn;
-      plots.set(figure, plot);
-    }
-    return undefined;
-  };
-
-  const redraw = () => {
-    for (const plot of plots.values()) plot.drawn = null;
-    if (data) for (const figure of figures) draw(figure);
-  };
-
-  // The slots that the page has, followed by newer ones: the last of them had not ended.
-  const join = (newer) => {
-    if (!data || newer.step_s !== data.step_s || newer.start_s <= data.start_s) return newer;
-    const dropped = Math.round((newer.end_s - data.end_s) / data.step_s); // the oldest, so that the range keeps its length
-    const kept = Math.round((newer.start_s - data.start_s) / data.step_s);
-    const joined = (old, added) =>
-      Object.fromEntries(Object.entries(added).map(([name, values]) => [name, [...old[name].slice(dropped, kept), ...values]]));
-    return {
-      ...newer,
-      start_s: data.start_s + dropped * data.step_s,
-      values: joined(data.values, newer.values),
-      earlier: joined(data.earlier, newer.earlier),
+    const seriesOf = (line, isEarlier) => {
+      const color = colorOf(line.tone);
+      const bars = line.stacked && !isEarlier;
+      return {
+        stroke: color,
+        width: isEarlier ? 1 : bars ? 0 : 1.5,
+        alpha: isEarlier ? 0.5 : 1,
+        dash: isEarlier ? [3, 3] : undefined,
+        fill: bars ? faded(color, line.tone === "critical" ? 1 : 0.5) : line.area && !isEarlier ? faded(color, 0.12) : undefined,
+        paths: bars ? uPlot.paths.bars({ size: [1, Infinity], gap: 0, align: 1 }) : undefined,
+        points: { show: false },
+        spanGaps: false,
+      };
     };
-  };
 
-  const errorOf = async (response) => {
-    const answer = await response.json().catch(() => null);
-    return answer?.error?.message ?? `The server responded with status ${response.status}.`;
-  };
+    // The lines to draw, the most important last and so on top. One that is 0 throughout would only color the axis.
+    const linesOf = (figure) => {
+      const { lines } = charts.get(figure);
+      const known = lines.filter((line) => data.values[line.figure].some((value) => value !== null));
+      const nonzero = known.filter((line) => data.values[line.figure].some(Boolean) || data.earlier[line.figure]?.some(Boolean));
+      const shown = (nonzero.length ? nonzero : known.slice(0, 1)).filter((line) => !hidden.get(figure).has(line.figure));
+      return [...shown.filter((line) => line.stacked), ...shown.filter((line) => !line.stacked).reverse()];
+    };
 
-  const load = async () => {
-    const url = new URL(root.dataset.url, location.href);
-    for (const [name, value] of new URL(location.href).searchParams) url.searchParams.set(name, value);
-    if (data) url.searchParams.set("since", data.end_s - 2 * data.step_s);
-    let isDone = true;
-    try {
-      const response = await fetch(url, { headers: { Accept: "application/json" } }).catch(() => null);
-      if (!response) throw new Error("Cannot reach Queuedeck.");
-      if (!response.ok) throw new Error(await errorOf(response));
-      data = join(await response.json());
-      root.hidden = !Object.values(data.values).flat().some((value) => value !== null);
-      empty.hidden = !root.hidden;
-      status.hidden = true;
-      if (!root.hidden) for (const figure of figures) draw(figure);
-      marks.follow(data.marks);
-    } catch (error) {
-      isDone = false;
-      const until = data ? `Charts end at ${moment(data.end_s, data.step_s)}. ` : "";
-      status.querySelector("span").textContent = `${until}New figures could not be read: ${error.message.replace(/([^.])$/, "$1.")} Trying again every 10 s.`;
-      status.hidden = false;
+    const columns = (figure, lines) => {
+      const isLog = logarithmic.has(charts.get(figure).id); // on which 0 has no place
+      const values = (of) => (isLog ? of.map((value) => value || null) : of);
+      const earlier = lines.filter((line) => data.earlier[line.figure]);
+      return [times(), ...earlier.map((line) => values(data.earlier[line.figure])), ...lines.map((line) => values(data.values[line.figure]))];
+    };
+
+    const topOf = (unit) => (_, __, most) => [0, Math.max(most * 1.1, unit === "ratio" ? LEAST_RATIO : 0) || 1];
+
+    const optionsOf = (figure, lines, box) => {
+      const chart = charts.get(figure);
+      const value = format(chart.unit);
+      const axis = { stroke: colorOf("text"), grid: { stroke: colorOf("line"), width: 1 }, ticks: { show: false } };
+      const labels = (_, ticks) => ticks.map((tick) => (tick === null ? "" : value(tick)));
+      return {
+        width: box.clientWidth,
+        height: box.clientHeight,
+        padding: [10, 20, 0, 0],
+        tzDate: (at) => (isUtc() ? uPlot.tzDate(new Date(at * 1000), "Etc/UTC") : new Date(at * 1000)),
+        cursor: { y: false, sync: { key: sync.key }, drag: { x: true, y: false, setScale: false }, points: { size: 6 } },
+        legend: { show: false },
+        scales: {
+          x: { time: true, range: () => [data.start_s, data.end_s] },
+          y: logarithmic.has(chart.id) ? { distr: 3 } : { range: topOf(chart.unit) },
+        },
+        axes: [
+          { ...axis, values: timeLabels, space: 70, gap: 4, size: (_, shown) => (shown?.some((one) => one.includes("\n")) ? 38 : 22) },
+          { ...axis, size: 62, incrs: increments(chart.unit), values: labels },
+        ],
+        series: [{}, ...lines.filter((line) => data.earlier[line.figure]).map((line) => seriesOf(line, true)), ...lines.map((line) => seriesOf(line, false))],
+        hooks: { setSelect: [zoom], draw: [drawMarks], setCursor: [(plot) => marks.show(plot, data.marks ?? []), (plot) => legend.fill(figure, chart, data, plot.cursor.idx ?? null)] },
+      };
+    };
+
+    const draw = (figure) => {
+      const lines = linesOf(figure);
+      const isKnown = charts.get(figure).lines.some((line) => data.values[line.figure].some((value) => value !== null));
+      const note = figure.querySelector("[data-no-data]");
+      note.textContent = isKnown ? "" : "Not known in this range.";
+      legend.fill(figure, charts.get(figure), data, plots.get(figure)?.cursor.idx ?? null);
+      const drawn = lines.map((line) => line.figure).join();
+      const old = plots.get(figure);
+      if (old?.drawn === drawn) return old.setData(columns(figure, lines));
+      old?.destroy();
+      plots.delete(figure);
+      if (lines.length) {
+        const box = figure.querySelector("[data-plot]");
+        const plot = new uPlot(optionsOf(figure, lines, box), columns(figure, lines), box);
+        plot.drawn = drawn;
+        plots.set(figure, plot);
+      }
+      return undefined;
+    };
+
+    const redraw = () => {
+      for (const plot of plots.values()) plot.drawn = null;
+      if (data) for (const figure of figures) draw(figure);
+    };
+
+    const load = async () => {
+      const url = new URL(root.dataset.url, location.href);
+      if (!root.dataset.page) for (const [name, value] of new URL(location.href).searchParams) url.searchParams.set(name, value);
+      if (data) url.searchParams.set("since", data.end_s - 2 * data.step_s);
+      let isDone = true;
+      try {
+        const response = await fetch(url, { headers: { Accept: "application/json" } }).catch(() => null);
+        if (!response) throw new Error("Cannot reach Queuedeck.");
+        if (!response.ok) throw new Error(await errorOf(response));
+        data = join(data, await response.json());
+        root.hidden = !Object.values(data.values).flat().some((value) => value !== null);
+        empty.hidden = !root.hidden;
+        status.hidden = true;
+        if (!root.hidden) for (const figure of figures) draw(figure);
+        marks.follow(data.marks);
+      } catch (error) {
+        isDone = false;
+        const until = data ? `Charts end at ${moment(data.end_s, data.step_s)}. ` : "";
+        status.querySelector("span").textContent = `${until}New figures could not be read: ${error.message.replace(/([^.])$/, "$1.")} Trying again every 10 s.`;
+        status.hidden = false;
+      }
+      plan(isDone);
+    };
+
+    const isShown = () => root.isConnected && root.closest("details")?.open !== false;
+    const plan = (isDone) => {
+      clearTimeout(timer);
+      const isOpen = !isDone || root.dataset.page || !new URL(location.href).searchParams.get("to");
+      const waitMs = isDone ? Math.min(MOST_WAIT_MS, (data?.step_s ?? 0) * 1000) : 0;
+      if (isOpen && !document.hidden && isShown()) timer = setTimeout(load, Math.max(LEAST_WAIT_MS, waitMs));
+    };
+
+    const lastSlot = () => Object.values(data.values)[0].length - 1;
+    const say = (figure, slot) => {
+      const texts = [legend.sentence(charts.get(figure), data, slot), marks.show(plots.get(figure), data.marks ?? [])];
+      said.textContent = texts.filter(Boolean).join(". ");
+    };
+    const moveCursor = (figure, places) => {
+      const plot = plots.get(figure);
+      if (!plot) return;
+      const slot = Math.min(lastSlot(), Math.max(0, (plot.cursor.idx ?? lastSlot() + 1) + places));
+      plot.setCursor({ left: plot.valToPos(plot.data[0][slot], "x"), top: 10 }, true, true);
+      say(figure, slot);
+    };
+
+    // Enter marks where a zoom begins, and at another slot zooms.
+    const markEdge = (figure) => {
+      const slot = plots.get(figure)?.cursor.idx ?? null;
+      if (slot === null) return;
+      const [first, last] = [edge ?? slot, slot].sort((one, other) => one - other).map((one) => data.start_s + one * data.step_s);
+      if (edge !== null && edge !== slot) {
+        openRange(first, last + data.step_s);
+        return;
+      }
+      edge = slot;
+      said.textContent = `Zoom begins at ${moment(first, data.step_s)}. Move and press Enter again.`;
+    };
+
+    const moveToMark = (figure, isForward) => {
+      const plot = plots.get(figure);
+      const at = plot && marks.next(plot, data.marks, isForward);
+      if (at === undefined) return;
+      plot.setCursor({ left: plot.valToPos(at, "x"), top: 10 }, true, true);
+      say(figure, plot.cursor.idx ?? lastSlot());
+    };
+
+    for (const figure of figures) {
+      figure.addEventListener("keydown", (event) => {
+        if (event.target !== figure || !data) return;
+        if (event.key.toLowerCase() === "m" && !event.ctrlKey && !event.metaKey && !event.altKey) moveToMark(figure, !event.shiftKey);
+        const places = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+        if (!places && event.key !== "Enter") return;
+        event.preventDefault();
+        if (places) moveCursor(figure, places * (event.shiftKey ? 10 : 1));
+        else markEdge(figure);
+      });
+      figure.addEventListener("blur", () => {
+        edge = null;
+      });
+      figure.querySelector("[data-log]")?.addEventListener("click", ({ currentTarget }) => {
+        const { id } = charts.get(figure);
+        if (!logarithmic.delete(id)) logarithmic.add(id);
+        currentTarget.setAttribute("aria-pressed", String(logarithmic.has(id)));
+        redraw();
+      });
+      legend.listen(figure, hidden.get(figure), redraw);
     }
-    plan(isDone);
+    new ResizeObserver(() => {
+      for (const [figure, plot] of plots) {
+        const { clientWidth: width, clientHeight: height } = figure.querySelector("[data-plot]");
+        plot.setSize({ width, height });
+      }
+    }).observe(root);
+    new MutationObserver(redraw).observe(document.documentElement, { attributeFilter: ["data-theme", "data-zone"] });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+    document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : isShown() && load()));
+    load();
+    return load;
   };
 
-  const plan = (isDone) => {
-    clearTimeout(timer);
-    const { searchParams } = new URL(location.href);
-    const isOpen = !isDone || !(searchParams.get("to") || searchParams.get("at"));
-    const waitMs = isDone ? Math.min(MOST_WAIT_MS, (data?.step_s ?? 0) * 1000) : 0;
-    if (isOpen && !document.hidden) timer = setTimeout(load, Math.max(LEAST_WAIT_MS, waitMs));
-  };
-
-  const lastSlot = () => Object.values(data.values)[0].length - 1;
-  const say = (figure, slot) => {
-    const texts = [legend.sentence(charts.get(figure), data, slot), marks.show(plots.get(figure), data.marks ?? [])];
-    said.textContent = texts.filter(Boolean).join(". ");
-  };
-  const moveCursor = (figure, places) => {
-    const plot = plots.get(figure);
-    if (!plot) return;
-    const slot = Math.min(lastSlot(), Math.max(0, (plot.cursor.idx ?? lastSlot() + 1) + places));
-    plot.setCursor({ left: plot.valToPos(plot.data[0][slot], "x"), top: 10 }, true, true);
-    say(figure, slot);
-  };
-
-  // Enter marks where a zoom begins, and at another slot zooms.
-  const markEdge = (figure) => {
-    const slot = plots.get(figure)?.cursor.idx ?? null;
-    if (slot === null) return;
-    const [first, last] = [edge ?? slot, slot].sort((one, other) => one - other).map((one) => data.start_s + one * data.step_s);
-    if (edge !== null && edge !== slot) {
-      openRange(first, last + data.step_s);
-      return;
-    }
-    edge = slot;
-    said.textContent = `Zoom begins at ${moment(first, data.step_s)}. Move and press Enter again.`;
-  };
-
-  const moveToMark = (figure, isForward) => {
-    const plot = plots.get(figure);
-    const at = plot && marks.next(plot, data.marks, isForward);
-    if (at === undefined) return;
-    plot.setCursor({ left: plot.valToPos(at, "x"), top: 10 }, true, true);
-    say(figure, plot.cursor.idx ?? lastSlot());
-  };
-
-  for (const figure of figures) {
-    figure.addEventListener("keydown", (event) => {
-      if (event.target !== figure || !data) return;
-      if (event.key.toLowerCase() === "m" && !event.ctrlKey && !event.metaKey && !event.altKey) moveToMark(figure, !event.shiftKey);
-      const places = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-      if (!places && event.key !== "Enter") return;
-      event.preventDefault();
-      if (places) moveCursor(figure, places * (event.shiftKey ? 10 : 1));
-      else markEdge(figure);
-    });
-    figure.addEventListener("blur", () => {
-      edge = null;
-    });
-    figure.querySelector("[data-log]")?.addEventListener("click", ({ currentTarget }) => {
-      const { id } = charts.get(figure);
-      if (!logarithmic.delete(id)) logarithmic.add(id);
-      currentTarget.setAttribute("aria-pressed", String(logarithmic.has(id)));
-      redraw();
-    });
-    legend.listen(figure, hidden.get(figure), redraw);
-  }
-  new ResizeObserver(() => {
-    for (const [figure, plot] of plots) {
-      const { clientWidth: width, clientHeight: height } = figure.querySelector("[data-plot]");
-      plot.setSize({ width, height });
-    }
-  }).observe(root);
-  new MutationObserver(redraw).observe(document.documentElement, { attributeFilter: ["data-theme", "data-zone"] });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
-  document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : load()));
-  load();
+  for (const root of document.querySelectorAll("#charts")) window.queuedeck.startCharts(root);
 })();

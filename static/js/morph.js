@@ -103,7 +103,7 @@
       focused = document.activeElement === document.body ? null : document.activeElement;
     },
     htmx_before_morph_node: (element, { newNode }) => {
-      if ("heatNow" in element.dataset) return false;
+      if ("heatNow" in element.dataset || "kept" in element.dataset) return false;
       if (element.tagName !== "TIME") return true;
       return element.getAttribute("datetime") !== newNode.getAttribute("datetime");
     },

@@ -5,6 +5,7 @@
     theme: ["system", "light", "dark"],
     density: ["dense", "comfortable"],
     zone: ["utc", "local"],
+    charts: ["closed", "open"], // those that are a part of other pages
   };
   const WORDS = { theme: "Theme", density: "Row height", zone: "Times" };
   const root = document.documentElement;
@@ -43,14 +44,17 @@
     document.dispatchEvent(new CustomEvent("queuedeck:prefs"));
   };
 
+  const choose = (name, value) => {
+    if (get(name) === value) return;
+    set(name, value);
+    store(name, value);
+  };
   const cycle = (name) => {
     const values = CHOICES[name];
-    const next = values[(values.indexOf(get(name)) + 1) % values.length];
-    set(name, next);
-    store(name, next);
+    choose(name, values[(values.indexOf(get(name)) + 1) % values.length]);
   };
 
-  window.queuedeck = { get, cycle };
+  window.queuedeck = { get, choose, cycle };
   root.classList.add("js");
   for (const name of Object.keys(CHOICES)) set(name, stored(name));
   window.addEventListener("storage", (event) => {

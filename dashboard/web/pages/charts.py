@@ -1,16 +1,20 @@
-"""The charts of all queues, of one queue, of one job class and of one Redis: pages that draw the stored history."""
+"""The charts of all queues, of one queue, of one job class and of one Redis: pages that draw the stored history.
+
+Some of them are also parts of other pages, which read them when they are opened.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response, render_template, request, url_for
 from msgspec.structs import replace
 
-from ...errors import BackendUnavailable, Forbidden, join_hint
+from ...errors import BackendUnavailable, Forbidden, Unsupported, join_hint
 from ...history.classes.ranking import ClassKey
-from ...history.columns import CLASS, QUEUE, SOURCE
+from ...history.columns import CLASS, QUEUE, SOURCE, SeriesKind
 from ...history.series_keys import SeriesKey
 from ...history.tiers import tiers_of
 from ...sources.metering import measure_cost
@@ -22,7 +26,7 @@ from ..views.charts.chart_data import ChartData, read_chart_data
 from ..views.charts.chart_marks import ChartMarks, collect_marks
 from ..views.charts.chart_range import COMPARISONS, RANGES, ChartRange, parse_range
 from ..views.charts.chart_table import build_chart_table
-from ..views.charts.charts import charts_of
+from ..views.charts.charts import Chart, charts_of
 from . import layout
 from .marks.mark_forms import CONFIRMATIONS
 from .moments.asked_moment import asked_moment, shown_moment
@@ -32,6 +36,10 @@ from .servers.servers import check_source, tab_context
 bp = Blueprint("charts", __name__)
 
 MAX_RELATED = 8
+# The charts that the overview and the page of a queue show, and how far back.
+PART_RANGE = "6h"
+OVERVIEW_PART = ("depth", "flow", "errors")
+QUEUE_PART = ("depth", "flow", "runtimes")
 
 
 @bp.before_request
@@ -57,6 +65,19 @@ def overview() -> str:
 def overview_data() -> Response:
     """What they draw, as JSON."""
     return _send_data(SeriesKey(QUEUE))
+
+
+@bp.get("/charts/_part")
+def overview_part() -> str:
+    """Some of the charts of all queues, for the overview."""
+    return _render_part(OVERVIEW_PART, ".overview", ".overview_data")
+
+
+@bp.get("/queues/<segment:source>/<segment:backend>/<segment:name>/charts/_part")
+def queue_part(source: str, backend: str, name: str) -> str:
+    """Some of the charts of a queue, for its page."""
+    find_queue(source, backend, name)
+    return _render_part(QUEUE_PART, ".queue", ".queue_data", source=source, backend=backend, name=name)
 
 
 @bp.get("/queues/<segment:source>/<segment:backend>/<segment:name>/charts")
@@ -133,10 +154,19 @@ def _asked_range(now: float) -> ChartRange:
     return parse_range(args.get("range"), asked_time("from"), asked_time("to"), args.get("compare"), now, until_s)
 
 
+def _asked_charts(kind: SeriesKind) -> tuple[Chart, ...]:
+    """The charts of the argument `charts`; all without it. Raises Unsupported for one that there is not."""
+    everything = charts_of(kind)
+    names = [name for name in request.args.get("charts", "").split(",") if name]
+    if unknown := set(names) - {chart.id for chart in everything}:
+        raise Unsupported(f"charts={min(unknown)[:20]!r}: expected {', '.join(chart.id for chart in everything)}.")
+    return tuple(chart for chart in everything if chart.id in names) or everything
+
+
 def _read(key: SeriesKey) -> tuple[ChartRange, ChartData]:
     now = app_services().store.now_s()
     wanted = _asked_range(now)
-    return wanted, read_chart_data(app_services().history, key, charts_of(key.kind), wanted, now)
+    return wanted, read_chart_data(app_services().history, key, _asked_charts(key.kind), wanted, now)
 
 
 def _sample_end(wanted: ChartRange) -> int | None:
@@ -174,6 +204,23 @@ def _send_data(key: SeriesKey) -> Response:
     response = Response(encode_json(data.since(asked_time("since"))), mimetype="application/json")
     response.headers["Cache-Control"] = "no-store"
     return response
+
+
+def _render_part(names: Sequence[str], page: str, data: str, **place: str) -> str:
+    """The charts `names`, without figures: charts.js reads those. Cost: 1 round trip."""
+    try:
+        sample_end_s = app_services().history.read_sample_end()
+    except (BackendUnavailable, Forbidden):
+        sample_end_s = None  # the figures say why
+    current = app_services().snapshots.current()
+    return render_template(
+        "charts/part.html",
+        **layout.page_context(current, ""),
+        charts=[chart._replace(note="") for chart in charts_of(QUEUE) if chart.id in names],
+        data_url=url_for(data, **place, range=PART_RANGE, charts=",".join(names)),
+        page_url=url_for(page, **place, range=PART_RANGE),
+        sample_end_s=sample_end_s,
+    )
 
 
 def _related(key: SeriesKey) -> list[Link]:

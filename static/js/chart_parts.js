@@ -1,0 +1,61 @@
+// Charts that are a part of another page: read once they are in sight, so that a page is light without them. Those that
+// can be folded stay as this browser left them.
+(() => {
+  "use strict";
+  const { choose, get } = window.queuedeck;
+  const refreshes = new WeakMap(); // box -> reads newer figures
+  const known = new WeakSet(); // details that were opened or left closed already
+
+  // As a document, since the page's policy permits no markup from strings.
+  const read = (url) =>
+    new Promise((resolve, reject) => {
+      const request = new XMLHttpRequest();
+      request.open("GET", url);
+      request.responseType = "document";
+      request.onload = () => {
+        const part = request.status === 200 ? request.response?.querySelector("[data-chart-part]") : null;
+        if (part) resolve(part);
+        else reject(new Error(`The server responded with status ${request.status}.`));
+      };
+      request.onerror = () => reject(new Error("Cannot reach Queuedeck."));
+      request.send();
+    });
+
+  const load = async (box) => {
+    if (box.dataset.isRead) return;
+    box.dataset.isRead = "";
+    try {
+      const [part] = await Promise.all([read(box.dataset.chartFrom), import(box.dataset.chartScript)]);
+      box.replaceChildren(document.adoptNode(part));
+      refreshes.set(box, window.queuedeck.startCharts(box.querySelector("#charts")));
+      document.dispatchEvent(new CustomEvent("queuedeck:updated"));
+    } catch (error) {
+      delete box.dataset.isRead;
+      const note = box.querySelector("[data-chart-note]");
+      if (note) note.textContent = `Charts could not be read: ${error.message} Fold and unfold to try again.`;
+    }
+  };
+
+  const sight = new IntersectionObserver((entries) => {
+    for (const { isIntersecting, target } of entries) if (isIntersecting) load(target);
+  });
+  const look = () => {
+    for (const details of document.querySelectorAll("details[data-remember]")) {
+      if (!known.has(details) && get("charts") === "open") details.open = true;
+      known.add(details);
+    }
+    for (const box of document.querySelectorAll("[data-chart-from]")) sight.observe(box);
+  };
+
+  document.addEventListener(
+    "toggle",
+    ({ target }) => {
+      if (!target.matches("details[data-remember]")) return;
+      choose("charts", target.open ? "open" : "closed");
+      if (target.open) for (const box of target.querySelectorAll("[data-chart-from]")) refreshes.get(box)?.();
+    },
+    true,
+  );
+  document.addEventListener("queuedeck:updated", look);
+  look();
+})();
