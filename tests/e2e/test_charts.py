@@ -119,3 +119,59 @@ def test_without_the_server_the_charts_stay_and_are_continued_later(visit: Visit
     answer = asked.value.response()
     assert answer is not None
     assert len(answer.json()["values"]["depth"]) < 30  # what is new, of 360 slots
+
+
+SHIFTS = """
+window.shifts = 0;
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifts += entry.value;
+}).observe({ type: "layout-shift", buffered: true });
+"""
+
+
+def test_charts_unfold_on_overview_and_queue_page_and_stay_so(visit: Visit, url: str) -> None:
+    visitor = visit("about:blank")
+    page = visitor.page
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.add_init_script(SHIFTS)
+    page.goto(url, wait_until="networkidle")
+    assert not [address for address in asked if "charts" in address]  # as light as without them
+    details = page.locator("#recent-charts")
+    details.locator("summary").focus()
+    page.keyboard.press("Enter")
+    wait_until_drawn(page)
+    data = next(address for address in asked if "/charts/_data" in address)
+    assert "range=6h&charts=depth,flow,errors" in data.replace("%2C", ",")
+    expect(page.locator("#errors canvas")).to_be_visible()
+    for _ in range(2):
+        with page.expect_response(lambda response: "/_overview" in response.url):
+            page.evaluate("window.queuedeck.refresh()")
+    expect(page.locator("#flow canvas")).to_be_visible()  # polls leave them alone
+    box = details.bounding_box()
+
+    page.reload(wait_until="networkidle")
+    wait_until_drawn(page)
+    assert details.bounding_box() == box
+    assert page.evaluate("window.shifts") < 0.01  # there is room for them from the beginning
+    with page.expect_request(lambda request: "_data" in request.url) as newer:
+        page.locator("#recent-charts summary").press("Enter")
+        page.locator("#recent-charts summary").press("Enter")
+    assert "since=" in newer.value.url
+    details.get_by_role("link", name="All charts of all queues").click()
+    expect(page).to_have_url(f"{url}/charts")
+
+    page.goto(url + CHARTS.removesuffix("/charts"))
+    wait_until_drawn(page)
+    expect(page.locator("#runtimes canvas")).to_be_visible()
+    page.locator("#recent-charts").scroll_into_view_if_needed()
+    drag_over(page, "depth")
+    expect(page).to_have_url(re.compile(rf"{re.escape(CHARTS)}\?range=6h&from=\d+&to=\d+$"))
+
+
+def test_without_script_the_charts_are_a_link(visit: Visit, url: str) -> None:
+    page = visit(url, java_script_enabled=False).page
+    page.locator("#recent-charts summary").click()
+    expect(page.get_by_text("Loading…")).to_be_hidden()
+    page.get_by_role("link", name="All charts of all queues").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Charts of all queues")
