@@ -53,6 +53,7 @@ class ErrorGroup:
     queues: tuple[GroupQueue, ...]  # most jobs first
     members: tuple[GroupMember, ...]
     whole: bool  # all lists that contain jobs of it were read completely
+    complete_from: float | None = None  # earlier deaths are only known of some jobs; None: of all, or of no time
 
     @property
     def newest_message(self) -> str | None:
@@ -114,6 +115,7 @@ def group_dead_letters(
     beyond = 0
     for indexed in lists:
         whole = indexed.whole and indexed.next_page is None
+        oldest = None if whole else indexed.oldest_at
         for dead_letter in indexed.dead_letters.values():
             error = dead_letter.error
             builder = builders.get(error.fingerprint)
@@ -123,6 +125,8 @@ def group_dead_letters(
                     continue
                 builder = builders[error.fingerprint] = _GroupBuilder(error)
             builder.whole = builder.whole and whole
+            if oldest is not None:
+                builder.complete_from = max(oldest, builder.complete_from or oldest)
             builder.add(GroupMember(indexed.ref, indexed.state, dead_letter), now)
     scanned = sum(len(indexed.dead_letters) for indexed in lists)
     unread = {each.ref for each in unread_lists}
@@ -150,7 +154,7 @@ def without_jobs(grouped: GroupedDeadLetters, removed: Mapping[DeadListRef, Coll
             continue
         lost += len(group.members) - len(members)
         if members:
-            builder = _GroupBuilder(group.error, group.whole)
+            builder = _GroupBuilder(group.error, group.whole, group.complete_from)
             for member in members:
                 builder.add(member, grouped.read_at)
             kept.append(builder.build_group())
@@ -173,6 +177,7 @@ class _GroupBuilder:
 
     error: NormalizedError
     whole: bool = True
+    complete_from: float | None = None
     first_at: float | None = None
     last_at: float | None = None
     trend: list[int] = field(default_factory=lambda: [0] * SLOTS)
@@ -200,4 +205,5 @@ class _GroupBuilder:
             queues=tuple(GroupQueue(*key, count) for key, count in self.counts.most_common()),
             members=tuple(sorted(self.members, key=lambda member: -(member.dead_letter.at or 0.0))),
             whole=self.whole,
+            complete_from=self.complete_from,
         )

@@ -124,6 +124,11 @@ class IndexedList:
         return known if self.whole and not self._pages else max(self.dead_list.count, known)
 
     @property
+    def oldest_at(self) -> float | None:
+        """When the oldest known job died; None if no job has a time."""
+        return min((each.at for each in self.dead_letters.values() if each.at is not None), default=None)
+
+    @property
     def ref(self) -> QueueRef:
         """The queue whose list contains the jobs."""
         return self.dead_list.queue.ref

@@ -27,7 +27,8 @@
     try {
       const [part] = await Promise.all([read(box.dataset.chartFrom), import(box.dataset.chartScript)]);
       box.replaceChildren(document.adoptNode(part));
-      refreshes.set(box, window.queuedeck.startCharts(box.querySelector("#charts")));
+      const charts = box.querySelector("#charts");
+      if (charts) refreshes.set(box, window.queuedeck.startCharts(charts));
       document.dispatchEvent(new CustomEvent("queuedeck:updated"));
     } catch (error) {
       delete box.dataset.isRead;

@@ -206,7 +206,7 @@ def _send_data(key: SeriesKey) -> Response:
     return response
 
 
-def _render_part(names: Sequence[str], page: str, data: str, **place: str) -> str:
+def _render_part(names: Sequence[str], page: str, data: str, **place: Any) -> str:
     """The charts `names`, without figures: charts.js reads those. Cost: 1 round trip."""
     try:
         sample_end_s = app_services().history.read_sample_end()

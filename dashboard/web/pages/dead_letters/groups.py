@@ -10,11 +10,13 @@ from ....auth import Role
 from ....dead_letters.annotations import NOTHING_KNOWN
 from ....dead_letters.differences import compare_jobs
 from ....dead_letters.fingerprint import is_fingerprint
+from ....dead_letters.groups import ErrorGroup
 from ....dead_letters.index import ROWS_PER_LIST
 from ....dead_letters.service import GroupList
 from ....errors import NotFound
 from ....sources.metering import measure_cost
 from ...access.security import has_role
+from ...api.responses import encode_json
 from ...context import app_context, app_services
 from ...views.flash import ActionFlash
 from ...views.group_table import (
@@ -29,6 +31,7 @@ from ...views.group_table import (
     why_none_offered,
 )
 from .. import layout
+from .group_chart import chart_context, chart_data
 
 bp = Blueprint("dead", __name__, url_prefix="/dead")
 
@@ -63,13 +66,42 @@ def groups_fragment() -> Response:
 def show(fingerprint: str) -> str:
     """One group. 404 for one that has neither jobs nor a stored annotation."""
     confirmation = CONFIRMATIONS.get(request.args.get("said", ""))
-    return layout.render_page("dead_letters/show.html", _one(fingerprint) | {"confirmation": confirmation})
+    context = _one(fingerprint) | {"confirmation": confirmation}
+    if (row := context["row"]) is not None:
+        context |= chart_context(row.group, is_final=not context["grouped"].reading)
+    return layout.render_page("dead_letters/show.html", context)
 
 
 @bp.get("/<segment:fingerprint>/_group")
 def group_fragment(fingerprint: str) -> Response:
     """The polled part of the page."""
     return layout.render_polled(GROUP, _one(fingerprint))
+
+
+@bp.get("/<segment:fingerprint>/_deaths")
+def death_chart(fingerprint: str) -> str:
+    """The chart of a group, for a page that was opened before its jobs were read. 404 for a group without jobs."""
+    group, is_final = _find_group(fingerprint)
+    context = chart_context(group, is_final=is_final) | {"fingerprint": fingerprint, "rows_per_list": ROWS_PER_LIST}
+    return layout.render_page("dead_letters/_death_chart.html", context | {"cost": ""})
+
+
+@bp.get("/<segment:fingerprint>/_deaths_data")
+def death_data(fingerprint: str) -> Response:
+    """What the chart draws, as JSON. 404 for a group without jobs."""
+    group, is_final = _find_group(fingerprint)
+    response = Response(encode_json(chart_data(group, is_final=is_final)), mimetype="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _find_group(fingerprint: str) -> tuple[ErrorGroup, bool]:
+    """A group that has jobs, and whether all its jobs were read. Raises NotFound."""
+    grouped = app_services().dead_letter_service.current_groups().grouped
+    group = grouped.find(fingerprint)
+    if group is None:
+        raise _no_such_group(reading=grouped.reading)
+    return group, not grouped.reading
 
 
 def _list() -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -52,14 +52,41 @@ def collect_marks(
     A queue has the alerts of its own and of its Redis, a Redis those without a queue; all queues together have all.
     Marks that a library recorded are those of its source only.
     """
+    sources = {key.source} if key.source else None
+    return _draw_marks(mark_list, sources, [entry for entry in changes if concerns(entry.labels, key)], titles)
+
+
+def collect_group_marks(
+    fingerprint: str,
+    queues: Collection[SeriesKey],
+    mark_list: MarkList,
+    changes: Iterable[HistoryEntry],
+    titles: Mapping[str, str],
+) -> ChartMarks:
+    """The marks of an error group with jobs of `queues`: alerts about it, about these queues and about their Redis.
+
+    Marks that a library recorded are those of their sources.
+    """
+    alerts = [
+        entry
+        for entry in changes
+        if entry.labels.error == fingerprint or any(concerns(entry.labels, key) for key in queues)
+    ]
+    return _draw_marks(mark_list, {key.source for key in queues}, alerts, titles)
+
+
+def _draw_marks(
+    mark_list: MarkList, sources: Collection[str] | None, changes: Sequence[HistoryEntry], titles: Mapping[str, str]
+) -> ChartMarks:
+    """`sources`: of which marks of libraries are drawn; None for all."""
     marks = [
         _draw_mark(mark, titles)
         for mark in mark_list.marks
-        if mark.source is None or not key.source or mark.source == key.source
+        if mark.source is None or sources is None or mark.source in sources
     ]
-    alerts = [_draw_change(entry, titles) for entry in changes if concerns(entry.labels, key)]
+    alerts = [_draw_change(entry, titles) for entry in changes]
     shown = sorted((*marks[:MOST_OF_A_KIND], *alerts[:MOST_OF_A_KIND]), key=lambda mark: -mark.at_s)
-    unread = tuple(each for each in mark_list.unread if not key.source or each.source == key.source)
+    unread = tuple(each for each in mark_list.unread if sources is None or each.source in sources)
     return ChartMarks(tuple(shown), len(marks) + len(alerts) - len(shown), unread)
 
 

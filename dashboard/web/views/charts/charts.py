@@ -21,18 +21,19 @@ class ChartLine(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """One chart. `log`: it can be switched to a logarithmic scale."""
+    """One chart. `log`: it can be switched to a logarithmic scale. `own_unit`: of lines that are not of the history."""
 
     id: str
     title: str
     lines: tuple[ChartLine, ...]
     note: str = ""
     log: bool = False
+    own_unit: str = ""
 
     @property
     def unit(self) -> str:
         """The unit of its axis."""
-        return FIGURES[self.lines[0].figure].unit
+        return self.own_unit or FIGURES[self.lines[0].figure].unit
 
 
 _DEPTH = Chart(
