@@ -214,12 +214,13 @@
       });
       legend.listen(figure, hidden.get(figure), redraw);
     }
-    new ResizeObserver(() => {
-      for (const [figure, plot] of plots) {
-        const { clientWidth: width, clientHeight: height } = figure.querySelector("[data-plot]");
-        plot.setSize({ width, height });
+    const sizes = new ResizeObserver((entries) => {
+      for (const { target } of entries) {
+        const { clientWidth: width, clientHeight: height } = target;
+        plots.get(target.closest("figure"))?.setSize({ width, height });
       }
-    }).observe(root);
+    });
+    for (const figure of figures) sizes.observe(figure.querySelector("[data-plot]"));
     new MutationObserver(redraw).observe(document.documentElement, { attributeFilter: ["data-theme", "data-zone"] });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
     document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : isShown() && load()));

@@ -1,4 +1,5 @@
-// Links and the filter that change only the query of the URL: refresh the view and update the URL and the history.
+// Links and the filter that change only the query of the URL: refresh the view and update the URL and the history. And the
+// sheet of all pages on a phone.
 (() => {
   "use strict";
   const TYPING_MS = 180;
@@ -51,6 +52,18 @@
   const tabs = tab?.closest(".tabs");
   if (tabs) tabs.scrollLeft += tab.getBoundingClientRect().left - tabs.getBoundingClientRect().left - 24;
 
+  // On a phone, the sheet with all pages closes with Escape, and when something else is pressed or focused.
+  const sheet = document.querySelector("details[data-sheet]");
+  const leaveSheet = ({ target }) => {
+    if (sheet?.open && !sheet.contains(target)) sheet.open = false;
+  };
+  const escapeSheet = ({ key }) => {
+    if (key !== "Escape" || !sheet?.open) return;
+    sheet.open = false;
+    sheet.querySelector("summary").focus();
+  };
+  for (const what of ["click", "focusin"]) document.addEventListener(what, leaveSheet);
+  document.addEventListener("keydown", escapeSheet);
   document.addEventListener("click", follow);
   window.addEventListener("popstate", () => {
     showText();

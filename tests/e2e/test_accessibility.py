@@ -244,6 +244,12 @@ def open_empty_palette(page: Page) -> None:
     expect(page.locator("#palette [role=status]")).not_to_be_empty()
 
 
+def open_more(page: Page) -> None:
+    """The sheet with all pages, on a phone."""
+    page.locator(".more summary").click()
+    expect(page.get_by_role("list", name="All pages").get_by_role("link", name="Trash")).to_be_visible()
+
+
 def open_completion(page: Page) -> None:
     page.locator("#search").press_sequentially("queue:")
     expect(page.locator(".completions [role=option]").first).to_be_visible()
@@ -277,7 +283,14 @@ def test_axe_finds_nothing_and_all_fits(
             page.goto(f"{url}/schedules")
             step(page)
             ada.look(name)
+        if PHONE in screens:
+            page.goto(f"{url}/schedules")
+            open_more(page)
+            ada.look("more pages")
         page.goto(url)
+        page.locator("#recent-charts summary").click()
+        expect(page.locator("#recent-charts canvas").first).to_be_visible()
+        ada.look("overview with charts")
         page.get_by_role("button", name="Sign out").click()
         expect(page.get_by_label("Password")).to_be_visible()
         ada.look("sign-in")
@@ -326,12 +339,22 @@ def test_a_phone_shows_labels_messages_and_a_search_box(browser: Browser, url: s
     with signed_in(browser, url, "ada", **PHONE) as page:
         page.goto(f"{url}/dead")
         assert width_of(page.locator("#search")) > 300
-        labels = page.locator(".rail li:not(.roomy) a > span").all()
+        labels = page.locator(".rail > ul > li:not(.roomy) a > span").all()
         assert min(width_of(label) for label in labels) > 20
         page.set_viewport_size({"width": 360, "height": 780})
         edges = [label.bounding_box() for label in labels]
         gaps = [right["x"] - left["x"] - left["width"] for left, right in pairwise(edges) if left and right]
         assert min(gaps) >= 4, gaps
+        open_more(page)
+        assert page.get_by_role("list", name="All pages").get_by_role("link").count() == 11
+        page.keyboard.press("Escape")
+        expect(page.locator(".more summary")).to_be_focused()
+        expect(page.get_by_role("list", name="All pages")).to_be_hidden()
+        open_more(page)
+        page.get_by_role("link", name="Redis").click()
+        expect(page).to_have_url(f"{url}/redis")
+        expect(page.locator(".more summary")).to_have_class("here")
+        page.goto(f"{url}/dead")
         assert page.locator(".user button").evaluate("(button) => button.clientHeight") < 32  # on one line
         assert width_of(page.locator("#search")) > 280
         page.set_viewport_size(PHONE["viewport"])

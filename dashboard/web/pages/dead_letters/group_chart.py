@@ -11,6 +11,7 @@ from ....dead_letters.groups import ErrorGroup
 from ....errors import BackendUnavailable, Forbidden, join_hint
 from ....history.columns import QUEUE
 from ....history.series_keys import SeriesKey
+from ....marks.mark_reader import find_mark_before
 from ...context import app_services
 from ...forms.job_query import asked_time
 from ...views.charts.chart_data import ChartData
@@ -20,6 +21,8 @@ from ...views.charts.death_chart import CHARTS, DeathChart, build_death_chart, p
 
 # Alerts of further queues are not drawn.
 MOST_QUEUES = 20
+# A change that long before the first death is in the range of the chart.
+SHORTLY_S = 3600.0
 
 
 def chart_context(group: ErrorGroup, *, is_final: bool) -> dict[str, Any]:
@@ -60,7 +63,15 @@ def read_group_marks(group: ErrorGroup, data: ChartData) -> ChartMarks:
 
 
 def _build(group: ErrorGroup, *, is_final: bool) -> tuple[ChartRange, DeathChart]:
+    args = request.args
     now = app_services().sources.now_s()
-    wanted = parse_death_range(request.args.get("range"), asked_time("from"), asked_time("to"), group.first_at, now)
+    wanted = parse_death_range(args.get("range"), asked_time("from"), asked_time("to"), _beginning(group), now)
     times = (member.dead_letter.at for member in group.members)
     return wanted, build_death_chart(times, wanted, group.complete_from, is_final=is_final)
+
+
+def _beginning(group: ErrorGroup) -> float | None:
+    """When the first job died, or when the change shortly before it was made. Cost: see recent_marks."""
+    sources = {queue.ref.source for queue in group.queues}
+    before = find_mark_before(app_services().marks.recent_marks(), group.first_at, sources)
+    return before.mark.at if before is not None and before.after_s <= SHORTLY_S else group.first_at
