@@ -37,9 +37,12 @@
     }
   };
 
-  const sight = new IntersectionObserver((entries) => {
-    for (const { isIntersecting, target } of entries) if (isIntersecting) load(target);
-  });
+  const sight = new IntersectionObserver(
+    (entries) => {
+      for (const { isIntersecting, target } of entries) if (isIntersecting) load(target);
+    },
+    { rootMargin: "400px" }, // a little before they are in sight
+  );
   const look = () => {
     for (const details of document.querySelectorAll("details[data-remember]")) {
       if (!known.has(details) && get("charts") === "open") details.open = true;

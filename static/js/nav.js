@@ -57,8 +57,9 @@
   const leaveSheet = ({ target }) => {
     if (sheet?.open && !sheet.contains(target)) sheet.open = false;
   };
-  const escapeSheet = ({ key }) => {
-    if (key !== "Escape" || !sheet?.open) return;
+  const escapeSheet = (event) => {
+    if (event.key !== "Escape" || !sheet?.open) return;
+    event.stopImmediatePropagation(); // Escape also leaves what has the focus
     sheet.open = false;
     sheet.querySelector("summary").focus();
   };
