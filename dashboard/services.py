@@ -41,6 +41,7 @@ from .sampling.recent_history import History
 from .sampling.sampler import Sampler
 from .sampling.snapshot_reader import SnapshotReader
 from .sampling.snapshot_store import SnapshotStore
+from .schedules.schedule_watch import READ_EVERY_S, ScheduleWatch, list_schedules, watched_schedules
 from .search.job_reader import JobReader
 from .settings import Settings
 from .settings.queue_directory import QueueDirectory
@@ -54,6 +55,7 @@ class CheckerThreads:
     alerts: AlertRuntime | None
     top_errors: TopErrors
     group_watch: GroupWatch | None = None
+    schedule_watch: ScheduleWatch | None = None
 
     def start(self) -> None:
         """Start sampling (while this process leads), alerting and delivery. Call once per process, after any fork."""
@@ -69,6 +71,8 @@ class CheckerThreads:
         self.top_errors.stop()
         if self.group_watch is not None:
             self.group_watch.stop()
+        if self.schedule_watch is not None:
+            self.schedule_watch.stop()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +154,8 @@ def build_services(settings: Settings, *, checks: bool, on_hung: Callable[[], No
     action_service = _build_action_service(settings, sources, store, dead_letter_service, pauses)
     bulk_store = BulkStore(store, sources.address_of)
     marks = MarkReader(MarkStore(store), sources, queues)
+    # The pages of rules do not need them as new as the page of schedules.
+    previewed_schedules = LiveList(sources, Capability.SCHEDULES, list_schedules, queues, READ_EVERY_S)
     checker = None
     if checks:
         checker = build_checker(
@@ -171,7 +177,7 @@ def build_services(settings: Settings, *, checks: bool, on_hung: Callable[[], No
         workers=LiveList(
             sources, Capability.WORKERS, _list_workers, queues, interval_s, seen=job_reader.names.add_workers
         ),
-        schedules=LiveList(sources, Capability.SCHEDULES, _list_schedules, queues, interval_s),
+        schedules=LiveList(sources, Capability.SCHEDULES, list_schedules, queues, interval_s),
         dead_letter_service=dead_letter_service,
         dead_letter_jobs=dead_letter_jobs,
         action_service=action_service,
@@ -192,6 +198,7 @@ def build_services(settings: Settings, *, checks: bool, on_hung: Callable[[], No
             store,
             AlertOwnership(snapshots.is_elsewhere, sources.settings_digest),
             error_groups=lambda: watched_groups(dead_letter_service.current_groups(), store.now_s()),
+            schedules=lambda: watched_schedules(previewed_schedules.current_rows(), sources.now_s),
         ),
         history=HistoryReader(store),
         marks=marks,
@@ -224,12 +231,20 @@ def build_checker(
 
     watch = GroupWatch(dead_letter_service, store.now_s) if dead_letter_service is not None else None
     groups_of = watch.look if watch is not None else no_groups
+    schedule_watch = ScheduleWatch(sources)
     recorder = HistoryRecording(store, settings.history_max_bytes) if settings.history_max_bytes else None
     alerts = None
     if settings.alerts == "on":
         run_times = (lambda: recorder.run_times) if recorder is not None else dict
         alerts = AlertRuntime(
-            settings, store, holder, errors_of=errors_of, groups_of=groups_of, run_times=run_times, marks=marks
+            settings,
+            store,
+            holder,
+            errors_of=errors_of,
+            groups_of=groups_of,
+            schedules_of=schedule_watch.look,
+            run_times=run_times,
+            marks=marks,
         )
     sampler = Sampler(sources, settings.sample_interval_s, holder, clock=store.now_s)
     leadership = Leadership(store, holder)
@@ -237,7 +252,7 @@ def build_checker(
     loop = Checker(
         store, sampler, leadership, interval_s, listener=alerts, on_hung=on_hung, reader=reader, recorder=recorder
     )
-    return CheckerThreads(loop, alerts, top_errors, watch)
+    return CheckerThreads(loop, alerts, top_errors, watch, schedule_watch)
 
 
 def _build_reader(sources: MonitoredSources, store: SnapshotStore, holder: str, interval_s: float) -> SnapshotReader:
@@ -270,7 +285,3 @@ def _build_action_service(
 
 def _list_workers(backend: Backend, refs: Sequence[QueueRef]) -> Sequence[Worker]:
     return backend.list_workers(refs)
-
-
-def _list_schedules(backend: Backend, refs: Sequence[QueueRef]) -> Sequence[Schedule]:
-    return backend.list_schedules(refs)

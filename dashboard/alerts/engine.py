@@ -14,6 +14,7 @@ from ..history.series_keys import SeriesKey
 from ..model import Mark, Snapshot
 from ..redact import masked_logger
 from ..sampling.recent_history import History
+from ..schedules.schedule_watch import WatchedSchedules
 from ..settings.queue_directory import QueueDirectory
 from .evaluation.checker_context import CheckerContext
 from .evaluation.due_notifications import DueNotification
@@ -44,6 +45,15 @@ MAX_REPEAT_AGE_S = 600.0
 # The error groups of a sample; None while it is unknown which of them are new.
 GroupsOf = Callable[[Snapshot], Sequence[WatchedGroup] | None]
 
+# How late the schedules of a sample are; None before the first reading.
+SchedulesOf = Callable[[Snapshot], WatchedSchedules | None]
+
+
+def no_schedules(snapshot: Snapshot) -> WatchedSchedules | None:
+    """Unknown; the default where schedules are not read."""
+    del snapshot
+    return None
+
 
 def no_groups(snapshot: Snapshot) -> Sequence[WatchedGroup] | None:
     """Unknown; the default where errors are not grouped."""
@@ -71,10 +81,12 @@ class AlertEngine:
         run_times: Callable[[], Mapping[SeriesKey, RunTimes]] = dict,
         marks: Callable[[], Sequence[Mark]] = tuple,
         groups_of: GroupsOf = no_groups,
+        schedules_of: SchedulesOf = no_schedules,
     ) -> None:
         """`wake` is called when there is something to deliver, `tidy` every minute with the store's time. `pauses`:
         who paused a queue, and `directory`: who owns it, for its notifications. `run_times`: of queues and classes.
-        `marks`: newest first. `groups_of` a sample: its error groups, if there is a rule on them."""
+        `marks`: newest first. `groups_of` a sample: its error groups, if there is a rule on them;
+        `schedules_of`: likewise its schedules."""
         self._store = store
         self._ruleset = ruleset
         self._interval_s = interval_s
@@ -94,6 +106,7 @@ class AlertEngine:
         )
         self._known = KnownStates(store, wake)
         self._groups_of = groups_of
+        self._schedules_of = schedules_of
         self._fresh = False  # whether the known states match the store
         self._epoch: int | None = None
         self._persisted_at = float("-inf")
@@ -254,7 +267,7 @@ class AlertEngine:
         return queue_notifications(build_notification(state, due, rule, now, info=info), due, rule)
 
     def _build_checker_context(self, inputs: EvaluationInputs, snapshot: Snapshot) -> CheckerContext:
-        watches = any(rule.enabled and METRICS[rule.metric].subject == "error" for rule in self.rules)
+        watched = {METRICS[rule.metric].subject for rule in self.rules if rule.enabled}
         return CheckerContext(
             now=inputs.now,
             active_silences=inputs.active_silences,
@@ -263,13 +276,16 @@ class AlertEngine:
             dead_messages=inputs.dead,
             channels=self._channels,
             run_times=self._run_times(),
-            error_groups=self._groups_of(snapshot) if watches else None,
+            error_groups=self._groups_of(snapshot) if "error" in watched else None,
+            schedules=self._schedules_of(snapshot) if "schedule" in watched else None,
         )
 
     def _evaluate_sample(self, lead: str, inputs: EvaluationInputs, snapshot: Snapshot, history: History) -> bool:
         self._update_settings(inputs)
         checker_context = self._build_checker_context(inputs, snapshot)
         self._builder.error_groups = {group.fingerprint: group for group in checker_context.error_groups or ()}
+        read = checker_context.schedules
+        self._builder.schedules = {each.key: each for each in read.schedules} if read is not None else {}
         transitions = self._evaluator.evaluate_rules(snapshot, history, self.rules, self.states, checker_context)
         queued_notifications = [
             each

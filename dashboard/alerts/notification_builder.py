@@ -15,6 +15,7 @@ from ..history.series_keys import SeriesKey
 from ..marks.mark_reader import find_mark_before
 from ..model import Mark, QueueStats, Snapshot, State
 from ..sampling.recent_history import History, Series
+from ..schedules.schedule_watch import ScheduleKey, WatchedSchedule
 from ..settings.queue_directory import NO_INFO, QueueDirectory, QueueInfo
 from ..store.cache import SingleFlightCache
 from ..units import format_duration, format_number
@@ -57,6 +58,7 @@ class NotificationBuilder:
         self._errors_of = errors_of
         self._pauses = pauses
         self.error_groups: Mapping[str, WatchedGroup] = {}  # of the newest sample, by fingerprint
+        self.schedules: Mapping[ScheduleKey, WatchedSchedule] = {}  # of the newest reading
         self._recorded: SingleFlightCache[RecordedPauses] = SingleFlightCache(PAUSES_KEPT_S)
 
     def build_notifications(
@@ -79,9 +81,12 @@ class NotificationBuilder:
             )
             group = self.error_groups.get(transition.after.labels.error or "")
             detail = group.detail if group is not None else detail
+            detail = self._schedule_detail(transition.after) or detail
         errors: tuple[str, ...] = ()
-        if transition.after.labels.queue is not None and transition.due_notifications[0].kind in ("firing", "reminder"):
-            errors = tuple(self._errors_of(transition.after.labels, snapshot))
+        labels = transition.after.labels
+        is_of_jobs = labels.queue is not None and labels.schedule is None
+        if is_of_jobs and transition.due_notifications[0].kind in ("firing", "reminder"):
+            errors = tuple(self._errors_of(labels, snapshot))
         made: list[QueuedNotification] = []
         for due in transition.due_notifications:
             notification = build_notification(
@@ -146,6 +151,14 @@ class NotificationBuilder:
             if before is None
             else f"{text}, since {format_duration(before.after_s)} after {before.mark.short_label}"
         )
+
+    def _schedule_detail(self, state: AlertState) -> str | None:
+        """When the run of a schedule was due; None for alerts about anything else."""
+        labels = state.labels
+        if labels.schedule is None:
+            return None
+        found = self.schedules.get((labels.source or "", labels.backend or "", labels.queue, labels.schedule))
+        return None if found is None else found.detail or None
 
     def _read_pauses(self) -> RecordedPauses | None:
         """The recorded pauses; None when they cannot be read, which must not stop the notification."""

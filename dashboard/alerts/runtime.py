@@ -23,7 +23,7 @@ from .delivery.outbox import Outbox
 from .delivery.outbox_claims import OutboxClaims
 from .delivery.sender import NotificationSender
 from .delivery.store_outage import StoreOutageNotifier
-from .engine import AlertEngine, GroupsOf, no_groups
+from .engine import AlertEngine, GroupsOf, SchedulesOf, no_groups, no_schedules
 from .notification_builder import ErrorsOf, no_errors
 from .rules.ruleset import Ruleset
 from .store import AlertStore
@@ -78,10 +78,11 @@ class AlertRuntime:
         run_times: Callable[[], Mapping[SeriesKey, RunTimes]] = dict,
         marks: Callable[[], Sequence[Mark]] = tuple,
         groups_of: GroupsOf = no_groups,
+        schedules_of: SchedulesOf = no_schedules,
     ) -> None:
         """`errors_of` returns the top error groups of a queue, for its notifications, and `groups_of` all of them, for
-        rules about them; `run_times` those of queues and job classes, with what is usual; `marks` those of deployments,
-        newest first. Raises ConfigurationError."""
+        rules about them; `schedules_of` how late schedules are; `run_times` those of queues and job classes, with
+        what is usual; `marks` those of deployments, newest first. Raises ConfigurationError."""
         links = PageLinks(settings.public_url)
         channels = build_channels(settings)
         alerts = AlertStore(store)
@@ -102,6 +103,7 @@ class AlertRuntime:
             run_times=run_times,
             marks=marks,
             groups_of=groups_of,
+            schedules_of=schedules_of,
         )
         self._outage_notifier = StoreOutageNotifier(
             store.source.address,

@@ -17,7 +17,7 @@ from .management.notifications import NotificationLog
 from .management.ownership import AlertOwnership
 from .management.past_alerts import PastAlertReader
 from .management.rule_editor import RuleEditor
-from .management.rule_previews import ReadGroups, RulePreviews
+from .management.rule_previews import ReadGroups, ReadSchedules, RulePreviews
 from .management.silence_editor import SilenceEditor
 from .management.week_backtests import WeekBacktests
 from .rules.ruleset import Ruleset
@@ -50,11 +50,12 @@ def build_alert_service(
     *,
     ruleset: Ruleset | None = None,
     error_groups: ReadGroups = lambda: None,
+    schedules: ReadSchedules = lambda: None,
 ) -> AlertService:
     """The alert service of these settings on this store. Opens no connection. Raises ConfigurationError.
 
     `ownership` None: no other dashboard uses this store. `ruleset` None: the rules of the settings.
-    `error_groups`: reads them, for previews.
+    `error_groups` and `schedules`: read them, for previews.
     """
     ownership = ownership or AlertOwnership()
     alert_store = AlertStore(store)
@@ -69,7 +70,7 @@ def build_alert_service(
         acknowledgements=Acknowledgements(alert_store, alerts, ownership),
         silences=SilenceEditor(alert_store, ownership),
         rules=RuleEditor(alert_store, ruleset, channels, ownership),
-        previews=RulePreviews(alert_store, ruleset, channels, interval_s, ownership, error_groups),
+        previews=RulePreviews(alert_store, ruleset, channels, interval_s, ownership, error_groups, schedules),
         backtests=WeekBacktests(HistoryReader(store)),
         notifications=NotificationLog(alert_store, channels, ownership),
         checker=CheckerMonitor(alert_store, interval_s, ownership),

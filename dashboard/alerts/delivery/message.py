@@ -10,6 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 from urllib.parse import quote, urlencode
 
+from msgspec.structs import replace
+
 from ...clock import instant
 from ...globs import GLOB_LIMIT
 from ...redact import mask_text
@@ -58,10 +60,12 @@ class PageLinks:
         self._base = public_url.rstrip("/") if public_url else None
 
     def subject_url(self, labels: AlertLabels, metric: str = "") -> str | None:
-        """The page of a queue, with the jobs that `metric` is about, or of a job class; the queues of a library; an
-        error group; otherwise all alerts."""
+        """The page of a queue, with the jobs that `metric` is about, or of a job class; a schedule; the queues of a
+        library; an error group; otherwise all alerts."""
         if labels.error is not None:
             return self._absolute_url(f"/dead/{_quote_segment(labels.error)}")
+        if labels.schedule is not None:
+            return self._absolute_url(f"/schedules?{urlencode({'q': labels.title or labels.schedule})}")
         if labels.source and labels.backend:
             path = f"/?source={_quote_segment(labels.source)}&library={_quote_segment(labels.backend)}#queues"
             if labels.queue:
@@ -168,6 +172,9 @@ def glob_of(name: str) -> str:
 
 def describe_labels(labels: AlertLabels) -> str:
     """The subject of an alert as text; "" if it has none, as an alert about all queues or about the checker."""
+    if labels.schedule is not None:
+        where = describe_labels(replace(labels, schedule=None, title=None))
+        return f"{clean_text(labels.title or labels.schedule)} {'in' if labels.queue is not None else 'of'} {where}"
     if labels.queue is not None:
         library, source = clean_text(labels.backend or ""), clean_text(labels.source or "")
         inside = source if labels.queue == ALL_QUEUES else f"{library}, {source}"
@@ -218,9 +225,11 @@ def _build_title(worst: Notification, count: int) -> str:
 
 
 def subjects_word(labels: AlertLabels) -> str:
-    """What several alerts with labels like these are about: queues, job classes, or simply alerts."""
+    """What several alerts with labels like these are about: queues, job classes, schedules, or simply alerts."""
     if labels.job_class is not None:
         return "job classes"
+    if labels.schedule is not None:
+        return "schedules"
     return "queues" if labels.queue is not None else "alerts"
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ...dead_letters.group_watch import WatchedGroup
 from ...history.run_times import RunTimes
 from ...history.series_keys import SeriesKey
+from ...schedules.schedule_watch import WatchedSchedules
 from ..silences import ActiveSilences
 
 
@@ -16,7 +17,7 @@ class CheckerContext:
     """What the checker knows besides the sample.
 
     `heartbeat_age_s`: since the last completed evaluation; None before the second one. `error_groups`: None while it is
-    unknown which of them are new.
+    unknown which of them are new. `schedules`: None before the first reading.
     """
 
     now: float  # by the store's clock
@@ -27,3 +28,4 @@ class CheckerContext:
     channels: tuple[str, ...] = ()  # ids of the existing ones
     run_times: Mapping[SeriesKey, RunTimes] = field(default_factory=dict)  # of queues and job classes
     error_groups: Sequence[WatchedGroup] | None = None
+    schedules: WatchedSchedules | None = None

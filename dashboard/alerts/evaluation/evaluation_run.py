@@ -169,6 +169,9 @@ class EvaluationRun:
         """Whether the subject may exist although it is not in the sample."""
         if labels.error is not None:
             return self._checker_context.error_groups is None
+        read = self._checker_context.schedules
+        if labels.schedule is not None and (read is None or (labels.source, labels.backend) in read.unread):
+            return True
         return labels.source in self._subjects.unreachable_sources or labels.source in self._subjects.incomplete_sources
 
     def _is_still_in_scope(self, rule: Rule, labels: AlertLabels) -> bool:
@@ -177,6 +180,9 @@ class EvaluationRun:
             return labels == AlertLabels()
         if metric.subject == "error":
             return labels.error is not None
+        if metric.subject == "schedule":
+            place = (labels.source or "", labels.backend or "", labels.queue or "")
+            return labels.schedule is not None and is_name_in_scope(rule, *place)
         if metric.subject not in ("queue", "class"):
             return labels.queue is None and glob_matches(rule.source, labels.source or "")
         if labels.queue is None or (labels.job_class is None) is (metric.subject == "class"):
@@ -194,6 +200,7 @@ class EvaluationRun:
         """Evaluate the severities of one subject, the worse one first."""
         worse_fires = False
         severities = rule.severities
+        paused = "queue paused" if labels.schedule is None else "paused"
         for severity in severities:
             before = None
             for state in known:
@@ -219,7 +226,7 @@ class EvaluationRun:
                 value,
                 self._checker_context.now,
                 self._interval_s,
-                reason="queue paused" if figure is PAUSED else None,
+                reason=paused if figure is PAUSED else None,
             )
             self._record_transition(rule, before, after, change, inhibited=worse_fires)
             worse_fires = worse_fires or after.is_active

@@ -49,13 +49,15 @@ class AlertLabels(Value, frozen=True, kw_only=True, omit_defaults=True, cache_ha
     channel: str | None = None
     job_class: str | None = None
     error: str | None = None  # the fingerprint of an error group
-    title: str | None = None  # its error without variable parts
+    title: str | None = None  # its error without variable parts, or the name of a schedule
+    schedule: str | None = None  # the id of a schedule
 
     def as_dict(self) -> dict[str, str]:
         """The labels that are set, by name."""
         pairs = (
             *(("source", self.source), ("backend", self.backend), ("queue", self.queue)),
             *(("channel", self.channel), ("job_class", self.job_class), ("error", self.error), ("title", self.title)),
+            ("schedule", self.schedule),
         )
         return {name: value for name, value in pairs if value is not None}
 
@@ -146,7 +148,7 @@ class StateChange:
     value: float | None = None
     peak: float | None = None
     reason: str | None = (
-        None  # why it ended other than by recovery: no longer exists, queue paused, rule deleted, disabled or changed
+        None  # why it ended other than by recovery: no longer exists, (queue) paused, rule deleted, disabled or changed
     )
 
 

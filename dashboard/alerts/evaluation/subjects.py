@@ -64,6 +64,8 @@ class SubjectFinder:
                 yield Subject(AlertLabels(source=source.name), None if frozen else figure, frozen)
         elif metric.subject == "error":
             yield from self._error_subjects(rule)
+        elif metric.subject == "schedule":
+            yield from self._schedule_subjects(rule)
         elif metric.subject == "channel":
             told: Mapping[str, float] = (
                 checker_context.dead_messages if rule.metric == "notify.dead" else checker_context.undelivered_s
@@ -87,6 +89,22 @@ class SubjectFinder:
                 yield Subject(
                     AlertLabels(error=group.fingerprint, title=group.title), float(group.count) if counts else 0.0
                 )
+
+    def _schedule_subjects(self, rule: Rule) -> Iterator[Subject]:
+        """The schedules in scope; an unknown figure without labels before the first reading."""
+        read = self._checker_context.schedules
+        if read is None:
+            yield Subject(AlertLabels(), None, frozen=True)
+            return
+        paused = {(queue.source, queue.backend, queue.name) for queue in self._snapshot.queues if queue.paused}
+        for each in read.schedules:
+            place = (each.source, each.backend, each.queue or "")
+            if is_name_in_scope(rule, *place):
+                labels = AlertLabels(
+                    source=each.source, backend=each.backend, queue=each.queue, schedule=each.id, title=each.title
+                )
+                figure: Figure = PAUSED if each.is_paused or place in paused else each.late_s
+                yield Subject(labels, figure, each.source in self.unreachable_sources)
 
     def _queue_subjects(self, rule: Rule) -> Iterator[Subject]:
         indexes, labels = self._queues.match_queues(rule)

@@ -8,6 +8,7 @@ from ...clock import monotonic_s
 from ...dead_letters.group_watch import WatchedGroup
 from ...model import Snapshot
 from ...sampling.recent_history import History
+from ...schedules.schedule_watch import WatchedSchedules
 from ..evaluation.checker_context import CheckerContext
 from ..evaluation.preview import RulePreview, preview_rules
 from ..evaluation.rule_history import RuleHistories
@@ -20,6 +21,8 @@ from .ownership import AlertOwnership
 HISTORIES_TTL_S = 5.0
 # Returns the error groups; None while it is unknown which of them are new.
 ReadGroups = Callable[[], Sequence[WatchedGroup] | None]
+# Returns how late the schedules are; None if that is unknown.
+ReadSchedules = Callable[[], WatchedSchedules | None]
 
 
 class RulePreviews:
@@ -33,6 +36,7 @@ class RulePreviews:
         sample_interval_s: float,
         ownership: AlertOwnership,
         error_groups: ReadGroups = lambda: None,
+        schedules: ReadSchedules = lambda: None,
     ) -> None:
         self._alert_store = alert_store
         self._ruleset = ruleset
@@ -40,6 +44,7 @@ class RulePreviews:
         self._sample_interval_s = sample_interval_s
         self._ownership = ownership
         self._error_groups = error_groups
+        self._schedules = schedules
         self._histories: RuleHistories | None = None
         self._histories_read_at = float("-inf")  # monotonic
 
@@ -48,8 +53,8 @@ class RulePreviews:
     ) -> dict[str, RulePreview]:
         """By id: what the rules (by default all, including disabled ones) find in a sample. Writes nothing.
 
-        Cost: 2 round trips, plus about 2 µs per rule and queue; and that of the error groups, if an enabled rule or one
-        of `rules` is about them.
+        Cost: 2 round trips, plus about 2 µs per rule and queue; and that of the error groups or the schedules, if an
+        enabled rule or one of `rules` is about them.
         """
         if self._ownership.conflict is not None:
             alone = CheckerContext(now=self._alert_store.store.now_s(), channels=self._channels)
@@ -60,14 +65,15 @@ class RulePreviews:
         durations, observations = self._alert_store.load_last_evaluation()
         asked = rules is not None
         rules = self._ruleset.list_rules(inputs.rules) if rules is None else rules
-        needs_groups = any((asked or rule.enabled) and METRICS[rule.metric].subject == "error" for rule in rules)
+        watched = {METRICS[rule.metric].subject for rule in rules if asked or rule.enabled}
         checker_context = CheckerContext(
             now=inputs.now,
             heartbeat_age_s=max(0.0, inputs.now - inputs.beat.at) if inputs.beat else None,
             undelivered_s=inputs.undelivered,
             dead_messages=inputs.dead,
             channels=self._channels,
-            error_groups=self._error_groups() if needs_groups else None,
+            error_groups=self._error_groups() if "error" in watched else None,
+            schedules=self._schedules() if "schedule" in watched else None,
         )
         found = preview_rules(
             snapshot, history, rules, checker_context, durations, self._sample_interval_s, observations

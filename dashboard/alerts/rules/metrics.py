@@ -14,7 +14,7 @@ from . import figures
 from .figures import Figure
 
 Unit = Literal["s", "count", "ratio", "per_min", "per_h", "bytes", "flag"]
-Subject = Literal["queue", "class", "library", "source", "error", "channel", "checker"]
+Subject = Literal["queue", "class", "library", "source", "error", "schedule", "channel", "checker"]
 TakeQueue: TypeAlias = Callable[[QueueStats, QueueFacts, int], Figure]
 TakeSource: TypeAlias = Callable[[SourceStats, SourceFacts], Figure]
 
@@ -28,6 +28,7 @@ _GROUPS = {
     "redis": "Redis",
     "source": "Redis",
     "error": "Errors",
+    "schedule": "Schedules",
     "checker": "Queuedeck",
     "notify": "Queuedeck",
 }
@@ -64,6 +65,7 @@ _TITLES = {
     "source.no_data_s": "time with unreadable queues",
     "error.new": "new error group",
     "error.regressed": "error group that returned",
+    "schedule.late_s": "late schedule",
     "checker.heartbeat_age_s": "time since the last evaluation",
     "notify.undelivered_s": "oldest undelivered notification",
     "notify.dead": "failed notifications",
@@ -87,7 +89,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def group(self) -> str:
-        """The heading under which people look for it: Queue, Workers, Redis, Errors or Queuedeck."""
+        """The heading under which people look for it: Queue, Workers, Redis, Errors, Schedules or Queuedeck."""
         return _GROUPS[self.name.partition(".")[0]]
 
     @property
@@ -216,6 +218,9 @@ _TABLE: tuple[Metric, ...] = (
     Metric(name="error.regressed", unit="count", subject="error", phrase="{} job(s)",
            meaning="dead letters of an error group that returned after it was resolved, or after an hour without "
            "deaths, until it is acknowledged, ignored or resolved; 0 for other groups"),
+    Metric(name="schedule.late_s", unit="s", subject="schedule", phrase="{} late",
+           meaning="how long ago the next run of a schedule was due, while it has not run; not evaluated while the "
+           "schedule or its queue is paused"),
     Metric(name="checker.heartbeat_age_s", unit="s", subject="checker", phrase="{} since the last evaluation",
            meaning="time since the previous evaluation finished"),
     Metric(name="notify.undelivered_s", unit="s", subject="channel", phrase="oldest undelivered notification {} old",

@@ -244,7 +244,7 @@ def _threshold_problem(rule: Rule) -> str | None:
 def _scope_problem(rule: Rule, metric: Metric) -> str | None:
     if rule.scope != "each" and metric.subject != "queue":
         return f"scope: expected each, because {rule.metric} is not a queue metric"
-    if metric.subject not in ("queue", "class") and (rule.queues or rule.queues_not):
+    if metric.subject not in ("queue", "class", "schedule") and (rule.queues or rule.queues_not):
         return f"queues: expected none, because {rule.metric} is not a queue metric"
     for threshold in (rule.warning, rule.critical):
         if threshold is None:

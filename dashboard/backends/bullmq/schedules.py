@@ -219,6 +219,7 @@ def _build_schedule(entry: ScheduleEntry, record: ScheduleRecord, now: float) ->
         timezone=details["tz"],
         next_run_at=instant(None if entry.next_ms is None or stuck or ended else entry.next_ms / 1000),
         last_run_at=instant(keys.parse_seconds(record.before_ms if isinstance(record.before_ms, bytes) else None)),
+        ended=ended is not None,
         runs=runs,
         payload=_payload_of(fields) or _payload_of(job),
         facts=tuple(_list_facts(details, ended)),

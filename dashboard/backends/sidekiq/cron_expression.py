@@ -148,15 +148,30 @@ def next_run(text: str, last: datetime | None, now: datetime) -> tuple[datetime 
     if the `last` run shows that this is UTC.
     """
     cron = parse_cron(text)
-    if cron is None:
+    zone = _certain_zone(cron, last) if cron is not None else None
+    if cron is None or zone is None:
         return None, None
     if cron.zone is not None:
-        return cron.next_after(now, cron.zone), text.split()[-1]
-    if cron.is_zone_independent:
-        return cron.next_after(now, UTC), None
-    if last is not None and cron.pinned_by(last):
-        return cron.next_after(now, UTC), "UTC"
-    return None, None
+        return cron.next_after(now, zone), text.split()[-1]
+    return cron.next_after(now, zone), None if cron.is_zone_independent else "UTC"
+
+
+def missed_run(text: str, last: datetime, now: datetime) -> datetime | None:
+    """The run after the `last` one, if it was due more than LATE before `now`; None if not, or if it is not certain.
+
+    sidekiq-cron makes up for a run only within a minute: after a longer outage, the run is missing.
+    """
+    cron = parse_cron(text)
+    zone = _certain_zone(cron, last) if cron is not None else None
+    due = cron.next_after(last, zone) if cron is not None and zone is not None else None
+    return due if due is not None and due + LATE < now else None
+
+
+def _certain_zone(cron: Cron, last: datetime | None) -> tzinfo | None:
+    """The time zone in which an expression is evaluated, as far as it matters; None if it is not certain."""
+    if cron.zone is not None:
+        return cron.zone
+    return UTC if cron.is_zone_independent or (last is not None and cron.pinned_by(last)) else None
 
 
 def _local_instant(now: datetime, local: datetime) -> datetime:

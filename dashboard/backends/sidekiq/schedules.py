@@ -18,7 +18,7 @@ from ..lua_reads import Scripts
 from ..payloads.decoding import DECODE_LIMIT_BYTES, finite, json_payload, loads_dict, printable, text_or_none
 from ..unreadable_data import schedule_row
 from . import keys
-from .cron_expression import next_run
+from .cron_expression import missed_run, next_run
 from .cron_namespaces import CronSets
 from .job_decoding import parse_time
 
@@ -122,6 +122,7 @@ def _cron_schedule(
     )
     paused = fields["status"] == b"disabled" if fields["status"] is not None else None
     following, zone = (None, None) if paused or not pattern else next_run(pattern, last, now)
+    missed = None if paused or not pattern or last is None else missed_run(pattern, last, now)
     return Schedule(
         id=_cron_id(namespace, key),
         source=source.name,
@@ -133,6 +134,7 @@ def _cron_schedule(
         pattern=pattern,
         timezone=zone,
         next_run_at=following,
+        missed_at=missed,
         last_run_at=last,
         paused=paused,
         payload=json_payload(args) if args else None,

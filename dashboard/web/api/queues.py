@@ -329,7 +329,7 @@ def schedules() -> SchedulesJson:
     # No more schedules than this are read for each library.
     counts = Counter((schedule.source, schedule.backend) for schedule in found)
     return SchedulesJson(
-        schedules=[json_schedule(schedule) for schedule in found],
+        schedules=[json_schedule(schedule, app_services().sources.now_s(schedule.source)) for schedule in found],
         total=len(found),
         at_least=any(count >= MAX_SCHEDULES for count in counts.values()),
         problems=json_live_problems(live_rows),

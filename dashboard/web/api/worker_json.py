@@ -7,6 +7,7 @@ from typing import Any
 from ...clock import iso
 from ...model import Schedule, Work, Worker, WorkerState
 from ...sampling.live_lists import LiveRows
+from ...schedules.lateness import late_s
 from .job_json import json_payload
 from .responses import JsonObject, Time
 
@@ -45,7 +46,8 @@ class WorkerJson(JsonObject, frozen=True, kw_only=True):
 
 
 class ScheduleJson(JsonObject, frozen=True, kw_only=True):
-    """A schedule that creates jobs at set times."""
+    """A schedule that creates jobs at set times. `late_s`: for how long a run that was due has not happened; 0 if none
+    is due, and while it is paused, null if unknown."""
 
     id: str
     source: str
@@ -57,6 +59,7 @@ class ScheduleJson(JsonObject, frozen=True, kw_only=True):
     timezone: str | None
     next_run_at: Time | None
     last_run_at: Time | None
+    late_s: float | None
     paused: bool | None
     runs: int | None
     payload: Any
@@ -115,8 +118,8 @@ def json_worker(worker: Worker) -> WorkerJson:
     )
 
 
-def json_schedule(schedule: Schedule) -> ScheduleJson:
-    """A schedule as the API returns it."""
+def json_schedule(schedule: Schedule, now: float) -> ScheduleJson:
+    """A schedule as the API returns it. `now`: seconds since 1970 by the clock of its source."""
     return ScheduleJson(
         id=schedule.id,
         source=schedule.source,
@@ -128,6 +131,7 @@ def json_schedule(schedule: Schedule) -> ScheduleJson:
         timezone=schedule.timezone,
         next_run_at=iso(schedule.next_run_at),
         last_run_at=iso(schedule.last_run_at),
+        late_s=late_s(schedule, now),
         paused=schedule.paused,
         runs=schedule.runs,
         payload=json_payload(schedule.payload),

@@ -140,7 +140,7 @@ def _worst_firing(alerts: Iterable[Alert]) -> tuple[PaletteEntry, ...]:
 def _firing(alerts: Iterable[Alert]) -> list[StaticEntry]:
     """The firing alerts, worst first, and last those that are acknowledged or silenced.
 
-    An alert of a queue, a job class or an error group leads there, others to their rule.
+    An alert of a queue, a job class, a schedule or an error group leads there, others to their rule.
     """
     found = []
     for alert in sorted((alert for alert in alerts if alert.state.is_active), key=is_handled):
@@ -153,7 +153,9 @@ def _firing(alerts: Iterable[Alert]) -> list[StaticEntry]:
 
 
 def subject_url(labels: AlertLabels) -> str | None:
-    """The page of the job class, the queue or the error group of an alert; None for other alerts."""
+    """The page of the job class, the queue, the schedule or the error group of an alert; None for other alerts."""
+    if labels.schedule is not None:
+        return url_for("schedules.index", q=labels.title or labels.schedule)
     if labels.source and labels.backend and labels.queue:
         if labels.job_class:
             return class_url(ClassKey(labels.source, labels.backend, labels.queue, labels.job_class))

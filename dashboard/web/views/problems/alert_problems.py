@@ -44,6 +44,7 @@ _KINDS = {
     "redis.replica_link_down_s": ProblemKind.REPLICATION,
     "redis.persistence_failed": ProblemKind.PERSISTENCE,
     "source.no_data_s": ProblemKind.UNREADABLE,
+    "schedule.late_s": ProblemKind.LATE_SCHEDULE,
     "error.new": ProblemKind.NEW_ERROR,
     "error.regressed": ProblemKind.ERROR_RETURNED,
     "checker.heartbeat_age_s": ProblemKind.ALERTING,
@@ -72,13 +73,14 @@ _NO_THRESHOLD = frozenset({"queue.consumers", "workers.count", "error.new", "err
 def problem_of(alert: Alert, queue: QueueStats | None, pauses: RecordedPauses | None = None) -> Problem:
     """The problem that an alert reports; `queue`: the one in its labels, if the sample has it. `pauses`: who paused."""
     state = alert.state
+    labels = state.labels
+    queue = queue if labels.schedule is None else None
     level, kind = LEVELS[state.severity], _KINDS.get(state.metric, ProblemKind.OTHER)
     if kind is ProblemKind.NO_WORKER and state.value:
         kind = ProblemKind.FEW_WORKERS
     handled = alert.ack is not None or alert.silence is not None
     pending = state.phase is AlertPhase.PENDING
     weight = _WEIGHTS.get(kind, 0.0) + ((queue.depth or 0) if queue is not None else state.held_s)
-    labels = state.labels
     return Problem(
         level=level,
         rank=(-level + (_HANDLED if handled else _PENDING if pending else 0.0), -weight),
@@ -88,9 +90,10 @@ def problem_of(alert: Alert, queue: QueueStats | None, pauses: RecordedPauses | 
         queue=queue,
         source=labels.source,
         backend=labels.backend,
-        is_whole_library=labels.backend is not None and labels.queue is None,
+        is_whole_library=labels.backend is not None and labels.queue is None and labels.schedule is None,
         place=_place_of(labels),
         error_group=labels.error,
+        schedule=labels.schedule,
         alert=ReportedAlert(
             fingerprint=state.fingerprint,
             since=state.started_at,
@@ -103,6 +106,8 @@ def problem_of(alert: Alert, queue: QueueStats | None, pauses: RecordedPauses | 
 
 def _place_of(labels: AlertLabels) -> str:
     """The narrowest label of an alert."""
+    if labels.schedule is not None:
+        return labels.title or labels.schedule
     names = (labels.job_class, labels.queue, labels.channel, labels.backend, labels.source, labels.title)
     return next((name for name in names if name), "Queuedeck")
 

@@ -48,6 +48,7 @@ class ProblemKind(StrEnum):
     SLOWER = "slower than usual"
     LONG_RUNNING = "long-running job"
     OVERDUE = "overdue"
+    LATE_SCHEDULE = "late schedule"
     FAILING = "failing"
     RISING = "dead letters rising"
     DEAD_LETTERS = "dead letters"
@@ -83,6 +84,7 @@ class Problem(Value, frozen=True, kw_only=True, gc=False):
     backend: str | None = None
     place: str = "Queuedeck"
     error_group: str | None = None  # the fingerprint of the one it is about
+    schedule: str | None = None  # the id of the one it is about
     is_whole_library: bool = False
     alert: ReportedAlert | None = None
 

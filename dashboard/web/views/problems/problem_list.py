@@ -175,7 +175,12 @@ def _refresh(reported: Problem, shown: Problem) -> Problem:
 def _place_of(problem: Problem) -> tuple[str, ...]:
     if problem.queue is not None:
         return (problem.kind, problem.queue.key)
-    return (problem.kind, problem.source or "", problem.backend or "", problem.error_group or problem.place)
+    return (
+        problem.kind,
+        problem.source or "",
+        problem.backend or "",
+        problem.error_group or problem.schedule or problem.place,
+    )
 
 
 def group_problems(problems: Iterable[Problem]) -> list[ProblemLine]:

@@ -1,0 +1,165 @@
+"""How late each schedule is, for alerts: read in a thread while there is a rule about it."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from ..backends.base import Backend
+from ..backends.monitored_sources import MonitoredSources
+from ..clock import monotonic_s
+from ..model import Capability, QueueRef, QueueStats, Schedule, Snapshot
+from ..redact import masked_logger
+from ..sampling.live_lists import LiveRows, read_live_rows
+from .lateness import due_at, late_s
+
+log = masked_logger(__name__)
+
+READ_EVERY_S = 20.0
+# Reading takes at most a tenth of the time.
+REST_FACTOR = 9
+MAX_TITLE = 100
+MAX_ID = 200
+STOP_S = 1.0
+
+ScheduleKey = tuple[str, str, str | None, str]  # source, library, queue, id
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedSchedule:
+    """One schedule as of a reading. `id`: its own, or a digest of one that cannot be stored; `title`: the name of its
+    job; `late_s`: see `lateness.late_s`; `detail`: when a run was due, its pattern, and what is wrong with it."""
+
+    source: str
+    backend: str
+    queue: str | None
+    id: str
+    title: str
+    late_s: float | None
+    is_paused: bool
+    detail: str
+
+    @property
+    def key(self) -> ScheduleKey:
+        """What identifies it."""
+        return self.source, self.backend, self.queue, self.id
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedSchedules:
+    """The schedules of one reading, at most MAX_SCHEDULES per source and library. `unread`: the (source, library) whose
+    schedules could not be read."""
+
+    schedules: tuple[WatchedSchedule, ...]
+    unread: frozenset[tuple[str, str]] = field(default_factory=frozenset)
+
+
+def watched_schedules(
+    live_rows: LiveRows[Schedule], now_of: Callable[[str], float], paused_at: Mapping[ScheduleKey, float] | None = None
+) -> WatchedSchedules:
+    """The schedules of one reading. Pure.
+
+    `now_of`: seconds since 1970 by the clock of a source. `paused_at`: when each schedule was last seen paused: the
+    runs that it skipped on purpose are not missed.
+    """
+    found = {}
+    for row in live_rows.rows:
+        each = _watched_schedule(row, now_of(row.source))
+        paused = (paused_at or {}).get(each.key)
+        if paused is not None and row.missed_at is not None and row.missed_at.timestamp() <= paused:
+            each = _watched_schedule(replace(row, missed_at=None), now_of(row.source))
+        found[each.key] = each
+    return WatchedSchedules(
+        tuple(found.values()), frozenset((source, backend) for source, backend, _ in live_rows.problems)
+    )
+
+
+def _watched_schedule(row: Schedule, now: float) -> WatchedSchedule:
+    due = due_at(row)
+    when = None if due is None else f"due {due:%Y-%m-%d %H:%M:%S} UTC"
+    pattern = " ".join(filter(None, (row.pattern, row.timezone)))
+    return WatchedSchedule(
+        source=row.source,
+        backend=row.backend,
+        queue=row.queue,
+        id=row.id if row.id.isprintable() and len(row.id) <= MAX_ID else _digest(row.id),
+        title=_shorten(row.name or row.id),
+        late_s=late_s(row, now),
+        is_paused=bool(row.paused),
+        detail=", ".join(filter(None, (when, _shorten(pattern), row.problem)))[:250],
+    )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _shorten(text: str) -> str:
+    """The beginning of `text`, without what cannot be stored or shown."""
+    shown = "".join(sign if sign.isprintable() else "\ufffd" for sign in text[: MAX_TITLE + 1])
+    return shown if len(shown) <= MAX_TITLE else shown[: MAX_TITLE - 1] + "…"
+
+
+def list_schedules(backend: Backend, refs: Sequence[QueueRef]) -> Sequence[Schedule]:
+    """The schedules of one library: what `read_live_rows` asks."""
+    return backend.list_schedules(refs)
+
+
+class ScheduleWatch:
+    """Reads the schedules for the caller of `look`, who never waits. Call `look` from one thread only."""
+
+    def __init__(self, sources: MonitoredSources) -> None:
+        self._sources = sources
+        self._schedules: WatchedSchedules | None = None
+        self._paused_at: dict[ScheduleKey, float] = {}
+        self._queues: Sequence[QueueStats] = ()
+        self._wanted = threading.Event()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._looked_at = float("-inf")  # monotonic
+
+    def look(self, snapshot: Snapshot) -> WatchedSchedules | None:
+        """The schedules as they were read last, at most about READ_EVERY_S ago; None before the first reading.
+
+        Cost: none for the caller; every READ_EVERY_S, a reading in the thread: see `read_live_rows`.
+        """
+        if monotonic_s() - self._looked_at >= READ_EVERY_S:
+            self._looked_at, self._queues = monotonic_s(), snapshot.queues
+            self._wanted.set()
+            self._start_thread()
+        return self._schedules
+
+    def stop(self) -> None:
+        """Stop the thread; one that is reading does not block the exit."""
+        self._stopped.set()
+        self._wanted.set()
+        if self._thread is not None:
+            self._thread.join(timeout=STOP_S)
+
+    def _start_thread(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run_loop, name="queuedeck-schedules", daemon=True)
+            self._thread.start()
+
+    def _run_loop(self) -> None:
+        while self._wanted.wait() and not self._stopped.is_set():
+            self._wanted.clear()
+            began = monotonic_s()
+            try:
+                self._schedules = self._read_schedules()
+            except Exception:
+                log.exception("the schedules could not be read; rules on them are not evaluated")
+                self._schedules = None
+            self._stopped.wait(REST_FACTOR * (monotonic_s() - began))
+
+    def _read_schedules(self) -> WatchedSchedules:
+        rows = read_live_rows(self._sources, Capability.SCHEDULES, list_schedules, self._queues)
+        found = watched_schedules(rows, self._sources.now_s, self._paused_at)
+        kept = {each.key: self._paused_at[each.key] for each in found.schedules if each.key in self._paused_at}
+        paused = (each for each in found.schedules if each.is_paused)
+        self._paused_at = kept | {each.key: self._sources.now_s(each.source) for each in paused}
+        return found
