@@ -39,9 +39,11 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.history.history_writer import HistoryWriter
 from dashboard.history.recorder import HistoryRecorder
 from dashboard.history.recording import HistoryRecording
-from dashboard.model import ClassFlow
+from dashboard.model import Capability, ClassFlow
+from dashboard.sampling.live_lists import read_live_rows
 from dashboard.sampling.sampler import Sampler
 from dashboard.sampling.snapshot_store import SnapshotStore
+from dashboard.schedules.schedule_watch import list_schedules, watched_schedules
 from dashboard.services import build_checker, build_services
 from dashboard.settings import load
 from dashboard.store.redis_store import LEAD, Store
@@ -108,6 +110,7 @@ class Scene:
         self._evaluator = Evaluator(INTERVAL_S)
         self._states: dict[str, AlertState] = {}
         self._recording: HistoryRecording | None = None
+        self.ahead_s = 0.0  # how far the clock of schedules is ahead of the real one
         self.rules = tuple(rule for rule in default_rules(INTERVAL_S) if rule.enabled)
 
     def enable(self, name: str) -> None:
@@ -119,10 +122,12 @@ class Scene:
         snapshot = self._sampler.sample(epoch=1)
         if self._recording is not None:
             assert self._recording.record(snapshot, self._sampler.flows)
+        rows = read_live_rows(self._sources, Capability.SCHEDULES, list_schedules, snapshot.queues)
+        schedules = watched_schedules(rows, lambda source: self._sources.now_s(source) + self.ahead_s)
         for _ in range(times):
             self._now += INTERVAL_S
             run_times = self._recording.run_times if self._recording is not None else {}
-            checker_context = CheckerContext(now=self._now, channels=("ops",), run_times=run_times)
+            checker_context = CheckerContext(now=self._now, channels=("ops",), run_times=run_times, schedules=schedules)
             for transition in self._evaluator.evaluate_rules(
                 snapshot, self._sampler.history, self.rules, self._states, checker_context
             ):
@@ -372,6 +377,24 @@ def test_an_overdue_scheduled_job_is_reported(scene: Scene) -> None:
     scene.fires("queue-overdue", 80)
     scene.queue.scheduled_job_registry.remove(job)
     scene.resolves("queue-overdue")
+
+
+@covers("schedule-late")
+def test_a_schedule_without_a_worker_is_reported_until_it_runs_again(scene: Scene) -> None:
+    library = BullMQLibrary()
+    worker = library.drive("consume", scene.server.url, "reports", schedulers=1, interval=3_600_000)["worker"]
+    wait_until(lambda: scene.redis.hlen("marks"), what="the first run")
+    library.drive("stop", scene.server.url, "reports", worker=worker)
+    scene.let_time_pass(80)
+    scene.ahead_s = 3600 + 400  # the next run is now 400 s late
+    scene.fires("schedule-late", 120)
+    (job,) = scene.redis.zrange("bull:reports:delayed", 0, 0)
+    scene.redis.zadd("bull:reports:delayed", {job: 1})  # due by the clock of the worker, too
+    worker = library.drive("consume", scene.server.url, "reports")["worker"]
+    wait_until(lambda: scene.redis.hlen("marks") == 2, what="the late run")
+    scene.resolves("schedule-late")
+    library.drive("stop", scene.server.url, "reports", worker=worker)
+    assert {place for rule, _, place in scene.notified if rule == "schedule-late"} == {"main/bullmq/reports/tick/tick0"}
 
 
 @covers("queue-paused")

@@ -44,7 +44,9 @@ def read(*schedules: WatchedSchedule, unread: tuple[tuple[str, str], ...] = ()) 
 def test_each_late_schedule_is_notified_once_until_it_runs() -> None:
     harness = Harness(late_rule())
     other = replace(NIGHTLY, id="n2", late_s=None)
-    assert kinds(harness, read(ON_TIME, other), read(NIGHTLY, other), read(replace(NIGHTLY, late_s=500.0))) == ["firing"]
+    assert kinds(harness, read(ON_TIME, other), read(NIGHTLY, other), read(replace(NIGHTLY, late_s=500.0))) == [
+        "firing"
+    ]
     assert {state.labels for state in harness.states.values()} == {LABELS}
     assert kinds(harness, read(ON_TIME, other)) == ["firing", "resolved"]
 
