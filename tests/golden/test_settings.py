@@ -22,7 +22,7 @@ from tests.golden.files import same_as_committed
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # of Apprise
 
-_METRIC = re.compile(r"\b(?:queue|class|error|workers|redis|source|checker|notify)\.[a-z0-9_]+")
+_METRIC = re.compile(r"\b(?:queue|class|error|schedule|workers|redis|source|checker|notify)\.[a-z0-9_]+")
 RULE = {"id": "least", "metric": "queue.depth", "warning": 1}
 URL = "https://hooks.example.com/x"
 SOURCE = {"name": "main", "url": "redis://127.0.0.1:1/0"}

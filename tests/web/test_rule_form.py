@@ -48,7 +48,7 @@ def test_every_metric_has_a_name_in_words_of_its_own() -> None:
     assert len({metric.label for metric in METRICS.values()}) == len(METRICS)
     assert METRICS["queue.latency_s"].label == "Queue: oldest waiting job"
     assert METRICS["redis.memory_ratio"].label == "Redis: memory used"
-    assert {metric.group for metric in METRICS.values()} == {"Queue", "Workers", "Redis", "Errors", "Queuedeck"}
+    assert {metric.group for metric in METRICS.values()} == {"Queue", "Workers", "Redis", "Errors", "Schedules", "Queuedeck"}
     for metric in METRICS.values():
         assert metric.measure
         assert "{" not in metric.measure
@@ -58,7 +58,7 @@ def test_every_metric_has_a_name_in_words_of_its_own() -> None:
 def test_metrics_are_chosen_by_words_in_groups(client: FlaskClient) -> None:
     page = client.get("/alerts/rules/new").text
     groups = re.findall(r'<optgroup label="(\w+)">(.*?)</optgroup>', page, re.DOTALL)
-    assert [name for name, _ in groups] == ["Queue", "Workers", "Redis", "Errors", "Queuedeck"]
+    assert [name for name, _ in groups] == ["Queue", "Workers", "Redis", "Errors", "Schedules", "Queuedeck"]
     assert [text(option) for option in re.findall(r">\s*([^<]+)</option>", groups[1][1])] == [
         "Workers: running workers"
     ]

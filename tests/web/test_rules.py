@@ -27,6 +27,7 @@ UNKNOWN_HERE = {"queue-errors", "redis-memory", "redis-memory-full"}
 UNKNOWN_HERE |= {"redis-fragmentation", "redis-replica-lag", "redis-replica-link", "queue-slower", "class-slower"}
 # Error groups are read only for enabled rules.
 UNKNOWN_HERE |= {"error-new", "error-regressed"}
+UNKNOWN_HERE |= {"schedule-late"}  # RQ has none here
 FORM = {"id": "mine", "name": "Mine", "metric": "queue.depth", "op": "gt", "warning": "2", "for_s": "1 min"}
 FORM |= {"reducer": "last", "scope": "each", "no_data": "keep", "min_samples": "2", "enabled": "1", "do": "store"}
 
