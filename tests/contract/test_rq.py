@@ -17,6 +17,7 @@ import redis
 import rq
 from msgspec.structs import replace
 from rq import Queue, Retry
+from rq.cron import CronScheduler
 from rq.rate_limit import RateLimit
 from rq.serializers import JSONSerializer
 from rq.suspension import resume, suspend
@@ -26,13 +27,14 @@ from dashboard.backends.rq.backend import RQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable
 from dashboard.model import FlowDelta, Job, JobQuery, Quality, QueueFlow, QueueRef, QueueStats, State
+from dashboard.schedules.lateness import late_s
 from dashboard.settings import SourceSettings
 from dashboard.sources.metering import measure_cost
 from dashboard.sources.source import Source
 from tests.contract.rq_library import Worker, fill_queue, open_client, read_counts, run_waiting_jobs, start_next_job
 from tests.contract.sample_series import classes_of
 from tests.search import search
-from tests.waiting import wait_until
+from tests.waiting import CEILING_S, wait_until
 from tests.workloads import rq_jobs
 
 # The user that SECURITY recommends for a dashboard that only reads: no scripts, nothing dangerous.
@@ -686,6 +688,33 @@ def test_arguments_of_a_cron_job_are_shown_as_they_are(queue: Queue, backend: RQ
         {"args": "(1,)", "kwargs": None},
     ]
     assert [entry.pattern for entry in found] == ["every 3600 s", None, "every 60 s"]
+
+
+def test_a_cron_scheduler_that_died_is_late_until_another_one_runs(
+    queue: Queue, backend: RQ, client: redis.Redis
+) -> None:
+    queue.enqueue(rq_jobs.add, 1)
+    refs = list(refs_of(backend).values())
+
+    def lateness() -> dict[str, float | None]:
+        return {entry.id: late_s(entry, time.time()) for entry in backend.list_schedules(refs)}
+
+    died, other = (CronScheduler(connection=client, name=name) for name in ("died", "other"))
+    died.register(rq_jobs.add, queue.name, args=(1, 2), interval=3600)
+    died.register_birth()
+    assert [entry.pattern for entry in backend.list_schedules(refs)] == ["every 3600 s"]
+    client.delete(died.key)  # as when it expires
+    assert lateness() == {}, "its last heartbeat was just now"
+    client.zadd("rq:cron_schedulers", {"died": time.time() - 400, "older": time.time() - 90_000})
+    (entry,) = backend.list_schedules(refs)
+    assert entry.problem is not None
+    assert entry.problem.startswith("its scheduler died: no heartbeat for ")
+    assert 300 < (lateness()["died"] or 0) < 400 + CEILING_S
+    other.register_birth()
+    assert "died" not in lateness()
+    other.register_death()
+    client.zadd("rq:cron_schedulers", {"died": time.time() - 90_000})
+    assert lateness() == {}
 
 
 def test_shortened_arguments_are_marked_truncated(queue: Queue, backend: RQ) -> None:

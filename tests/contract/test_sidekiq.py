@@ -20,6 +20,7 @@ from dashboard.backends.sidekiq.discovery import MOST_UNCOUNTED
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable, NotFound
 from dashboard.model import JobQuery, Quality, QueueRef, QueueStats, State, WorkerState
+from dashboard.schedules.lateness import late_s
 from dashboard.settings import SourceSettings
 from dashboard.sources.metering import measure_cost
 from dashboard.sources.source import Source
@@ -583,6 +584,27 @@ def test_the_next_run_of_a_cron_job_is_shown_if_certain(backend: Sidekiq, any_re
     assert (zoned.hour, zoned.minute, found["zoned"].timezone) == (18, 0, "Asia/Tokyo")
     assert 0 < zoned.timestamp() - time.time() <= 86_400
     assert (found["local"].next_run_at, found["words"].next_run_at) == (None, None)
+
+
+def test_cron_jobs_that_missed_a_run_and_entries_of_a_dead_scheduler_are_late(
+    backend: Sidekiq, any_redis: redis.Redis
+) -> None:
+    enqueue(any_redis, payload())
+    now = time.time()
+    ran = {"missed": now - 3 * 3600, "on-time": now, "paused": now - 3 * 3600}
+    for name, last in ran.items():
+        any_redis.sadd("cron_jobs", f"cron_job:{name}")
+        status = "disabled" if name == "paused" else "enabled"
+        at = f"{datetime.fromtimestamp(last, UTC):%Y-%m-%d %H:%M:%S} +0000"
+        record = {"name": name, "klass": "A", "cron": "*/30 * * * * UTC", "status": status, "last_enqueue_time": at}
+        any_redis.hset(f"cron_job:{name}", mapping=record)
+    any_redis.hset("schedules", "ping", json.dumps({"class": "Ping", "every": "5m"}))
+    any_redis.hset("sidekiq-scheduler:next_times", "ping", f"{datetime.fromtimestamp(now - 600, UTC)}")
+    late = {each.id: late_s(each, now) for each in backend.list_schedules(list(discover(backend).values()))}
+    assert (late["on-time"], late["paused"]) == (0.0, 0.0)
+    assert late["missed"] is not None
+    assert 2.5 * 3600 - 1 <= late["missed"] <= 3 * 3600
+    assert late["ping"] == pytest.approx(600, abs=1)
 
 
 def test_jobs_are_found_by_plain_id_and_by_score(backend: Sidekiq, any_redis: redis.Redis) -> None:

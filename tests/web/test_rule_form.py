@@ -48,7 +48,14 @@ def test_every_metric_has_a_name_in_words_of_its_own() -> None:
     assert len({metric.label for metric in METRICS.values()}) == len(METRICS)
     assert METRICS["queue.latency_s"].label == "Queue: oldest waiting job"
     assert METRICS["redis.memory_ratio"].label == "Redis: memory used"
-    assert {metric.group for metric in METRICS.values()} == {"Queue", "Workers", "Redis", "Errors", "Schedules", "Queuedeck"}
+    assert {metric.group for metric in METRICS.values()} == {
+        "Queue",
+        "Workers",
+        "Redis",
+        "Errors",
+        "Schedules",
+        "Queuedeck",
+    }
     for metric in METRICS.values():
         assert metric.measure
         assert "{" not in metric.measure

@@ -62,11 +62,16 @@ class AlertLabels(Value, frozen=True, kw_only=True, omit_defaults=True, cache_ha
         return {name: value for name, value in pairs if value is not None}
 
     def is_compatible(self, other: AlertLabels) -> bool:
-        """Whether all labels that both have are equal."""
+        """Whether all labels that both have are equal. A schedule without a known queue has nothing in common with
+        queues."""
         return (
             (self.source is None or other.source is None or self.source == other.source)
             and (self.backend is None or other.backend is None or self.backend == other.backend)
-            and (self.queue is None or other.queue is None or self.queue == other.queue)
+            and (
+                self.queue == other.queue
+                or (self.queue is None and self.schedule is None)
+                or (other.queue is None and other.schedule is None)
+            )
         )
 
 

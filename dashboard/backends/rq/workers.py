@@ -10,6 +10,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
+from ...clock import instant
 from ...model import Payload, QueueRef, Schedule, State, Work, Worker, WorkerState
 from ...sources.source import Command, Reply, Source, text
 from ...units import format_duration
@@ -21,7 +22,7 @@ from ..payloads.masking import mask_payload
 from ..unreadable_data import schedule_row, worker_row
 from . import keys
 from .job_hashes import FieldSelection, JobHash, JobHashReader
-from .serialization import call_parts, parse_integer, parse_time
+from .serialization import call_parts, number_of, parse_integer, parse_time
 
 MAX_WORKERS = 1000
 # While running a job, a worker sends a heartbeat at least every 90 s; an idle one blocks for up to 405 s without one.
@@ -36,6 +37,9 @@ RUNNING = FieldSelection(small=("origin", "started_at"), wide=("description",), 
 MAX_RUNNING = 1000
 # Longer fields of a worker, or lists of a cron scheduler, are not read; one call reads up to FIELDS_PER_SCRIPT fields.
 FIELD_BYTES, CRON_BYTES, FIELDS_PER_SCRIPT = 64 * 1024, 1024 * 1024, 1300
+# A cron scheduler sends a heartbeat at least every 60 s, and its jobs expire 120 s after it. One that died more than a day
+# ago is not missed: nothing removes its name.
+CRON_BEAT_S, CRON_TTL_S, CRON_LOST_S = 60.0, 120.0, 86_400.0
 GONE = "listed, but its record expired: it was killed or lost its connection to Redis"
 
 
@@ -186,21 +190,47 @@ def _printable_or_none(value: str | None) -> str | None:
 def read_schedules(
     source: Source, scripts: Scripts, prefixes: Sequence[str], refs: Mapping[str, QueueRef]
 ) -> list[Schedule]:
-    """Return the jobs of cron schedulers (RQ 2.6 and later), soonest first. Cost: 2 round trips, 3 without scripts."""
-    scans = source.run_batch([("ZREVRANGE", f"{prefix}:cron_schedulers", 0, 99) for prefix in prefixes])
-    names = [
-        (prefix, name)
+    """Return the jobs of cron schedulers (RQ 2.6 and later), soonest first. Cost: 2 round trips, 3 without scripts.
+
+    The jobs of a scheduler expire with it: if it died and no other one runs, it is returned itself, as one schedule.
+    """
+    scans = source.run_batch([("ZREVRANGE", f"{prefix}:cron_schedulers", 0, 99, "WITHSCORES") for prefix in prefixes])
+    listed = [
+        (prefix, name, number_of(score))
         for prefix, reply in zip(prefixes, scans, strict=True)
-        for name in (reply if isinstance(reply, list) else ())
+        if isinstance(reply, list)
+        for name, score in zip(reply[::2], reply[1::2], strict=True)
     ]
-    wanted = [(f"{prefix}:cron_scheduler:".encode() + name, "cron_jobs") for prefix, name in names]
+    wanted = [(f"{prefix}:cron_scheduler:".encode() + name, "cron_jobs") for prefix, name, _ in listed]
     found: list[Schedule] = []
-    for (prefix, name), raw in zip(names, short_fields(source, wanted, CRON_BYTES, scripts=scripts), strict=True):
+    running: dict[str, bool] = {}  # by prefix
+    lost: dict[str, Schedule] = {}
+    replies = short_fields(source, wanted, CRON_BYTES, scripts=scripts)
+    for (prefix, name, beat), raw in zip(listed, replies, strict=True):
         if isinstance(raw, bytes):
             found.extend(_schedules_of(source.name, prefix, text(name), raw, refs))
+        silence_s = None if beat is None else source.now_s() - beat
+        if isinstance(raw, bytes) or (silence_s is not None and silence_s <= CRON_TTL_S):
+            running[prefix] = True
+        elif beat is not None and silence_s is not None and silence_s < CRON_LOST_S:
+            lost.setdefault(prefix, _lost_scheduler(source.name, text(name), beat, silence_s))
+    found += [schedule for prefix, schedule in lost.items() if prefix not in running]
     far = datetime.max.replace(tzinfo=UTC)
     found.sort(key=lambda entry: (entry.next_run_at or far, entry.id))
     return found[:MAX_SCHEDULES]
+
+
+def _lost_scheduler(source: str, scheduler: str, beat: float, silence_s: float) -> Schedule:
+    """Return a scheduler that died as a schedule, which is due when its next heartbeat was."""
+    silence = format_duration(silence_s)
+    return Schedule(
+        id=scheduler,
+        source=source,
+        backend="rq",
+        kind="cron",
+        next_run_at=instant(beat + CRON_BEAT_S),
+        problem=f"its scheduler died: no heartbeat for {silence}. It runs none of its jobs until it is started again",
+    )
 
 
 def _schedules_of(source: str, prefix: str, scheduler: str, raw: bytes, refs: Mapping[str, QueueRef]) -> list[Schedule]:
