@@ -37,8 +37,8 @@ RUNNING = FieldSelection(small=("origin", "started_at"), wide=("description",), 
 MAX_RUNNING = 1000
 # Longer fields of a worker, or lists of a cron scheduler, are not read; one call reads up to FIELDS_PER_SCRIPT fields.
 FIELD_BYTES, CRON_BYTES, FIELDS_PER_SCRIPT = 64 * 1024, 1024 * 1024, 1300
-# A cron scheduler sends a heartbeat at least every 60 s, and its jobs expire 120 s after it. One that died more than a day
-# ago is not missed: nothing removes its name.
+# A cron scheduler sends a heartbeat at least every 60 s, and its jobs expire 120 s after it. One that died more than a
+# day ago is not reported: nothing removes its name.
 CRON_BEAT_S, CRON_TTL_S, CRON_LOST_S = 60.0, 120.0, 86_400.0
 GONE = "listed, but its record expired: it was killed or lost its connection to Redis"
 
