@@ -228,8 +228,9 @@ def _lost_scheduler(source: str, scheduler: str, beat: float, silence_s: float) 
         source=source,
         backend="rq",
         kind="cron",
+        name=f"cron scheduler {printable(scheduler, 100)}",
         next_run_at=instant(beat + CRON_BEAT_S),
-        problem=f"its scheduler died: no heartbeat for {silence}. It runs none of its jobs until it is started again",
+        problem=f"its scheduler died: no heartbeat for {silence}",
     )
 
 
