@@ -14,6 +14,13 @@ class Forecasts:
     def __init__(self) -> None:
         self._forecasters: dict[str, QueueForecaster] = {}  # by key; only of queues with jobs in the last hour
 
+    def adopt(self, queue: QueueStats, at: float) -> None:
+        """Continue from the forecast of a queue that another sampler published as of `at`, unless it is sampled here
+        already."""
+        if queue.forecast is not None and queue.depth and queue.key not in self._forecasters:
+            self._forecasters[queue.key] = QueueForecaster()
+            self._forecasters[queue.key].adopt(queue.forecast, at)
+
     def fill_forecasts(self, queues: Sequence[QueueStats], delta: FlowDelta, at: float) -> list[QueueStats]:
         """The queues, in the same order, with their forecasts. `at`: seconds on a monotonic clock."""
         flows = {flow.key: flow for flow in delta.queues}

@@ -31,6 +31,8 @@ _UNDIRECTED = (ForecastState.STEADY, ForecastState.NEVER)
 RATE_KEPT_S = 3600.0
 RATE_JOBS = 10
 _IDLE_SHARE = 0.1
+# For so long, what another sampler published stands in for a trend that is too short.
+FORMER_S = 90.0
 
 TOO_SHORT = "it needs a minute of samples"
 UNREADABLE = "the queue cannot be read"
@@ -65,6 +67,13 @@ class QueueForecaster:
         self._busy_at = 0.0  # when a job last waited or finished
         self._built: tuple[_Verdict, QueueForecast] | None = None  # since the last step, without `empty_in_s`
         self._filled: tuple[QueueStats, QueueForecast, QueueStats] | None = None
+        self._former: tuple[QueueForecast, float] | None = None  # that another sampler published, as of when
+
+    def adopt(self, former: QueueForecast, at: float) -> None:
+        """Continue from a forecast that another sampler published as of `at`, on the clock of `forecast`."""
+        self._former = former, at
+        if former.per_worker_per_min is not None:
+            self._worker_rate = former.per_worker_per_min / 60, at
 
     def fill_forecast(self, queue: QueueStats, at: float, finished: int | None) -> QueueStats:
         """`queue` with its forecast; `finished` jobs since the sample before, None if they are not counted."""
@@ -95,10 +104,22 @@ class QueueForecaster:
         verdict = self._verdict_of(queue)
         if self._built is None or self._built[0] != verdict:
             self._built = verdict, self._build(verdict, at)
+        if verdict == _TOO_SHORT and self._former is not None:
+            return self._continue_former(*self._former, at) or self._built[1]
         forecast = self._built[1]
         if verdict.state is not ForecastState.DRAINING:
             return forecast
         return msgspec.structs.replace(forecast, empty_in_s=float(max(1, round(self._empty_at - at))))
+
+    def _continue_former(self, former: QueueForecast, published_at: float, at: float) -> QueueForecast | None:
+        """What another sampler published, as of now; None once it is too old, or says nothing of waiting jobs."""
+        passed_s = at - published_at
+        if not 0 <= passed_s <= FORMER_S or former.state in (ForecastState.EMPTY, ForecastState.UNKNOWN):
+            self._former = None
+            return None
+        if former.empty_in_s is None:
+            return former
+        return msgspec.structs.replace(former, empty_in_s=float(max(1, round(former.empty_in_s - passed_s))))
 
     def _verdict_of(self, queue: QueueStats) -> _Verdict:
         """What is said of a queue now."""

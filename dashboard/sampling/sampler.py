@@ -89,9 +89,10 @@ class Sampler:
         if snapshot is not None and not own and snapshot.sampled_at > self._adopted_at:
             self._adopted_at = snapshot.sampled_at
             adopted: dict[str, list[QueueStats]] = {}
+            published_at = monotonic_s() - max(0.0, self._clock() - snapshot.sampled_at)
             for queue in snapshot.queues:
                 backends = self._backends.get(queue.source, ()) if self._is_same_source(snapshot, queue.source) else ()
-                if any(backend.adopt_queue(queue) for backend in backends):
+                if any(backend.adopt_queue(queue, published_at) for backend in backends):
                     adopted.setdefault(queue.source, []).append(queue)
             # So that queues are still listed if their source cannot be read at all.
             for source, queues in adopted.items():
@@ -244,11 +245,13 @@ class _BackendSampler:
         """The name of its library."""
         return self._backend.name
 
-    def adopt_queue(self, queue: QueueStats) -> bool:
-        """Add a queue that another sampler found, if it is of this backend and its settings include it."""
+    def adopt_queue(self, queue: QueueStats, published_at: float) -> bool:
+        """Add a queue that another sampler found, if it is of this backend and its settings include it. `published_at`:
+        when it was sampled, by `monotonic_s`."""
         if self._backend.name != queue.backend or (ref := self._backend.configured_ref(queue.ref)) is None:
             return False
         self.search.add_queue(ref)
+        self._forecasts.adopt(queue, published_at)
         return True
 
     def search_progress(self, keys: int | None) -> float | None:

@@ -17,7 +17,7 @@ from dashboard.forecasts.queue_forecaster import (
     UNREADABLE,
     QueueForecaster,
 )
-from dashboard.model import ForecastState, State
+from dashboard.model import ForecastState, QueueForecast, State
 from tests.unit.forecasts.samples import Rate, Seen, queue_of, simulate
 
 
@@ -158,3 +158,32 @@ def test_an_unchanged_queue_stays_the_same_object() -> None:
     forecaster, row = QueueForecaster(), queue_of(40)
     filled = [forecaster.fill_forecast(row, float(second), 0) for second in range(0, 50, 2)]
     assert len({id(one) for one in filled}) == 1
+
+
+def test_a_new_leader_continues_from_what_the_last_one_published() -> None:
+    """For the minute that its own trend needs, if that is not too old."""
+    last = simulate(9000, constant(10), constant(25), 300)[-1]
+    forecaster = QueueForecaster()
+    forecaster.adopt(last.forecast, 1000.0)
+
+    def forecast(at: float, depth: int | None, **fields: object) -> QueueForecast:
+        filled = forecaster.fill_forecast(queue_of(depth, **fields), at, 50)
+        assert filled.forecast is not None
+        return filled.forecast
+
+    assert last.forecast.empty_in_s is not None
+    first = forecast(1010.0, last.depth)
+    assert (first.empty_in_s, first.growing_per_min) == (last.forecast.empty_in_s - 10, None)
+    assert forecast(1012.0, last.depth, workers=0).reason == NO_WORKERS
+    assert forecast(1014.0, 0).state is ForecastState.EMPTY
+    for at in range(1016, 1090, 2):
+        shown = forecast(at, last.depth - (at - 1016) * 30)
+        assert shown.state is ForecastState.DRAINING
+    assert shown.window_s != last.forecast.window_s, "its own"
+    late, later = QueueForecaster(), QueueForecaster()
+    for each, at in ((late, 1091.0), (later, 999.0)):
+        each.adopt(last.forecast, 1000.0)
+        filled = each.fill_forecast(queue_of(last.depth), at, 50).forecast
+        assert filled is not None
+        assert filled.reason == TOO_SHORT
+        assert filled.per_worker_per_min == last.forecast.per_worker_per_min

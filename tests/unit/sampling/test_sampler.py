@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import redis
+from msgspec.structs import replace
 
 from dashboard.backends.base import Budget, Discovery
-from dashboard.model import ForecastState
+from dashboard.forecasts.queue_forecaster import TOO_SHORT
+from dashboard.model import ForecastState, QueueForecast
 from dashboard.sampling.recent_history import History
 from dashboard.sampling.sampler import Sampler
 from dashboard.sources.metering import measure_cost
@@ -256,6 +258,21 @@ def test_their_history_is_kept_until_they_are_found_again(source: Source, redis_
     two.sample()
 
     assert [queue.depth for queue in two.history.queues.values()] == [(3, 3)]
+
+
+def test_the_forecast_of_another_sampler_continues_while_it_is_fresh(source: Source, redis_client: redis.Redis) -> None:
+    fill(redis_client, mail=3)
+    former = Sampler(watch_of(source), 2, "one", clock=lambda: 1000.0).sample()
+    (mail,) = former.queues
+    growing = QueueForecast(state=ForecastState.GROWING, growing_per_min=320.0, window_s=60.0)
+    former = replace(former, queues=(replace(mail, forecast=growing),))
+    for now, reason in ((1016.0, None), (1200.0, TOO_SHORT)):
+        two = Sampler(watch_of(source), 2, "two", clock=lambda now=now: now)
+        two.adopt_published(former, History())
+        (queue,) = two.sample().queues
+        assert queue.forecast is not None
+        assert queue.forecast.reason == reason
+        assert (queue.forecast == growing) is (reason is None)
 
 
 def test_queues_of_others_are_not_taken_over(source: Source, redis_client: redis.Redis) -> None:
