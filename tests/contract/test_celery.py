@@ -500,12 +500,19 @@ def test_run_times_come_from_workers_that_send_events(backend: Celery, any_redis
     publish_event(any_redis, "/0.celeryev/task.multi", events)
     publish_event(any_redis, "/0.celeryev/task.succeeded", {"type": "task-succeeded", "uuid": "two", "runtime": 1.5})
     any_redis.publish("/0.celeryev/task.multi", b"\xff")
+    # A failure reports no run time: it took from the event of its start to that of its end.
+    store_result(any_redis, "bad", "FAILURE", queue="mails", name="shop.bad")
+    ran: list[Any] = [{"type": "task-failed", "uuid": "bad", "timestamp": 102.5}, {"type": "task-failed", "uuid": "no"}]
+    publish_event(
+        any_redis, "/0.celeryev/task.multi", [{"type": "task-started", "uuid": "bad", "timestamp": 100}, *ran]
+    )
     library.settle(backend, any_redis)
     delta, _ = backend.read_flow(refs, cursor)
-    assert sorted(delta.queues[0].runtimes_s) == [0.5, 1.5]
+    assert sorted(delta.queues[0].runtimes_s) == [0.5, 1.5, 2.5]
     assert {one.job_class[:8]: (one.completed, one.runtimes_s) for one in delta.queues[0].classes or ()} == {
         "shop.one": (1, (0.5,)),
         "shop.two": (1, (1.5,)),
+        "shop.bad": (0, (2.5,)),
     }
     assert delta.queues[0].retried == 1
     assert max(len(one.job_class) for one in delta.queues[0].classes or ()) == 200

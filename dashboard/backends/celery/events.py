@@ -115,6 +115,7 @@ class EventListener:
         self._gap = True
         self._connected = False
         self.started: dict[str, float] = {}  # by task id, when its start was reported; finished tasks are removed
+        self._start_stamps: dict[str, float] = {}  # likewise, by the clock of the worker
         # By worker; `at` and `since`, that of the first one of this process, are in the source's time.
         self.heartbeats: dict[str, dict[str, Any]] = {}
         self._thread = threading.Thread(target=self._run, name=f"queuedeck-celery-{source.name}", daemon=True)
@@ -135,7 +136,8 @@ class EventListener:
         return ended, whole
 
     def drain_runtimes(self) -> dict[str, float]:
-        """Return task id -> seconds, for tasks that workers reported as succeeded since the last call; a sample.
+        """Return task id -> seconds, for tasks that workers reported as succeeded or failed since the last call; a
+        sample. Only successes report how long they took: failures are measured from the worker's event of their start.
 
         Also updates `started` with the tasks that they reported as started.
         """
@@ -146,16 +148,28 @@ class EventListener:
                 name = event.get("uuid") if isinstance(event, dict) else None
                 if not isinstance(event, dict) or not isinstance(name, str):
                     continue
-                if event.get("type") == "task-started" and name.isprintable() and len(name) <= MAX_ID:
-                    self.started[name] = monotonic_s()
-                elif event.get("type") in ENDS:
-                    self.started.pop(name, None)
-                runtime = event.get("runtime")
-                if event.get("type") == "task-succeeded" and isinstance(runtime, int | float) and 0 <= runtime < 1e9:
-                    found[name] = float(runtime)
-        while len(self.started) > MAX_STARTED:
-            del self.started[next(iter(self.started))]
+                runtime = self._take_task_event(name, event)
+                if runtime is not None and 0 <= runtime < 1e9:
+                    found[name] = runtime
+        for started in (self.started, self._start_stamps):
+            while len(started) > MAX_STARTED:
+                del started[next(iter(started))]
         return found
+
+    def _take_task_event(self, name: str, event: Mapping[str, Any]) -> float | None:
+        """Note the start or the end of a task; return how long it took, if it ended and that is known."""
+        kind, at = event.get("type"), finite(event.get("timestamp"))
+        if kind == "task-started" and name.isprintable() and len(name) <= MAX_ID:
+            self.started[name] = monotonic_s()
+            if at is not None:
+                self._start_stamps[name] = at
+        if kind not in ENDS:
+            return None
+        self.started.pop(name, None)
+        began = self._start_stamps.pop(name, None)
+        if kind == "task-succeeded":
+            return finite(event.get("runtime"))
+        return at - began if kind == "task-failed" and at is not None and began is not None else None
 
     def close(self) -> None:
         """Stop the thread."""
