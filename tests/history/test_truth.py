@@ -205,7 +205,6 @@ def test_bullmq_while_redis_is_restarted(stage: Stage) -> None:
     [
         ("Celery, steady", STEADY, {}, ()),
         ("Celery, bursts", BURSTS, {}, ()),
-        ("Celery, events", STEADY, {}, ("-E",)),
         ("Celery, ignore_result", STEADY, {"task_ignore_result": True}, ()),
         ("Celery, ignore_result, events", STEADY, {"task_ignore_result": True}, ("-E",)),
     ],
