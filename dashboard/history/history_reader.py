@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ..store.redis_store import Store
@@ -58,19 +58,38 @@ class HistoryReader:
 
         Raises BackendUnavailable, Forbidden. Cost: 2 round trips, of at most 4 values for each series and source.
         """
+        found: dict[SeriesKey, list[Slot]] = {}
+        sampled: dict[tuple[str, bool, int | None], dict[int, int]] = {}
+        for one, stored, source, border_s in self._read_joined(keys, wanted, now_s):
+            place = one.key.source, one.for_class, border_s
+            if place not in sampled:
+                sampled[place] = sampled_slots(_join(source, border_s).records, *wanted)
+            found[one.key] = slice_series(one.key.kind, stored, sampled[place], *wanted)
+        return found
+
+    def read_records(
+        self, keys: Sequence[SeriesKey], wanted: HistoryRange, now_s: float
+    ) -> dict[SeriesKey, StoredSeries]:
+        """The records of each series that `read_slots` would make slots of, by time; those in the last slot are finer.
+
+        Some can lie outside the range. None of a series whose source is not stored. Raises BackendUnavailable,
+        Forbidden. Cost: as for `read_slots`.
+        """
+        return {
+            one.key: stored if source else StoredSeries((), ())
+            for one, stored, source, _ in self._read_joined(keys, wanted, now_s)
+        }
+
+    def _read_joined(
+        self, keys: Sequence[SeriesKey], wanted: HistoryRange, now_s: float
+    ) -> Iterator[tuple[_Wanted, StoredSeries, _Decoded, int | None]]:
+        """Each series with its records, those of its source, and until when it is read from its coarser tier."""
         series = [_Wanted(key, key.kind is CLASS) for key in keys]
         values = self._read_values(list(dict.fromkeys((*(one.source for one in series), *series))), wanted, now_s)
         sources = {one.source: _decode(one.source.key.kind, values[one.source], wanted) for one in series}
-        sampled: dict[tuple[_Wanted, int | None], dict[int, int]] = {}
-        found: dict[SeriesKey, list[Slot]] = {}
         for one in series:
             border_s = _border_of(values[one], sources[one.source], now_s)
-            if (one.source, border_s) not in sampled:
-                records = _join(sources[one.source], border_s).records
-                sampled[one.source, border_s] = sampled_slots(records, *wanted)
-            stored = _join(_decode(one.key.kind, values[one], wanted), border_s)
-            found[one.key] = slice_series(one.key.kind, stored, sampled[one.source, border_s], *wanted)
-        return found
+            yield one, _join(_decode(one.key.kind, values[one], wanted), border_s), sources[one.source], border_s
 
     def read_sample_end(self) -> int | None:
         """When the sample data of a demo ends, in seconds since 1970; None where all figures were recorded.

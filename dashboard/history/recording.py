@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 from ..clock import monotonic_s
 from ..errors import QueuedeckError
@@ -13,7 +14,7 @@ from ..units import format_percent, format_size
 from .history_reader import HistoryReader
 from .history_writer import HistoryWriter
 from .readings import Flows
-from .recorder import HistoryRecorder
+from .recorder import ClosedSlot, HistoryRecorder
 from .run_times import RunTimes, RunTimeWatch
 from .series_keys import SeriesKey
 
@@ -24,15 +25,29 @@ FULL_RATIO = 0.9
 MEMORY_CHECK_S = 60.0
 
 
+class SlotListener(Protocol):
+    """Follows what is recorded; implemented by the service level objectives. Called by one thread at a time."""
+
+    def begin(self, keys: Iterable[SeriesKey]) -> None:
+        """A leader begins to record; `keys`: of what is stored so far."""
+
+    def add_slots(self, closed: Sequence[ClosedSlot], now_s: float) -> None:
+        """Slots that are complete as of the sample of `now_s`."""
+
+    def refresh(self, lead: str, now_s: float) -> None:
+        """That sample was recorded, by the leader with the lease `lead`. Raises BackendUnavailable, Forbidden."""
+
+
 class HistoryRecording:
     """The history of one process, as far as it leads. Called by one thread at a time."""
 
-    def __init__(self, store: Store, budget_bytes: int) -> None:
+    def __init__(self, store: Store, budget_bytes: int, listener: SlotListener | None = None) -> None:
         self._store = store
         self._writer = HistoryWriter(store, budget_bytes)
         self._reader = HistoryReader(store)
         self._watch = RunTimeWatch(self._reader)
         self._recorder = HistoryRecorder()
+        self._listener = listener
         self._lead = ""
         self._is_loaded = False
         self._store_is_full: HistoryProblem | None = None
@@ -57,6 +72,8 @@ class HistoryRecording:
             self._writer.load_series()
             self._recorder.know_stored(self._writer.stored_keys())
             self._is_loaded = True
+            if self._listener is not None:
+                self._listener.begin(self._writer.stored_keys())
 
     @property
     def run_times(self) -> Mapping[SeriesKey, RunTimes]:
@@ -68,16 +85,20 @@ class HistoryRecording:
 
         What cannot be stored is a gap: while the store is nearly full, and while the history has used up its budget.
         Raises BackendUnavailable, Forbidden. Cost: none for most samples, otherwise see HistoryWriter; once a minute 1
-        more round trip, and 2 to 4 while the usual run times of a series are read.
+        more round trip, and 2 to 4 while the usual run times of a series are read; see also SloWatch.refresh.
         """
         closed = self._recorder.add_sample(snapshot, flows)
         self._load()
+        if self._listener is not None:
+            self._listener.add_slots(closed, snapshot.sampled_at)
         self._check_room()
         if closed and self.problem is None and not self._writer.append_slots(self._lead, closed):
             return False
         self._writer.compact(self._lead, snapshot.sampled_at)
         self._writer.visit_series(self._lead, snapshot.sampled_at, self._recorder.is_sampled)
         self._watch.refresh(snapshot.sampled_at)
+        if self._listener is not None:
+            self._listener.refresh(self._lead, snapshot.sampled_at)
         return True
 
     def stop(self) -> None:

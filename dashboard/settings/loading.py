@@ -22,7 +22,7 @@ from .secret_references import read_secret, substitute
 from .validation import check_settings
 
 ENV_PREFIX = "QUEUEDECK_"
-_STRUCTURED = frozenset({"sources", "users", "rules", "channels", "queues"})
+_STRUCTURED = frozenset({"sources", "users", "rules", "channels", "queues", "slos"})
 # QUEUEDECK_SECRET_KEY_FILE names a file with the value of QUEUEDECK_SECRET_KEY; no setting's name ends like this.
 _FROM_FILE = "_file"
 _LISTS = frozenset({"api_tokens", "dlq_queues", "trusted_hosts", "secret_key_fallbacks"})
@@ -122,7 +122,7 @@ def _convert(name: str, value: Any, where: str) -> Any:
     """`value` converted to the type of the field `name`; text from the environment also to numbers and booleans."""
     if isinstance(value, Settings | SourceSettings):
         raise ConfigurationError(f"{where}: expected plain values")
-    if name in ("sources", "users", "queues") and isinstance(value, list | tuple):
+    if name in ("sources", "users", "queues", "slos") and isinstance(value, list | tuple):
         value = [msgspec.to_builtins(item) if isinstance(item, msgspec.Struct) else item for item in value]
     try:
         return msgspec.convert(value, _field_types()[name], strict=False)

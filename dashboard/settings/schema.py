@@ -38,6 +38,30 @@ class QueueSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     note: str | None = None
 
 
+class SloSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A service level objective: which share of the jobs of some queues has to be good; see `slos`.
+
+    Exactly one of `waited_within_s`, `ran_within_s` and `succeeded` is set: what makes a job good.
+    """
+
+    id: str
+    name: str | None = None  # for pages and messages; default: the id
+    source: str = "*"  # globs
+    backend: str = "*"
+    queues: tuple[str, ...] = ()  # globs too; empty = all
+    queues_not: tuple[str, ...] = ()
+    target: float  # the share that has to be good, such as 0.99
+    waited_within_s: float | None = None  # good: started within so long after it could start
+    ran_within_s: float | None = None  # good: ran no longer than this
+    succeeded: bool = False  # good: did not fail permanently
+    window_s: float = 30 * 86_400.0  # over so long
+
+    @property
+    def title(self) -> str:
+        """The display name."""
+        return self.name or self.id
+
+
 class UserSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A user who can sign in."""
 
@@ -73,6 +97,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     checker: Literal["auto", "off"] = "auto"  # auto: this process takes part in sampling; off: only reads
     dlq_queues: tuple[str, ...] = ("*dlq*", "*dead*letter*")
     queues: tuple[QueueSettings, ...] = ()  # their owners, runbooks and notes
+    slos: tuple[SloSettings, ...] = ()  # service level objectives
     alerts: Literal["on", "off"] = "on"  # off: rules are not evaluated and no notifications are sent
     rules: tuple[dict[str, Any], ...] = ()  # in addition to the default rules; checked in dashboard.alerts
     channels: tuple[dict[str, Any], ...] = ()  # notification channels; checked in dashboard.alerts

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from ..auth import parse_networks
 from ..errors import ConfigurationError
 from ..globs import EXPECTED, is_glob
-from . import queue_directory
+from . import queue_directory, slos
 from .redis_urls import check_redis_url
 from .schema import Settings
 
@@ -43,6 +43,7 @@ def check_settings(settings: Settings, origin: Mapping[str, str]) -> None:
             check_redis_url(url, origin.get(name, name))
     _check_sources(settings, origin.get("sources", "sources"))
     _check_queues(settings, origin.get("queues", "queues"))
+    _check_slos(settings, origin.get("slos", "slos"))
 
 
 def _faults(settings: Settings, origin: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -171,3 +172,21 @@ def _check_queues(settings: Settings, where: str) -> None:
         problem = queue_directory.find_problem(entry)
         if problem is not None:
             raise ConfigurationError(f"{where}: entry {number}: {problem}")
+
+
+def _check_slos(settings: Settings, where: str) -> None:
+    if settings.slos and not settings.history_max_bytes:
+        raise ConfigurationError(
+            f"{where}: expected history_max_bytes above 0: objectives are counted from the history"
+        )
+    if len(settings.slos) > slos.MAX_SLOS:
+        raise ConfigurationError(f"{where}: expected at most {slos.MAX_SLOS} objectives")
+    seen: set[str] = set()
+    for slo in settings.slos:
+        at = f"{where}: slo {slo.id[:64]!r}"
+        problem = slos.find_problem(slo)
+        if problem is None and slo.id in seen:
+            problem = "id: expected a unique id for each objective"
+        if problem is not None:
+            raise ConfigurationError(f"{at}: {problem}")
+        seen.add(slo.id)

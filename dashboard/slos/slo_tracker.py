@@ -1,0 +1,84 @@
+"""Counts the jobs of one objective from the records of its queues. Pure: no Redis, no clock."""
+
+from __future__ import annotations
+
+from ..history.columns import Record
+from ..history.series_keys import SeriesKey
+from ..history.tiers import HOUR_S
+from ..settings import SloSettings
+from ..settings.slos import covers_queue
+from .good_jobs import count_good_jobs, lacks_measure
+from .slo_counts import SloCounts
+from .slo_report import BURN_WINDOWS, QueueName, SloReport, SloStep, digest_of
+
+# The window of a report has about so many steps, of whole hours.
+STEPS = 120
+MAX_UNKNOWN = 20
+SHARED_ROW = "*"  # figures of all queues of a library together
+
+
+class SloTracker:
+    """The counts of one objective. Not thread-safe."""
+
+    def __init__(self, slo: SloSettings) -> None:
+        self.slo = slo
+        self._counts = SloCounts()
+        self._counted: set[SeriesKey] = set()
+        self._lacking: set[SeriesKey] = set()
+        self._digest = digest_of(slo)
+
+    def covers(self, key: SeriesKey) -> bool:
+        """Whether the objective is about the queue of a series."""
+        return covers_queue(self.slo, key.source, key.backend, key.name)
+
+    def add_minute(self, key: SeriesKey, record: Record, span_s: int) -> None:
+        """Count the record of a minute, also in its quarter of an hour. `span_s`: what its durations cover."""
+        self._add(key, record, span_s, minutes=True, quarters=True)
+
+    def add_past_minute(self, key: SeriesKey, record: Record, span_s: int) -> None:
+        """Count the record of a minute whose quarter of an hour is counted on its own."""
+        self._add(key, record, span_s, minutes=True, quarters=False)
+
+    def add_past(self, key: SeriesKey, record: Record, span_s: int) -> None:
+        """Count a record in its quarter of an hour."""
+        self._add(key, record, span_s, minutes=False, quarters=True)
+
+    def _add(self, key: SeriesKey, record: Record, span_s: int, *, minutes: bool, quarters: bool) -> None:
+        counts = count_good_jobs(self.slo, record.cells)
+        if counts is None:
+            if lacks_measure(record.cells):
+                self._lacking.add(key)
+            return
+        self._counted.add(key)
+        if self.slo.succeeded:
+            span_s = 1  # only durations cover more than their slot
+        if minutes:
+            self._counts.add_minutes(record.start_s, span_s, counts)
+        if quarters:
+            self._counts.add_quarters(record.start_s, span_s, counts)
+
+    def report(self, now_s: int) -> SloReport:
+        """The counts until `now_s`, the end of a minute; forgets what is too old to count."""
+        window_s, counts = self.slo.window_s, self._counts
+        counts.forget_before(now_s, max(window_s, *BURN_WINDOWS.values()))
+        unknown = sorted(key[1:4] for key in self._lacking - self._counted if not self._is_in_shared_row(key))
+        step_s = max(1, round(window_s / STEPS / HOUR_S)) * HOUR_S
+        return SloReport(
+            slo_id=self.slo.id,
+            digest=self._digest,
+            at=now_s,
+            window=counts.within(window_s, now_s),
+            recent={name: counts.within(seconds, now_s) for name, seconds in BURN_WINDOWS.items()},
+            since_s=counts.first_s(window_s, now_s),
+            step_s=step_s,
+            steps=tuple(
+                SloStep(start_s=start_s, counts=each) for start_s, each in counts.in_steps(window_s, now_s, step_s)
+            ),
+            counted_queues=len(self._counted),
+            unknown_count=len(unknown),
+            unknown=tuple(QueueName(source=one[0], backend=one[1], name=one[2]) for one in unknown[:MAX_UNKNOWN]),
+        )
+
+    def _is_in_shared_row(self, key: SeriesKey) -> bool:
+        """Whether the jobs of a queue are counted with those of all queues of its library."""
+        return key._replace(name=SHARED_ROW) in self._counted
