@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from ..history.columns import Record
 from ..history.series_keys import SeriesKey
+from ..history.slots import StoredSeries
 from ..history.tiers import HOUR_S
 from ..settings import SloSettings
 from ..settings.slos import covers_queue
-from .good_jobs import count_good_jobs, lacks_measure
+from .good_jobs import JobCounts, count_good_jobs, covered_records, finished_of, lacks_measure
 from .slo_counts import SloCounts
 from .slo_report import BURN_WINDOWS, QueueName, SloReport, SloStep, digest_of
 
@@ -31,31 +32,32 @@ class SloTracker:
         """Whether the objective is about the queue of a series."""
         return covers_queue(self.slo, key.source, key.backend, key.name)
 
-    def add_minute(self, key: SeriesKey, record: Record, span_s: int) -> None:
-        """Count the record of a minute, also in its quarter of an hour. `span_s`: what its durations cover."""
-        self._add(key, record, span_s, minutes=True, quarters=True)
+    def add_minute(self, key: SeriesKey, record: Record) -> None:
+        """Count the record of a minute, also in its quarter of an hour."""
+        counts = self._count(key, record, finished_of(record.cells))
+        if counts is not None:
+            self._counts.add_minutes(record.start_s, 1, counts)
+            self._counts.add_quarters(record.start_s, 1, counts)
 
-    def add_past_minute(self, key: SeriesKey, record: Record, span_s: int) -> None:
-        """Count the record of a minute whose quarter of an hour is counted on its own."""
-        self._add(key, record, span_s, minutes=True, quarters=False)
+    def add_past_minutes(self, key: SeriesKey, stored: StoredSeries, start_s: int, end_s: int) -> None:
+        """Count what is stored of a time by minute; its quarters of an hour are counted by `add_past_quarters`."""
+        for record, span_s, finished in covered_records(stored, self.slo, start_s, end_s):
+            if (counts := self._count(key, record, finished)) is not None:
+                self._counts.add_minutes(record.start_s, span_s, counts)
 
-    def add_past(self, key: SeriesKey, record: Record, span_s: int) -> None:
-        """Count a record in its quarter of an hour."""
-        self._add(key, record, span_s, minutes=False, quarters=True)
+    def add_past_quarters(self, key: SeriesKey, stored: StoredSeries, start_s: int, end_s: int) -> None:
+        """Count what is stored of a time by quarter of an hour."""
+        for record, span_s, finished in covered_records(stored, self.slo, start_s, end_s):
+            if (counts := self._count(key, record, finished)) is not None:
+                self._counts.add_quarters(record.start_s, span_s, counts)
 
-    def _add(self, key: SeriesKey, record: Record, span_s: int, *, minutes: bool, quarters: bool) -> None:
-        counts = count_good_jobs(self.slo, record.cells)
-        if counts is None:
-            if lacks_measure(record.cells):
-                self._lacking.add(key)
-            return
-        self._counted.add(key)
-        if self.slo.succeeded:
-            span_s = 1  # only durations cover more than their slot
-        if minutes:
-            self._counts.add_minutes(record.start_s, span_s, counts)
-        if quarters:
-            self._counts.add_quarters(record.start_s, span_s, counts)
+    def _count(self, key: SeriesKey, record: Record, finished: int | None) -> JobCounts | None:
+        counts = count_good_jobs(self.slo, record.cells, finished)
+        if counts is not None:
+            self._counted.add(key)
+        elif lacks_measure(record.cells):
+            self._lacking.add(key)
+        return counts
 
     def report(self, now_s: int) -> SloReport:
         """The counts until `now_s`, the end of a minute; forgets what is too old to count."""

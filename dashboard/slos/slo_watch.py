@@ -18,8 +18,7 @@ from .slo_report import BURN_WINDOWS, SloReport, SloStatus
 from .slo_store import SloStore
 from .slo_tracker import SloTracker
 
-# A sample reads the past of so many queues at once, until so much time has passed.
-READ_AT_ONCE = 4
+# After each sample, the past of further queues is read for so long: one with jobs all the time takes about 50 ms.
 READ_FOR_S = 0.1
 
 
@@ -63,13 +62,13 @@ class SloWatch:
         for key, tier, record in closed:
             if tier == MINUTES and record.start_s >= self._live_from_s:
                 for tracker in self._find_trackers(key):
-                    tracker.add_minute(key, record, MINUTES.step_s)
+                    tracker.add_minute(key, record)
 
     def refresh(self, lead: str, now_s: float) -> None:
         """Read more of the past, or report the minute that has ended, and publish it.
 
         Raises BackendUnavailable, Forbidden. Cost: none for most samples; 1 round trip once a minute; while the past is
-        read, 4 for each READ_AT_ONCE queues, for about READ_FOR_S, which is enough for tens of them.
+        read, 4 for each queue, until READ_FOR_S has passed.
         """
         if not self._slos:
             return
@@ -90,16 +89,11 @@ class SloWatch:
         minutes = HistoryRange(end_s - MINUTES_KEPT_S, end_s, MINUTES.step_s)
         until_s = monotonic_s() + READ_FOR_S
         while self._unread and monotonic_s() < until_s:
-            keys = [self._unread[place] for place in range(min(READ_AT_ONCE, len(self._unread)))]
+            key = self._unread[0]
             # As of when counting began: what was stored since is counted already.
-            by_quarter = self._reader.read_records(keys, past, end_s)
-            by_minute = self._reader.read_records(keys, minutes, end_s)
-            for key in keys:
-                for tracker in self._find_trackers(key):
-                    for record, span_s in zip(*by_quarter[key], strict=True):
-                        if past.start_s <= record.start_s < end_s:
-                            tracker.add_past(key, record, span_s)
-                    for record, span_s in zip(*by_minute[key], strict=True):
-                        if minutes.start_s <= record.start_s < end_s:
-                            tracker.add_past_minute(key, record, span_s)
-                self._unread.popleft()
+            by_quarter = self._reader.read_records([key], past, end_s)[key]
+            by_minute = self._reader.read_records([key], minutes, end_s)[key]
+            self._unread.popleft()
+            for tracker in self._find_trackers(key):
+                tracker.add_past_quarters(key, by_quarter, past.start_s, end_s)
+                tracker.add_past_minutes(key, by_minute, minutes.start_s, end_s)
