@@ -45,6 +45,8 @@ from .schedules.schedule_watch import READ_EVERY_S, ScheduleWatch, list_schedule
 from .search.job_reader import JobReader
 from .settings import Settings
 from .settings.queue_directory import QueueDirectory
+from .slos.slo_store import SloReader
+from .slos.slo_watch import SloWatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ class Services:
     alert_service: AlertService
     history: HistoryReader
     marks: MarkReader
+    slos: SloReader
     queue_directory: QueueDirectory
     checker: CheckerThreads | None  # None in a process that only reads what others publish
 
@@ -156,6 +159,7 @@ def build_services(settings: Settings, *, checks: bool, on_hung: Callable[[], No
     marks = MarkReader(MarkStore(store), sources, queues)
     # The pages of rules do not need them as new as the page of schedules.
     previewed_schedules = LiveList(sources, Capability.SCHEDULES, list_schedules, queues, READ_EVERY_S)
+    slos = SloReader(settings.slos, store)
     checker = None
     if checks:
         checker = build_checker(
@@ -199,9 +203,11 @@ def build_services(settings: Settings, *, checks: bool, on_hung: Callable[[], No
             AlertOwnership(snapshots.is_elsewhere, sources.settings_digest),
             error_groups=lambda: watched_groups(dead_letter_service.current_groups(), store.now_s()),
             schedules=lambda: watched_schedules(previewed_schedules.current_rows(), sources.now_s),
+            slos=slos.list_statuses,
         ),
         history=HistoryReader(store),
         marks=marks,
+        slos=slos,
         queue_directory=QueueDirectory(settings.queues),
         checker=checker,
     )
@@ -232,7 +238,8 @@ def build_checker(
     watch = GroupWatch(dead_letter_service, store.now_s) if dead_letter_service is not None else None
     groups_of = watch.look if watch is not None else no_groups
     schedule_watch = ScheduleWatch(sources)
-    recorder = HistoryRecording(store, settings.history_max_bytes) if settings.history_max_bytes else None
+    slos = SloWatch(settings.slos, store)
+    recorder = HistoryRecording(store, settings.history_max_bytes, slos) if settings.history_max_bytes else None
     alerts = None
     if settings.alerts == "on":
         run_times = (lambda: recorder.run_times) if recorder is not None else dict
@@ -245,6 +252,7 @@ def build_checker(
             schedules_of=schedule_watch.look,
             run_times=run_times,
             marks=marks,
+            slos=lambda: slos.statuses,
         )
     sampler = Sampler(sources, settings.sample_interval_s, holder, clock=store.now_s)
     leadership = Leadership(store, holder)

@@ -16,6 +16,7 @@ from ..redact import masked_logger
 from ..sampling.recent_history import History
 from ..schedules.schedule_watch import WatchedSchedules
 from ..settings.queue_directory import QueueDirectory
+from ..slos.slo_report import SloStatus
 from .evaluation.checker_context import CheckerContext
 from .evaluation.due_notifications import DueNotification
 from .evaluation.evaluator import Evaluator
@@ -82,11 +83,12 @@ class AlertEngine:
         marks: Callable[[], Sequence[Mark]] = tuple,
         groups_of: GroupsOf = no_groups,
         schedules_of: SchedulesOf = no_schedules,
+        slos: Callable[[], Sequence[SloStatus]] = tuple,
     ) -> None:
         """`wake` is called when there is something to deliver, `tidy` every minute with the store's time. `pauses`:
         who paused a queue, and `directory`: who owns it, for its notifications. `run_times`: of queues and classes.
         `marks`: newest first. `groups_of` a sample: its error groups, if there is a rule on them;
-        `schedules_of`: likewise its schedules."""
+        `schedules_of`: likewise its schedules. `slos`: objectives with what is counted of them."""
         self._store = store
         self._ruleset = ruleset
         self._interval_s = interval_s
@@ -101,8 +103,9 @@ class AlertEngine:
         self._evaluator = Evaluator(interval_s)
         self._pauses = pauses
         self._run_times = run_times
+        self._slos = slos
         self._builder = NotificationBuilder(
-            self._evaluator.history_recorder, errors_of, pauses, directory, run_times, marks
+            self._evaluator.history_recorder, errors_of, pauses, directory, run_times, marks, slos
         )
         self._known = KnownStates(store, wake)
         self._groups_of = groups_of
@@ -278,6 +281,7 @@ class AlertEngine:
             run_times=self._run_times(),
             error_groups=self._groups_of(snapshot) if "error" in watched else None,
             schedules=self._schedules_of(snapshot) if "schedule" in watched else None,
+            slos=self._slos(),
         )
 
     def _evaluate_sample(self, lead: str, inputs: EvaluationInputs, snapshot: Snapshot, history: History) -> bool:

@@ -17,6 +17,8 @@ from ..model import Mark, QueueStats, Snapshot, State
 from ..sampling.recent_history import History, Series
 from ..schedules.schedule_watch import ScheduleKey, WatchedSchedule
 from ..settings.queue_directory import NO_INFO, QueueDirectory, QueueInfo
+from ..slos.slo_report import SloStatus
+from ..slos.wording import describe_burn
 from ..store.cache import SingleFlightCache
 from ..units import format_duration, format_number
 from .evaluation.evaluation_run import Transition
@@ -24,6 +26,7 @@ from .evaluation.preview import failure_ratios
 from .evaluation.rule_history import RuleHistoryRecorder
 from .evaluation.state_machine import AlertLabels, AlertState
 from .notification import QueuedNotification, build_notification, queue_notifications
+from .rules.figures import BURN_RATE_WINDOWS
 from .rules.metrics import METRICS
 from .rules.rule import Rule
 
@@ -50,10 +53,12 @@ class NotificationBuilder:
         directory: QueueDirectory | None = None,
         run_times: Callable[[], Mapping[SeriesKey, RunTimes]] = dict,
         marks: Callable[[], Sequence[Mark]] = tuple,
+        slos: Callable[[], Sequence[SloStatus]] = tuple,
     ) -> None:
         self._recorder = recorder
         self._marks = marks
         self._run_times = run_times
+        self._slos = slos
         self._directory = directory or QueueDirectory()
         self._errors_of = errors_of
         self._pauses = pauses
@@ -78,6 +83,7 @@ class NotificationBuilder:
                 or _source_detail(transition.after, snapshot)
                 or _forecast_detail(transition.after, snapshot)
                 or self._run_time_detail(transition.after, transition.rule)
+                or self._slo_detail(transition.after)
             )
             group = self.error_groups.get(transition.after.labels.error or "")
             detail = group.detail if group is not None else detail
@@ -159,6 +165,14 @@ class NotificationBuilder:
             return None
         found = self.schedules.get((labels.source or "", labels.backend or "", labels.queue, labels.schedule))
         return None if found is None else found.detail or None
+
+    def _slo_detail(self, state: AlertState) -> str | None:
+        """When the budget of an objective is used up at this rate; None for alerts about anything else."""
+        windows = BURN_RATE_WINDOWS.get(state.metric)
+        if windows is None or state.labels.slo is None:
+            return None
+        statuses = (status for status in self._slos() if status.slo.id == state.labels.slo and status.report)
+        return next((describe_burn(status, windows[0]) for status in statuses), None)
 
     def _read_pauses(self) -> RecordedPauses | None:
         """The recorded pauses; None when they cannot be read, which must not stop the notification."""

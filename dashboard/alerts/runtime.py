@@ -14,6 +14,7 @@ from ..redact import masked_logger
 from ..sampling.recent_history import History
 from ..settings import Settings
 from ..settings.queue_directory import QueueDirectory
+from ..slos.slo_report import SloStatus
 from ..store.redis_store import Store
 from .delivery.channels.base import Channel, build_channel
 from .delivery.dead_mans_switch import DeadMansSwitch
@@ -79,10 +80,11 @@ class AlertRuntime:
         marks: Callable[[], Sequence[Mark]] = tuple,
         groups_of: GroupsOf = no_groups,
         schedules_of: SchedulesOf = no_schedules,
+        slos: Callable[[], Sequence[SloStatus]] = tuple,
     ) -> None:
         """`errors_of` returns the top error groups of a queue, for its notifications, and `groups_of` all of them, for
         rules about them; `schedules_of` how late schedules are; `run_times` those of queues and job classes, with
-        what is usual; `marks` those of deployments, newest first. Raises ConfigurationError."""
+        what is usual; `marks` those of deployments, newest first; `slos` the objectives. Raises ConfigurationError."""
         links = PageLinks(settings.public_url)
         channels = build_channels(settings)
         alerts = AlertStore(store)
@@ -104,6 +106,7 @@ class AlertRuntime:
             marks=marks,
             groups_of=groups_of,
             schedules_of=schedules_of,
+            slos=slos,
         )
         self._outage_notifier = StoreOutageNotifier(
             store.source.address,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..history.history_reader import HistoryReader
 from ..settings import Settings
+from ..slos.slo_report import SloStatus
 from ..store.redis_store import Store
 from .counters import AlertCounters
 from .delivery.channels.base import public_settings
@@ -51,11 +53,12 @@ def build_alert_service(
     ruleset: Ruleset | None = None,
     error_groups: ReadGroups = lambda: None,
     schedules: ReadSchedules = lambda: None,
+    slos: Callable[[], Sequence[SloStatus]] = tuple,
 ) -> AlertService:
     """The alert service of these settings on this store. Opens no connection. Raises ConfigurationError.
 
     `ownership` None: no other dashboard uses this store. `ruleset` None: the rules of the settings.
-    `error_groups` and `schedules`: read them, for previews.
+    `error_groups`, `schedules`, `slos`: read them, for previews.
     """
     ownership = ownership or AlertOwnership()
     alert_store = AlertStore(store)
@@ -70,7 +73,7 @@ def build_alert_service(
         acknowledgements=Acknowledgements(alert_store, alerts, ownership),
         silences=SilenceEditor(alert_store, ownership),
         rules=RuleEditor(alert_store, ruleset, channels, ownership),
-        previews=RulePreviews(alert_store, ruleset, channels, interval_s, ownership, error_groups, schedules),
+        previews=RulePreviews(alert_store, ruleset, channels, interval_s, ownership, error_groups, schedules, slos),
         backtests=WeekBacktests(HistoryReader(store)),
         notifications=NotificationLog(alert_store, channels, ownership),
         checker=CheckerMonitor(alert_store, interval_s, ownership),

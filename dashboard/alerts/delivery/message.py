@@ -61,9 +61,11 @@ class PageLinks:
 
     def subject_url(self, labels: AlertLabels, metric: str = "") -> str | None:
         """The page of a queue, with the jobs that `metric` is about, or of a job class; a schedule; the queues of a
-        library; an error group; otherwise all alerts."""
+        library; an error group; an SLO; otherwise all alerts."""
         if labels.error is not None:
             return self._absolute_url(f"/dead/{_quote_segment(labels.error)}")
+        if labels.slo is not None:
+            return self._absolute_url(f"/slos/{_quote_segment(labels.slo)}")
         if labels.schedule is not None:
             return self._absolute_url(f"/schedules?{urlencode({'q': labels.title or labels.schedule})}")
         if labels.source and labels.backend:
@@ -187,8 +189,8 @@ def describe_labels(labels: AlertLabels) -> str:
         return f"{clean_text(labels.backend)} on {clean_text(labels.source or '')}"
     if labels.source is not None:
         return f"Redis {clean_text(labels.source)}"
-    if labels.error is not None:
-        return clean_text(labels.title or labels.error)
+    if labels.error is not None or labels.slo is not None:
+        return clean_text(labels.title or labels.error or labels.slo or "")
     return f"channel {labels.channel}" if labels.channel is not None else ""
 
 
@@ -230,6 +232,8 @@ def subjects_word(labels: AlertLabels) -> str:
         return "job classes"
     if labels.schedule is not None:
         return "schedules"
+    if labels.slo is not None:
+        return "SLOs"
     return "queues" if labels.queue is not None else "alerts"
 
 

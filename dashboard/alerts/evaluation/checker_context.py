@@ -9,6 +9,7 @@ from ...dead_letters.group_watch import WatchedGroup
 from ...history.run_times import RunTimes
 from ...history.series_keys import SeriesKey
 from ...schedules.schedule_watch import WatchedSchedules
+from ...slos.slo_report import SloStatus
 from ..silences import ActiveSilences
 
 
@@ -17,7 +18,8 @@ class CheckerContext:
     """What the checker knows besides the sample.
 
     `heartbeat_age_s`: since the last completed evaluation; None before the second one. `error_groups`: None while it is
-    unknown which of them are new. `schedules`: None before the first reading.
+    unknown which of them are new. `schedules`: None before the first reading. `slos`: without reports while the history
+    is being read.
     """
 
     now: float  # by the store's clock
@@ -29,3 +31,4 @@ class CheckerContext:
     run_times: Mapping[SeriesKey, RunTimes] = field(default_factory=dict)  # of queues and job classes
     error_groups: Sequence[WatchedGroup] | None = None
     schedules: WatchedSchedules | None = None
+    slos: Sequence[SloStatus] = ()

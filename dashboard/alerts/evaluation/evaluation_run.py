@@ -183,6 +183,8 @@ class EvaluationRun:
         if metric.subject == "schedule":
             place = (labels.source or "", labels.backend or "", labels.queue or "")
             return labels.schedule is not None and is_name_in_scope(rule, *place)
+        if metric.subject == "slo":
+            return any(labels.slo == status.slo.id for status in self._checker_context.slos)
         if metric.subject not in ("queue", "class"):
             return labels.queue is None and glob_matches(rule.source, labels.source or "")
         if labels.queue is None or (labels.job_class is None) is (metric.subject == "class"):

@@ -49,15 +49,16 @@ class AlertLabels(Value, frozen=True, kw_only=True, omit_defaults=True, cache_ha
     channel: str | None = None
     job_class: str | None = None
     error: str | None = None  # the fingerprint of an error group
-    title: str | None = None  # its error without variable parts, or the name of a schedule
+    title: str | None = None  # its error without variable parts, or the name of a schedule or an objective
     schedule: str | None = None  # the id of a schedule
+    slo: str | None = None  # the id of a service level objective
 
     def as_dict(self) -> dict[str, str]:
         """The labels that are set, by name."""
         pairs = (
             *(("source", self.source), ("backend", self.backend), ("queue", self.queue)),
             *(("channel", self.channel), ("job_class", self.job_class), ("error", self.error), ("title", self.title)),
-            ("schedule", self.schedule),
+            *(("schedule", self.schedule), ("slo", self.slo)),
         )
         return {name: value for name, value in pairs if value is not None}
 
@@ -72,6 +73,7 @@ class AlertLabels(Value, frozen=True, kw_only=True, omit_defaults=True, cache_ha
                 or (self.queue is None and self.schedule is None)
                 or (other.queue is None and other.schedule is None)
             )
+            and (self.slo is None or other.slo is None or self.slo == other.slo)
         )
 
 

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from ...globs import glob_matches
 from ...history.columns import CLASS
 from ...model import QueueStats, Snapshot
-from ..rules.figures import IDLE, PAUSED, AtLeast, Figure, Idle, compare_run_times, count_library_workers
+from ..rules.figures import (
+    IDLE,
+    PAUSED,
+    AtLeast,
+    Figure,
+    Idle,
+    compare_burn_rates,
+    compare_run_times,
+    count_library_workers,
+)
 from ..rules.metrics import METRICS
 from ..rules.rule import Rule
 from .checker_context import CheckerContext
@@ -66,6 +75,8 @@ class SubjectFinder:
             yield from self._error_subjects(rule)
         elif metric.subject == "schedule":
             yield from self._schedule_subjects(rule)
+        elif metric.subject == "slo":
+            yield from self._slo_subjects(rule)
         elif metric.subject == "channel":
             told: Mapping[str, float] = (
                 checker_context.dead_messages if rule.metric == "notify.dead" else checker_context.undelivered_s
@@ -105,6 +116,16 @@ class SubjectFinder:
                 )
                 figure: Figure = PAUSED if each.is_paused or place in paused else each.late_s
                 yield Subject(labels, figure, each.source in self.unreachable_sources)
+
+    def _slo_subjects(self, rule: Rule) -> Iterator[Subject]:
+        """The objectives; unknown while their jobs are not counted yet, and while a Redis that they cover is down."""
+        for status in self._checker_context.slos:
+            slo = status.slo
+            frozen = status.report is None or any(
+                glob_matches(slo.source, source) for source in self.unreachable_sources
+            )
+            labels = AlertLabels(slo=slo.id, title=slo.title)
+            yield Subject(labels, compare_burn_rates(status, rule.metric, rule.needed_events), frozen)
 
     def _queue_subjects(self, rule: Rule) -> Iterator[Subject]:
         indexes, labels = self._queues.match_queues(rule)

@@ -9,6 +9,7 @@ from ...dead_letters.group_watch import WatchedGroup
 from ...model import Snapshot
 from ...sampling.recent_history import History
 from ...schedules.schedule_watch import WatchedSchedules
+from ...slos.slo_report import SloStatus
 from ..evaluation.checker_context import CheckerContext
 from ..evaluation.preview import RulePreview, preview_rules
 from ..evaluation.rule_history import RuleHistories
@@ -37,6 +38,7 @@ class RulePreviews:
         ownership: AlertOwnership,
         error_groups: ReadGroups = lambda: None,
         schedules: ReadSchedules = lambda: None,
+        slos: Callable[[], Sequence[SloStatus]] = tuple,
     ) -> None:
         self._alert_store = alert_store
         self._ruleset = ruleset
@@ -45,6 +47,7 @@ class RulePreviews:
         self._ownership = ownership
         self._error_groups = error_groups
         self._schedules = schedules
+        self._slos = slos
         self._histories: RuleHistories | None = None
         self._histories_read_at = float("-inf")  # monotonic
 
@@ -74,6 +77,7 @@ class RulePreviews:
             channels=self._channels,
             error_groups=self._error_groups() if "error" in watched else None,
             schedules=self._schedules() if "schedule" in watched else None,
+            slos=self._slos(),
         )
         found = preview_rules(
             snapshot, history, rules, checker_context, durations, self._sample_interval_s, observations

@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 
 from ...history.run_times import RunTimes
 from ...model import QueueStats, SourceStats, State
+from ...slos.slo_report import SloStatus
 from ..evaluation.durations import QueueFacts, SourceFacts
 
 
@@ -33,6 +34,15 @@ Figure: TypeAlias = "float | Idle | None"
 
 # Short jobs vary a lot: what takes less than this longer than usual does not count as slower.
 LEAST_SLOWER_S = 1.0
+# Metric -> the windows of which the lower burn rate counts: the long one says that it matters, the short one that it
+# still is so.
+BURN_RATE_WINDOWS: Final = {
+    "slo.burn_rate_1h": ("1h", "5m"),
+    "slo.burn_rate_6h": ("6h", "30m"),
+    "slo.burn_rate_3d": ("3d", "6h"),
+}
+# One or two bad jobs of a quiet night are no reason to wake anyone, whatever their share.
+LEAST_BAD_JOBS = 3
 FRAGMENTED_BYTES = 256 * 1024 * 1024
 
 
@@ -77,6 +87,20 @@ def compare_run_times(run_times: RunTimes | None, least: int) -> Figure:
     if run_times.p95_s - run_times.usual_p95_s < LEAST_SLOWER_S:
         return IDLE
     return run_times.p95_s / run_times.usual_p95_s
+
+
+def compare_burn_rates(status: SloStatus, metric: str, least: int) -> Figure:
+    """The lower burn rate of the two windows of a metric; IDLE with fewer than `least` jobs or LEAST_BAD_JOBS bad ones
+    in the long one, and None while it is unknown."""
+    long, short = BURN_RATE_WINDOWS[metric]
+    rates = status.burn_rate(long), status.burn_rate(short)
+    if status.report is None or rates[0] is None or rates[1] is None:
+        return None
+    counts = status.report.recent.get(long)
+    # Half a job less: fractions come from a limit within a bucket.
+    if counts is None or counts.total < max(least, 1) or counts.bad < LEAST_BAD_JOBS - 0.5:
+        return IDLE
+    return min(rates[0], rates[1])
 
 
 def dead_letters(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:

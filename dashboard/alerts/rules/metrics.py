@@ -14,12 +14,13 @@ from . import figures
 from .figures import Figure
 
 Unit = Literal["s", "count", "ratio", "per_min", "per_h", "bytes", "flag"]
-Subject = Literal["queue", "class", "library", "source", "error", "schedule", "channel", "checker"]
+Subject = Literal["queue", "class", "library", "source", "error", "schedule", "slo", "channel", "checker"]
 TakeQueue: TypeAlias = Callable[[QueueStats, QueueFacts, int], Figure]
 TakeSource: TypeAlias = Callable[[SourceStats, SourceFacts], Figure]
 
 ERROR_MIN_EVENTS = 20
 RUN_TIME_MIN_EVENTS = 50
+SLO_MIN_EVENTS = 20
 # The first part of a metric's name -> the heading of its group.
 _GROUPS = {
     "queue": "Queue",
@@ -29,6 +30,7 @@ _GROUPS = {
     "source": "Redis",
     "error": "Errors",
     "schedule": "Schedules",
+    "slo": "SLOs",
     "checker": "Queuedeck",
     "notify": "Queuedeck",
 }
@@ -66,6 +68,9 @@ _TITLES = {
     "error.new": "new error group",
     "error.regressed": "error group that returned",
     "schedule.late_s": "late schedule",
+    "slo.burn_rate_1h": "burn rate of the last hour",
+    "slo.burn_rate_6h": "burn rate of the last 6 hours",
+    "slo.burn_rate_3d": "burn rate of the last 3 days",
     "checker.heartbeat_age_s": "time since the last evaluation",
     "notify.undelivered_s": "oldest undelivered notification",
     "notify.dead": "failed notifications",
@@ -89,7 +94,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def group(self) -> str:
-        """The heading under which people look for it: Queue, Workers, Redis, Errors, Schedules or Queuedeck."""
+        """The heading under which people look for it: Queue, Workers, Redis, Errors, Schedules, SLOs or Queuedeck."""
         return _GROUPS[self.name.partition(".")[0]]
 
     @property
@@ -139,6 +144,14 @@ def _source_metric(
     return Metric(
         name=name, unit=unit, subject="source", meaning=meaning, phrase=phrase,
         take_source=take, bounded=bounded, several=several,
+    )  # fmt: skip
+
+
+def _burn_rate_metric(name: str, long: str, short: str) -> Metric:
+    return Metric(
+        name=name, unit="count", subject="slo", phrase="burn rate {}x", several=True, min_events=SLO_MIN_EVENTS,
+        meaning=f"how many times faster than its target allows an SLO uses its error budget, over {long} and still over "
+        f"{short}: the lower of both",
     )  # fmt: skip
 
 
@@ -221,6 +234,9 @@ _TABLE: tuple[Metric, ...] = (
     Metric(name="schedule.late_s", unit="s", subject="schedule", phrase="{} late",
            meaning="how long ago the next run of a schedule was due, while it has not run; not evaluated while the "
            "schedule or its queue is paused"),
+    _burn_rate_metric("slo.burn_rate_1h", "1 hour", "5 minutes"),
+    _burn_rate_metric("slo.burn_rate_6h", "6 hours", "30 minutes"),
+    _burn_rate_metric("slo.burn_rate_3d", "3 days", "6 hours"),
     Metric(name="checker.heartbeat_age_s", unit="s", subject="checker", phrase="{} since the last evaluation",
            meaning="time since the previous evaluation finished"),
     Metric(name="notify.undelivered_s", unit="s", subject="channel", phrase="oldest undelivered notification {} old",

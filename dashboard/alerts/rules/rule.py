@@ -246,6 +246,8 @@ def _scope_problem(rule: Rule, metric: Metric) -> str | None:
         return f"scope: expected each, because {rule.metric} is not a queue metric"
     if metric.subject not in ("queue", "class", "schedule") and (rule.queues or rule.queues_not):
         return f"queues: expected none, because {rule.metric} is not a queue metric"
+    if metric.subject == "slo" and (rule.source, rule.backend) != ("*", "*"):
+        return "source, backend: expected none, because each SLO names its own"
     for threshold in (rule.warning, rule.critical):
         if threshold is None:
             continue

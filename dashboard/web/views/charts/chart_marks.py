@@ -91,11 +91,11 @@ def _draw_marks(
 
 
 def concerns(labels: AlertLabels, key: SeriesKey) -> bool:
-    """Whether an alert with these labels belongs on the page about `key`; one about an error, a channel or a schedule
-    without a known queue only on that of all queues."""
+    """Whether an alert with these labels belongs on the page about `key`; one about an error, a channel, an SLO or a
+    schedule without a known queue only on that of all queues."""
     if not key.source:
         return True
-    if labels.error is not None or labels.channel is not None:
+    if labels.error is not None or labels.channel is not None or labels.slo is not None:
         return False
     if labels.schedule is not None and labels.queue is None:
         return False
@@ -133,8 +133,8 @@ def _draw_change(entry: HistoryEntry, titles: Mapping[str, str]) -> ChartMark:
 
 def _place_of(labels: AlertLabels, titles: Mapping[str, str]) -> str:
     title = titles.get(labels.backend, labels.backend) if labels.backend else ""
-    if labels.error is not None or labels.schedule is not None:
-        return one_line(labels.title or labels.error or labels.schedule or "", MAX_TITLE)
+    if labels.error is not None or labels.schedule is not None or labels.slo is not None:
+        return one_line(labels.title or labels.error or labels.schedule or labels.slo or "", MAX_TITLE)
     if labels.job_class is not None:
         return one_line(labels.job_class, MAX_TITLE)
     if labels.queue == "*":

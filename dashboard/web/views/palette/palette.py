@@ -153,13 +153,15 @@ def _firing(alerts: Iterable[Alert]) -> list[StaticEntry]:
 
 
 def subject_url(labels: AlertLabels) -> str | None:
-    """The page of the job class, the queue, the schedule or the error group of an alert; None for other alerts."""
+    """The page of the job class, the queue, the schedule, the error group or the SLO of an alert; None for others."""
     if labels.schedule is not None:
         return url_for("schedules.index", q=labels.title or labels.schedule)
     if labels.source and labels.backend and labels.queue:
         if labels.job_class:
             return class_url(ClassKey(labels.source, labels.backend, labels.queue, labels.job_class))
         return url_for("queues.show", source=labels.source, backend=labels.backend, name=labels.queue)
+    if labels.slo:
+        return url_for("slos.show", slo_id=labels.slo)
     return url_for("dead.show", fingerprint=labels.error) if labels.error else None
 
 

@@ -45,6 +45,7 @@ _KINDS = {
     "redis.persistence_failed": ProblemKind.PERSISTENCE,
     "source.no_data_s": ProblemKind.UNREADABLE,
     "schedule.late_s": ProblemKind.LATE_SCHEDULE,
+    **dict.fromkeys(("slo.burn_rate_1h", "slo.burn_rate_6h", "slo.burn_rate_3d"), ProblemKind.ERROR_BUDGET),
     "error.new": ProblemKind.NEW_ERROR,
     "error.regressed": ProblemKind.ERROR_RETURNED,
     "checker.heartbeat_age_s": ProblemKind.ALERTING,
@@ -94,6 +95,7 @@ def problem_of(alert: Alert, queue: QueueStats | None, pauses: RecordedPauses | 
         place=_place_of(labels),
         error_group=labels.error,
         schedule=labels.schedule,
+        slo=labels.slo,
         alert=ReportedAlert(
             fingerprint=state.fingerprint,
             since=state.started_at,

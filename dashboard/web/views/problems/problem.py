@@ -54,6 +54,7 @@ class ProblemKind(StrEnum):
     DEAD_LETTERS = "dead letters"
     NEW_ERROR = "new error"
     ERROR_RETURNED = "error returned"
+    ERROR_BUDGET = "error budget"
     OTHER = "alert"
 
 
@@ -85,6 +86,7 @@ class Problem(Value, frozen=True, kw_only=True, gc=False):
     place: str = "Queuedeck"
     error_group: str | None = None  # the fingerprint of the one it is about
     schedule: str | None = None  # the id of the one it is about
+    slo: str | None = None  # the id of the objective it is about
     is_whole_library: bool = False
     alert: ReportedAlert | None = None
 

@@ -179,7 +179,7 @@ def _place_of(problem: Problem) -> tuple[str, ...]:
         problem.kind,
         problem.source or "",
         problem.backend or "",
-        problem.error_group or problem.schedule or problem.place,
+        problem.error_group or problem.schedule or problem.slo or problem.place,
     )
 
 
