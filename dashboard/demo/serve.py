@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..settings import Settings
+from ..settings import Settings, SloSettings
 from ..web.server import serve
 from .incident import PAYMENTS_QUEUE
 from .parent_watch import end_with_parent
@@ -35,6 +35,19 @@ ALERT_RULES: tuple[dict[str, Any], ...] = (
 )
 
 
+# One that is met, and one that has been burning since the last deploy of the sample data made thumbnails slow.
+SLOS = (
+    SloSettings(
+        id="payments-start", name="Payments start on time", backend="rq", queues=(PAYMENTS_QUEUE,), target=0.95,
+        waited_within_s=10,
+    ),
+    SloSettings(
+        id="thumbnails-fast", name="Thumbnails are fast", backend="rq", queues=("thumbnails",), target=0.99,
+        ran_within_s=1,
+    ),
+)  # fmt: skip
+
+
 def main(redis_url: str, port: int, folder: str) -> int:
     """Serve until SIGTERM, or until the demo exits; return the exit status."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
@@ -42,7 +55,11 @@ def main(redis_url: str, port: int, folder: str) -> int:
     # Created here, not loaded: the settings in the environment are for the user's own Redis.
     token = Path(folder, TOKEN_FILE).read_text()
     settings = Settings(
-        redis_url=redis_url, spool_dir=f"{folder}/spool", auth="auto" if token else "none", rules=ALERT_RULES
+        redis_url=redis_url,
+        spool_dir=f"{folder}/spool",
+        auth="auto" if token else "none",
+        rules=ALERT_RULES,
+        slos=SLOS,
     )
     return serve(settings, host="127.0.0.1", port=port, announce=False, start_token=token)
 

@@ -33,6 +33,7 @@ from .api import rules as api_rules
 from .api import trash as api_trash
 from .api.responses import ErrorDetailJson, ErrorJson, encode_json
 from .api.servers import servers as api_servers
+from .api.slos import slos as api_slos
 from .context import EXTENSION, AppContext, app_context
 from .forms import job_tokens, request_input
 from .pages import (
@@ -59,6 +60,7 @@ from .pages.moments import asked_moment
 from .pages.search import actions as search_actions
 from .pages.search import results as search_results
 from .pages.servers import leftovers, memory, servers
+from .pages.slos import slos
 from .pages.trash import batches as trash
 from .rendered_fragment import GZIP_FROM_BYTES, GZIP_LEVEL
 from .urls import EncodedPath, SegmentConverter
@@ -85,6 +87,7 @@ READS = (
         memory.bp,
         leftovers.bp,
         class_list.bp,
+        slos.bp,
         jobs.bp,
         workers.bp,
         schedules.bp,
@@ -92,6 +95,7 @@ READS = (
         api_queues.bp,
         history.bp,
         api_servers.bp,
+        api_slos.bp,
         openapi.bp,
         prometheus.bp,
         health.bp,

@@ -40,6 +40,7 @@ BUNDLES: Mapping[str, tuple[str, ...]] = {
         "css/charts.css",
         "css/chart_parts.css",
         "css/redis.css",
+        "css/slos.css",
         "css/utilities.css",
         "css/phone.css",
     ),

@@ -24,6 +24,14 @@ from ..forecasts.wording import (
 from ..history.classes.ranking import ClassKey
 from ..model import QueueRef, QueueStats
 from ..sampling.rates import join_reasons
+from ..slos.wording import (
+    describe_budget,
+    describe_goal,
+    describe_scope,
+    explain_goal,
+    format_burn_rate,
+    format_good,
+)
 from ..sources.source import raw_bytes
 from ..units import (
     UNKNOWN,
@@ -88,6 +96,12 @@ def install(app: Flask) -> None:
         errors_text,
         failed_jobs_query,
         subjects_word,
+        describe_budget,
+        describe_goal,
+        describe_scope,
+        explain_goal,
+        format_burn_rate,
+        format_good,
     )
     app.jinja_env.filters.update({function.__name__: function for function in filters})
     app.jinja_env.filters.update(

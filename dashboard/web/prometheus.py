@@ -24,6 +24,7 @@ from ..auth import local_identity, token_identity
 from ..errors import BackendUnavailable, Forbidden
 from ..model import QueueStats, State, uncounted_states, with_shared_entry
 from ..sampling.snapshot_reader import CurrentSnapshot
+from ..slos.slo_report import BURN_WINDOWS, SloStatus
 from .access.security import UnknownToken
 from .context import app_context, app_services
 from .formatting import printable
@@ -36,6 +37,7 @@ LabelValues = Sequence[str]
 Sample = tuple[LabelValues, float | None]
 SOURCE_LABELS = ("source",)
 QUEUE_LABELS = ("source", "backend", "queue")
+SLO_LABELS = ("slo",)
 
 
 class Figure(NamedTuple):
@@ -84,6 +86,14 @@ REDIS_GAUGES = (
     Figure("redis_rejected_connections", "Connections refused since the server started.", "rejected_connections"),
     Figure("redis_persistence_ok", "1 while saving to disk works.", "persistence_ok"),
 )
+SLO_GAUGES = (
+    Figure("slo_good_ratio", "Share of good jobs in the window of the objective.", "good_ratio"),
+    Figure(
+        "slo_budget_left_ratio",
+        "Share of the error budget that is left; below 0 once it is used up.",
+        "budget_left_ratio",
+    ),
+)
 SOURCE_COUNTERS = (
     Figure(
         "source_together_finished",
@@ -110,7 +120,7 @@ def metrics() -> Response:
     """The newest snapshot, in OpenMetrics for a scraper that asks for it, otherwise in the text format of Prometheus.
 
     Requires a token, since a scraper has no session, unless `metrics_public` is set. Cost: only the 5 round trips of
-    the alerts.
+    the alerts, and 1 for objectives.
     """
     settings = app_context().settings
     at_home = settings.auth == "none" and local_identity(request.environ)
@@ -119,7 +129,9 @@ def metrics() -> Response:
             "An API token is required for metrics.",
             hint="Send Authorization: Bearer TOKEN (see api_tokens), or set metrics_public = true.",
         )
-    collector = SnapshotCollector(app_services().snapshots.current_or_wait(), _count_firing(), _read_counts())
+    collector = SnapshotCollector(
+        app_services().snapshots.current_or_wait(), _count_firing(), _read_counts(), _read_slos()
+    )
     if _is_openmetrics_wanted():
         return Response(render_openmetrics(collector), content_type=openmetrics.CONTENT_TYPE_LATEST)
     return Response(render_metrics(collector), content_type=CONTENT_TYPE)
@@ -154,6 +166,16 @@ def _read_counts() -> AlertCounts | None:
         return None
 
 
+def _read_slos() -> tuple[SloStatus, ...]:
+    """The objectives whose jobs were counted in the last minutes; none while the store cannot be read."""
+    services = app_services()
+    try:
+        now_s = services.store.now_s() if services.slos.slos else 0.0
+        return tuple(status for status in services.slos.list_statuses() if status.is_current(now_s))
+    except (BackendUnavailable, Forbidden):
+        return ()
+
+
 def render_metrics(collector: SnapshotCollector) -> bytes:
     """The metrics in the text format of Prometheus, as UTF-8."""
     return generate_latest(_registry_of(collector))
@@ -177,6 +199,7 @@ class SnapshotCollector(Collector):
     current: CurrentSnapshot
     firing: dict[str, int] | None = None  # the number of firing alerts by severity; None while unknown
     counts: AlertCounts | None = None  # None while unknown
+    slos: Sequence[SloStatus] = ()
 
     def collect(self) -> Iterator[Metric]:
         """The metrics, made one by one: only one metric's samples are in memory."""
@@ -196,6 +219,7 @@ class SnapshotCollector(Collector):
         yield from _read_counters(QUEUE_COUNTERS, QUEUE_LABELS, queues)
         yield from _read_gauges(REDIS_GAUGES, SOURCE_LABELS, healths)
         yield from _read_counters(REDIS_COUNTERS, SOURCE_LABELS, healths)
+        yield from _slo_gauges(self.slos)
         yield from self._collect_alerts()
 
     def _collect_alerts(self) -> Iterator[Metric]:
@@ -230,6 +254,19 @@ def _state_gauges(queues: Sequence[tuple[LabelValues, QueueStats]]) -> Iterator[
             for values, queue in queues
             for state in dict.fromkeys((*queue.at_least, *uncounted_states(queue, together)))
         ),
+    )
+
+
+def _slo_gauges(slos: Sequence[SloStatus]) -> Iterator[Metric]:
+    for name, text, field in SLO_GAUGES:
+        yield from _gauge(name, text, SLO_LABELS, (((each.slo.id,), getattr(each, field)) for each in slos))
+    targets = (((each.slo.id,), each.slo.target) for each in slos)
+    yield from _gauge("slo_target_ratio", "Share of jobs that has to be good.", SLO_LABELS, targets)
+    yield from _gauge(
+        "slo_burn_rate",
+        "How many times faster than allowed the error budget is used; 1 uses it up exactly by the end of the window.",
+        (*SLO_LABELS, "window"),
+        (((each.slo.id, window), each.burn_rate(window)) for each in slos for window in BURN_WINDOWS),
     )
 
 

@@ -32,6 +32,8 @@ ROLES: dict[str, Role | None] = {
     "redis_memory": Role.VIEWER,
     "redis_leftovers": Role.VIEWER,
     "classes": Role.VIEWER,
+    "slos": Role.VIEWER,
+    "api_slos": Role.VIEWER,
     "jobs": Role.VIEWER,
     "workers": Role.VIEWER,
     "schedules": Role.VIEWER,

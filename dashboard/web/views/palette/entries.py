@@ -71,6 +71,7 @@ def list_pages(user: PaletteUser) -> list[StaticEntry]:
         ("workers.index", "Workers", ("g", "w"), "processes"),
         ("schedules.index", "Schedules", ("g", "s"), "cron repeat"),
         ("classes.index", "Classes", ("g", "c"), "jobs tasks functions slower run times regressions"),
+        ("slos.index", "SLOs", ("g", "l"), "service level objectives error budget burn rate targets"),
         ("redis.index", "Redis", ("g", "r"), "memory servers slow log latency persistence doctor leftovers"),
         ("search.index", "Search", ("g", "f"), "find jobs"),
         ("charts.overview", "Charts of all queues", (), "history past trend graphs"),
