@@ -27,7 +27,9 @@ BURN_COLUMNS = ("1h", "6h", "3d")
 @bp.get("")
 def index() -> str:
     """The page of all objectives."""
-    return layout.render_page("slos/index.html", _list_context())
+    context = _list_context()
+    longest_s = max((slo.window_s for slo in app_services().slos.slos), default=0.0)
+    return layout.render_page("slos/index.html", context | {"sample_end_s": _sample_end(longest_s)})
 
 
 @bp.get("/_list")
@@ -56,13 +58,14 @@ def show(slo_id: str) -> str:
     """One objective. 404 if the settings have none with this id."""
     services = app_services()
     _check(slo_id)
-    variables: dict[str, Any] = {"row": None, "problem": None, "table": None}
+    variables: dict[str, Any] = {"row": None, "problem": None, "table": None, "sample_end_s": None}
     with measure_cost() as meter:
         try:
             status = _find(slo_id)
             data = build_slo_data(status, asked_time("from"), asked_time("to"))
             variables["row"] = build_row(status, services.sources.titles, services.store.now_s())
             variables["table"] = build_chart_table(SLO_CHARTS, data)
+            variables["sample_end_s"] = _sample_end(status.slo.window_s)
         except (BackendUnavailable, Forbidden) as exc:
             variables["problem"] = exc
     slo = _check(slo_id)
@@ -83,6 +86,19 @@ def data(slo_id: str) -> Response:
     response = Response(encode_json(found.since(asked_time("since"))), mimetype="application/json")
     response.headers["Cache-Control"] = "no-store"
     return response
+
+
+def _sample_end(window_s: float) -> int | None:
+    """When the sample data ends that is counted in a window; None without any. Cost: none without objectives, else 1
+    round trip."""
+    services = app_services()
+    if not window_s:
+        return None
+    try:
+        end_s = services.history.read_sample_end()
+    except (BackendUnavailable, Forbidden):
+        return None
+    return end_s if end_s is not None and end_s > services.store.now_s() - window_s else None
 
 
 def _check(slo_id: str) -> SloSettings:
