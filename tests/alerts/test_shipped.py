@@ -45,7 +45,8 @@ from dashboard.sampling.sampler import Sampler
 from dashboard.sampling.snapshot_store import SnapshotStore
 from dashboard.schedules.schedule_watch import list_schedules, watched_schedules
 from dashboard.services import build_checker, build_services
-from dashboard.settings import load
+from dashboard.settings import SloSettings, load
+from dashboard.slos.slo_watch import SloWatch
 from dashboard.store.redis_store import LEAD, Store
 from tests.alerts.channels.fake_providers import HttpSink, status
 from tests.alerts.harness import DEEP, Process, Recorder, deep
@@ -111,6 +112,7 @@ class Scene:
         self._states: dict[str, AlertState] = {}
         self._recording: HistoryRecording | None = None
         self.ahead_s = 0.0  # how far the clock of schedules is ahead of the real one
+        self._slos: SloWatch | None = None
         self.rules = tuple(rule for rule in default_rules(INTERVAL_S) if rule.enabled)
 
     def enable(self, name: str) -> None:
@@ -127,7 +129,10 @@ class Scene:
         for _ in range(times):
             self._now += INTERVAL_S
             run_times = self._recording.run_times if self._recording is not None else {}
-            checker_context = CheckerContext(now=self._now, channels=("ops",), run_times=run_times, schedules=schedules)
+            slos = self._slos.statuses if self._slos is not None else ()
+            checker_context = CheckerContext(
+                now=self._now, channels=("ops",), run_times=run_times, schedules=schedules, slos=slos
+            )
             for transition in self._evaluator.evaluate_rules(
                 snapshot, self._sampler.history, self.rules, self._states, checker_context
             ):
@@ -181,6 +186,18 @@ class Scene:
         assert writer.append_slots(lead, recorder.close())
         self._recording = HistoryRecording(store, 64 * MIB)
         self._recording.take_over(lead)
+
+    def count_jobs(self, slo: SloSettings) -> None:
+        """Count the jobs of an objective from now on."""
+        store, lead = Store(self._sources.own), "test:1"
+        self.redis.set(LEAD, lead)
+        self._slos = SloWatch([slo], store)
+        self._recording = HistoryRecording(store, 64 * MIB, self._slos)
+        self._recording.take_over(lead)
+
+    def skip_time(self, seconds: float) -> None:
+        """Let this much time pass without samples, a gap in the history."""
+        self._now += seconds
 
     def work_slowly(self, queue: Queue, jobs: int, took_s: float) -> None:
         """Let a worker finish so many jobs of a queue, as if each had taken `took_s`."""
@@ -459,6 +476,36 @@ def test_a_queue_with_low_throughput_is_reported(scene: Scene) -> None:
         scene.queue.enqueue("os.getpid")
     scene.work()
     scene.resolves("queue-throughput")
+
+
+@covers("slo-burn-fast", "slo-burn", "slo-burn-slow")
+def test_an_error_budget_that_is_used_too_fast_is_reported(scene: Scene) -> None:
+    scene.count_jobs(SloSettings(id="mail", queues=("ma*",), target=0.99, succeeded=True))
+    scene.let_time_pass(40)
+    for _ in range(20):
+        scene.queue.enqueue("os.getpid")
+    for _ in range(2):
+        scene.queue.enqueue("os.strerror", "two bad jobs are no reason to notify")
+    scene.work()
+    scene.let_time_pass(80)
+    assert not any(rule.startswith("slo") for rule, _, _ in scene.notified)
+    for _ in range(5):
+        scene.queue.enqueue("os.strerror", "no number")
+    scene.work()
+    scene.fires("slo-burn-fast", 120)
+    # One incident, one message at a time: the next rule reports what the last one no longer does.
+    assert {(rule, level) for rule, level, _ in scene.notified if rule.startswith("slo")} == {
+        ("slo-burn-fast", "critical")
+    }
+    scene.resolves("slo-burn-fast", 500)
+    scene.fires("slo-burn", 120)
+    scene.skip_time(1800)
+    scene.resolves("slo-burn")
+    scene.fires("slo-burn-slow", 120)
+    scene.skip_time(6 * 3600)
+    scene.resolves("slo-burn-slow", 1200)
+    places = {place for rule, _, place in scene.notified if rule.startswith("slo")}
+    assert places == {"mail/mail"}
 
 
 # Redis

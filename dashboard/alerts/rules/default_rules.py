@@ -57,7 +57,7 @@ _RULES = (
          warning=2, for_s=900, no_data="ok"),
     Rule(id="slo-burn-fast", metric="slo.burn_rate_1h", name="Error budget is nearly used up", op="ge", critical=14.4,
          for_s=0, min_samples=1),
-    Rule(id="slo-burn", metric="slo.burn_rate_6h", name="Error budget is used up too fast", op="ge", critical=6,
+    Rule(id="slo-burn", metric="slo.burn_rate_6h", name="Error budget is used up too fast", op="ge", warning=6,
          for_s=0, min_samples=1, inhibited_by=("slo-burn-fast",)),
     Rule(id="slo-burn-slow", metric="slo.burn_rate_3d", name="Error budget will not last", op="ge", warning=1,
          for_s=0, min_samples=1, inhibited_by=("slo-burn-fast", "slo-burn")),
