@@ -48,6 +48,8 @@ def count_good_jobs(slo: SloSettings, cells: Cells, finished: int | None) -> Job
     if limit_s is None or not isinstance(durations, dict) or not durations:
         return None
     known = sum(durations.values())
+    if known <= 0:
+        return None
     total = finished or known
     return JobCounts(total=total, good=count_within(durations, limit_s) * total / known)
 
