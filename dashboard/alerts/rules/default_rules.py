@@ -55,7 +55,7 @@ _RULES = (
          warning=2, for_s=900, no_data="ok", inhibited_by=("class-slower",)),
     Rule(id="class-slower", metric="class.runtime_p95_ratio", name="Jobs of a class became slower", op="ge",
          warning=2, for_s=900, no_data="ok"),
-    Rule(id="slo-burn-fast", metric="slo.burn_rate_1h", name="Error budget is nearly used up", op="ge", critical=14.4,
+    Rule(id="slo-burn-fast", metric="slo.burn_rate_1h", name="Error budget is burning fast", op="ge", critical=14.4,
          for_s=0, min_samples=1),
     Rule(id="slo-burn", metric="slo.burn_rate_6h", name="Error budget is used up too fast", op="ge", warning=6,
          for_s=0, min_samples=1, inhibited_by=("slo-burn-fast",)),

@@ -149,7 +149,8 @@ def _source_metric(
 
 def _burn_rate_metric(name: str, long: str, short: str) -> Metric:
     return Metric(
-        name=name, unit="count", subject="slo", phrase="burn rate {}x", several=True, min_events=SLO_MIN_EVENTS,
+        name=name, unit="count", subject="slo", phrase="{} times the allowed rate", several=True,
+        min_events=SLO_MIN_EVENTS,
         meaning="how many times faster than its target allows an SLO uses its error budget: the lower of the rates "
         f"over {long} and over {short}",
     )  # fmt: skip
