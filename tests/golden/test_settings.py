@@ -22,8 +22,9 @@ from tests.golden.files import same_as_committed
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # of Apprise
 
-_METRIC = re.compile(r"\b(?:queue|class|error|schedule|workers|redis|source|checker|notify)\.[a-z0-9_]+")
+_METRIC = re.compile(r"\b(?:queue|class|error|schedule|slo|workers|redis|source|checker|notify)\.[a-z0-9_]+")
 RULE = {"id": "least", "metric": "queue.depth", "warning": 1}
+SLO = {"id": "mail", "target": 0.99, "waited_within_s": 60}
 URL = "https://hooks.example.com/x"
 SOURCE = {"name": "main", "url": "redis://127.0.0.1:1/0"}
 USER = {"name": "anna", "password_hash": HASH}
@@ -51,6 +52,7 @@ IN_ENVIRONMENT: dict[str, str] = {
     "sample_interval_s": "5",
     "secret_key": SECRET,
     "secret_key_fallbacks": f"{SECRET},{SECRET}",
+    "slos": json.dumps([SLO]),
     "sources": json.dumps([SOURCE]),
     "spool_dir": "/tmp/spool",
     "store_prefix": "{other}",
