@@ -176,6 +176,8 @@ def paths(browser: Browser, server: EmbeddedRedis, url: str) -> dict[str, str]:
         "redis": "/redis",
         "redis memory": "/redis/main/memory",
         "schedules": "/schedules",
+        "slos": "/slos",
+        "slo": "/slos/payments",
         "classes": f"/classes?since={int(now_s()) - 7200}",
         "search": "/search",
         "search results": "/search?q=user1",

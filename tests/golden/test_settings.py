@@ -217,6 +217,7 @@ UNKNOWN = {
     "in sources": '[[sources]]\nname = "main"\nurl = "redis://127.0.0.1:1/0"\nno_such = 1',
     "in users": f'secret_key = "{SECRET}"\n[[users]]\nname = "anna"\npassword_hash = "{HASH}"\nno_such = 1',
     "in queues": '[[queues]]\nmatch = "mail-*"\nowner = "payments"\nno_such = 1',
+    "in slos": '[[slos]]\nid = "mail"\ntarget = 0.99\nsucceeded = true\nno_such = 1',
     "in rules": '[[rules]]\nid = "a"\nmetric = "queue.depth"\nwarning = 1\nno_such = 1',
     **{
         f"in channels of {kind}": f'[[channels]]\nid = "ops"\nkind = "{kind}"\nno_such = 1\n'
