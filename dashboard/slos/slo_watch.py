@@ -42,7 +42,7 @@ class SloWatch:
         return tuple(SloStatus(slo, self._reports.get(slo.id)) for slo in self._slos)
 
     def begin(self, keys: Iterable[SeriesKey]) -> None:
-        """Count anew, beginning with what is stored of `keys`."""
+        """Start counting again, with what is stored of `keys`."""
         self._trackers = [SloTracker(slo) for slo in self._slos]
         self._covering, self._live_from_s, self._reported_s, self._reports = {}, None, 0, {}
         self._unread = deque(key for key in keys if self._find_trackers(key))

@@ -107,7 +107,7 @@
     a: () => jump("a"),
     c: () => jump("c"),
     e: () => document.querySelector("[data-moment-earlier]")?.click(),
-    l: () => document.querySelector("[data-moment-later]")?.click(),
+    l: () => jump("l", () => document.querySelector("[data-moment-later]")?.click()),
     n: () => document.querySelector("[data-moment-now]")?.click(),
   };
 

@@ -33,6 +33,19 @@ pytestmark = pytest.mark.e2e
 
 # Screens that differ only in size look at the same loaded page.
 SCREENS = {"desktop and tablet": (DESKTOP, TABLET), "phone": (PHONE,)}
+SLOS = """
+[[slos]]
+id = "payments"
+name = "Payments start on time"
+queues = ["payments"]
+target = 0.9999
+waited_within_s = 2
+[[slos]]
+id = "unknown"
+backend = "celery"
+target = 0.99
+waited_within_s = 60
+"""
 RULES = """
 [[queues]]
 match = "*"
@@ -76,7 +89,7 @@ def url(server: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iter
         digest = generate_password_hash(f"password of {name}", "scrypt:1024:8:1")
         lines.append(f'[[users]]\nname = "{name}"\npassword_hash = "{digest}"\nrole = "{role}"')
     file: Path = tmp_path_factory.mktemp("pages") / "queuedeck.toml"
-    file.write_text("\n".join(lines) + RULES)
+    file.write_text("\n".join(lines) + SLOS + RULES)
     fill(server)
     record_past(server)
     with serving("--config", file, QUEUEDECK_SAMPLE_INTERVAL_S=CALM_S, QUEUEDECK_AUTH="auto") as served:
@@ -158,6 +171,8 @@ def paths(browser: Browser, server: EmbeddedRedis, url: str) -> dict[str, str]:
         with open_client(server.url) as client:
             run_waiting_jobs(Queue("payments", connection=client))
         wait_until(lambda: page.request.get(operation).json()["state"] == "paused", what="the stop of the canary")
+        objectives = f"{url}/api/v1/slos"
+        wait_until(lambda: page.request.get(objectives).json()["slos"][0]["jobs"], what="counted jobs")
         page.goto(f"{url}/alerts")
         grouped = page.locator("a[href*='/alerts/groups/']").first.get_attribute("href")
     return {
