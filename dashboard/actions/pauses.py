@@ -60,6 +60,16 @@ class RecordedPauses:
         found = self._records.get(_queue_key(queue))
         return found if found is not None else self._records.get(_library_key(queue))
 
+    def list_begun(self, start_s: float, end_s: float) -> list[tuple[str, str, str, PauseRecord]]:
+        """The recorded pauses that began between two times, oldest first: source, library, queue ("" for all queues of
+        the library) and the pause."""
+        found = []
+        for key, record in self._records.items():
+            parts = key.split("\0", 3)
+            if len(parts) >= 3 and start_s <= record.at <= end_s:
+                found.append((parts[0], parts[1], parts[2], record))
+        return sorted(found, key=lambda each: each[3].at)
+
     def find_ended(self, queues: Iterable[QueueStats], now: float) -> dict[str, PauseRecord]:
         """The records whose queue, at `now`, is no longer paused: it was resumed outside Queuedeck."""
         running = [queue for queue in queues if queue.paused is False]

@@ -53,8 +53,12 @@ class HistoryReader:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def read_slots(self, keys: Sequence[SeriesKey], wanted: HistoryRange, now_s: float) -> dict[SeriesKey, list[Slot]]:
+    def read_slots(
+        self, keys: Sequence[SeriesKey], wanted: HistoryRange, now_s: float, *, coarse: bool = False
+    ) -> dict[SeriesKey, list[Slot]]:
         """The slots of each series, all gaps for one that is not stored.
+
+        `coarse`: of the coarsest tier whose slots make up these, which has the fewest records to decode.
 
         Raises BackendUnavailable, Forbidden. Cost: 2 round trips, of at most 4 values for each series and source.
         """
@@ -85,7 +89,8 @@ class HistoryReader:
     ) -> Iterator[tuple[_Wanted, StoredSeries, _Decoded, int | None]]:
         """Each series with its records, those of its source, and until when it is read from its coarser tier."""
         series = [_Wanted(key, key.kind is CLASS) for key in keys]
-        values = self._read_values(list(dict.fromkeys((*(one.source for one in series), *series))), wanted, now_s)
+        wanted_series = list(dict.fromkeys((*(one.source for one in series), *series)))
+        values = self._read_values(wanted_series, wanted, now_s, coarse=coarse)
         sources = {one.source: _decode(one.source.key.kind, values[one.source], wanted) for one in series}
         for one in series:
             border_s = _border_of(values[one], sources[one.source], now_s)
@@ -100,7 +105,7 @@ class HistoryReader:
         return int(raw) if raw is not None and raw.isdigit() and len(raw) <= 10 else None
 
     def _read_values(
-        self, series: Sequence[_Wanted], wanted: HistoryRange, now_s: float
+        self, series: Sequence[_Wanted], wanted: HistoryRange, now_s: float, *, coarse: bool
     ) -> dict[_Wanted, list[_Values]]:
         """The values of each series, of the coarser tier first. Those of one tier are read at the same moment."""
         (raw,) = self._store.read_keys(("HMGET", IDS, *(pack_key(one.key) for one in series)))
@@ -109,7 +114,7 @@ class HistoryReader:
             (one, tier, stored.series_id)
             for one, stored in ids.items()
             if stored is not None
-            for tier in _tiers_to_read(one, wanted, now_s)
+            for tier in _tiers_to_read(one, wanted, now_s, coarse=coarse)
         ]
         replies = self._store.read_keys(
             *(("MGET", blocks_key(tier.name, number), tail_key(tier.name, number)) for _, tier, number in parts)
@@ -144,12 +149,14 @@ class _Values(NamedTuple):
 _Decoded = list[tuple[Tier, list[tuple[Record, int]]]]
 
 
-def _tiers_to_read(one: _Wanted, wanted: HistoryRange, now_s: float) -> list[Tier]:
+def _tiers_to_read(one: _Wanted, wanted: HistoryRange, now_s: float, *, coarse: bool) -> list[Tier]:
     """The tier that has the records since `start_s`, and the next finer one, for the slot that is not complete yet."""
     if one.for_class and one.key.kind is SOURCE:
         return [QUARTERS]  # its slots end with those of classes
-    tier = choose_tier(one.key.kind, wanted.start_s, now_s, wanted.step_s)
     tiers = tiers_of(one.key.kind)
+    tier = choose_tier(one.key.kind, wanted.start_s, now_s, wanted.step_s)
+    if coarse:
+        tier = next((each for each in tiers[::-1] if wanted.step_s % each.step_s == 0), tier)
     return list(dict.fromkeys((tier, tiers[max(0, tiers.index(tier) - 1)])))
 
 

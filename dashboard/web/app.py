@@ -31,6 +31,7 @@ from .api import marks as api_marks
 from .api import queues as api_queues
 from .api import rules as api_rules
 from .api import trash as api_trash
+from .api.incidents import incidents as api_incidents
 from .api.responses import ErrorDetailJson, ErrorJson, encode_json
 from .api.servers import servers as api_servers
 from .api.slos import slos as api_slos
@@ -55,6 +56,7 @@ from .pages.bulk import operations as bulk
 from .pages.classes import class_list
 from .pages.dead_letters import actions as dead_letter_actions
 from .pages.dead_letters import groups, notes
+from .pages.incidents import incident_pages
 from .pages.marks import mark_forms
 from .pages.moments import asked_moment
 from .pages.search import actions as search_actions
@@ -103,6 +105,7 @@ READS = (
     *(groups.bp, api_dead_letters.bp, rules.bp),
     *(sign_in.bp, bulk_list.bp, audit.bp, api_actions.bulk_bp, api_actions.audit_bp, alerts.bp, firing_groups.bp),
     *(api_alerts.bp, api_rules.bp, trash.bp, api_trash.bp, api_marks.bp),
+    *(incident_pages.bp, api_incidents.bp),
 )
 # In read-only mode these routes do not exist.
 WRITES = (

@@ -45,6 +45,8 @@ BUNDLES: Mapping[str, tuple[str, ...]] = {
         "css/phone.css",
     ),
     "wall.css": (*_FIRST_SHEETS, "css/utilities.css", "css/wall.css"),
+    # Copied into the file of an incident report.
+    "report.css": ("css/layers.css", "css/tokens.css", "css/report.css"),
     "signin.css": (*_FIRST_SHEETS, "css/actions.css"),
     # On its own because updates of Queuedeck rarely change it: browsers keep it.
     "htmx.js": ("vendor/htmx.min.js", "vendor/hx-csp.min.js", "vendor/hx-ptag.min.js"),
@@ -89,6 +91,16 @@ class Asset:
         return _compress(self.body) if self.mimetype.startswith(_ZIPPED) else None
 
 
+@dataclass(frozen=True, slots=True)
+class InlineSheet:
+    """One of our sheets as an element, for a file that must load nothing."""
+
+    text: str
+
+    def __html__(self) -> str:
+        return f"<style>\n{self.text}</style>"
+
+
 def install(app: Flask, folder: Path) -> None:
     """Serve the files of `load_assets` under /static and add each one's version to `url_for("static", …)`."""
     assets = load_assets(folder)
@@ -97,6 +109,8 @@ def install(app: Flask, folder: Path) -> None:
     def add_version(endpoint: str, values: dict[str, str]) -> None:
         if endpoint == "static" and values.get("filename") in assets:
             values["v"] = assets[values["filename"]].version
+
+    app.jinja_env.globals["inline_sheet"] = lambda filename: InlineSheet(assets[filename].body.decode())
 
     def static(filename: str) -> Response:
         asset = assets.get(filename)

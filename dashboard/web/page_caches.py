@@ -28,6 +28,7 @@ from .views import firing_banner
 from .views.alert_status import AlertStatus, AlertStatusReader
 from .views.error_samples import ErrorSample, read_samples
 from .views.firing_banner import FiringSummary
+from .views.incidents.incident_reports import IncidentReports
 from .views.moments.past_views import PastViews
 from .views.overview import recent_incidents
 from .views.overview.overview_data import OverviewData
@@ -80,6 +81,7 @@ class PageCaches:
         self.class_rankings = ClassRankings(read_ranking)
         # Apart from those of now, so that someone who moves through the past takes nothing from the others.
         self.past_class_rankings = ClassRankings(read_ranking)
+        self.incident_reports = IncidentReports(services)
         self._canaries: SingleFlightCache[list[tuple[QueueRef, Job]] | None] = SingleFlightCache(
             max_entries=MAX_CANARIES
         )

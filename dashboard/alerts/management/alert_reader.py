@@ -15,7 +15,7 @@ from ..notification import HistoryEntry
 from ..rules.rule import Severity
 from ..rules.ruleset import RuleInForce, Ruleset
 from ..silences import Acknowledgement, ActiveSilences, Silence
-from ..store import AlertStore
+from ..store import MAX_EPISODES, AlertStore
 from ..stored_values import EvaluationInputs, stream_values
 from .checker_health import CheckerHealth, health_from_beat
 from .ownership import AlertOwnership
@@ -191,6 +191,13 @@ class AlertReader:
             and other.state.fingerprint != alert.state.fingerprint
         )
         return tuple(islice(found, MAX_TOGETHER))
+
+    def history_begins_at(self) -> float | None:
+        """When the oldest change of an alert that is still stored happened, in seconds since 1970; None while none was
+        dropped. Raises BackendUnavailable, Forbidden. Cost: 1 round trip."""
+        count, rows = self._store.read_keys(("XLEN", keys.EPISODES), ("XRANGE", keys.EPISODES, "-", "+", "COUNT", 1))
+        oldest = next((unpack(raw, HistoryEntry) for raw in stream_values(rows)), None)
+        return oldest.at if oldest is not None and (count or 0) >= MAX_EPISODES else None
 
     def list_history(self, firing: Iterable[Alert], most: int) -> tuple[FoldedIncidents, ...]:
         """Incidents, newest first, without those in `firing`, and with the ends and beginnings of many queues at about

@@ -34,6 +34,8 @@ ROLES: dict[str, Role | None] = {
     "classes": Role.VIEWER,
     "slos": Role.VIEWER,
     "api_slos": Role.VIEWER,
+    "incidents": Role.VIEWER,
+    "api_incidents": Role.VIEWER,
     "jobs": Role.VIEWER,
     "workers": Role.VIEWER,
     "schedules": Role.VIEWER,
@@ -197,7 +199,7 @@ def install(app: Flask, authenticator: Authenticator) -> None:
 
 def _set_security_headers(response: Response) -> Response:
     headers = response.headers
-    headers["Content-Security-Policy"] = _content_policy(csp_nonce())
+    headers.setdefault("Content-Security-Policy", _content_policy(csp_nonce()))  # a file has a stricter one
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "same-origin"  # with no-referrer the Origin of a form post becomes null
     headers["Cross-Origin-Opener-Policy"] = "same-origin"
@@ -244,6 +246,13 @@ def has_role(role: Role) -> bool:
     if role > Role.VIEWER and app_context().settings.read_only:
         return False
     return identity is not None and identity.role >= role
+
+
+def may_open(blueprint: str) -> bool:
+    """Whether the user has the role that the pages of a blueprint require."""
+    identity: Identity | None = g.get("identity")
+    needed = ROLES[blueprint]
+    return needed is None or (identity is not None and identity.role >= needed)
 
 
 def view_only_line(what: str, role: str = "operator") -> str | None:

@@ -49,6 +49,7 @@ QUERIES: dict[str, dict[str, dict[str, Any]]] = {
     "api_history.total_history": _OVER_TIME,
     "api_history.source_history": _OVER_TIME,
     "api_marks.marks": {"from": _TIME, "to": _TIME},
+    "api_incidents.incident": {"range": _TEXT, "from": _TIME, "to": _TIME, **_NARROWED, "queue": _TEXT},
     "api_redis.memory": {"again": _WHOLE},
     "api_redis.leftovers": {"again": _WHOLE},
     "api_history.classes": {

@@ -123,7 +123,7 @@ def _draw_mark(mark: Mark, titles: Mapping[str, str]) -> ChartMark:
 
 
 def _draw_change(entry: HistoryEntry, titles: Mapping[str, str]) -> ChartMark:
-    place = _place_of(entry.labels, titles)
+    place = place_of(entry.labels, titles)
     alert = one_line(f"alert {entry.rule_name}{f': {place}' if place else ''}", MAX_LABEL)
     if entry.kind == "resolved":
         lasted = f"resolved after {format_duration(entry.lasted_s)}"
@@ -131,7 +131,8 @@ def _draw_change(entry: HistoryEntry, titles: Mapping[str, str]) -> ChartMark:
     return ChartMark(at_s=entry.at, kind="firing", tone=entry.severity.value, label=f"{alert} fired")
 
 
-def _place_of(labels: AlertLabels, titles: Mapping[str, str]) -> str:
+def place_of(labels: AlertLabels, titles: Mapping[str, str]) -> str:
+    """What an alert is about, in one line: a queue, a job class, an error, a library or a Redis; "" for everything."""
     title = titles.get(labels.backend, labels.backend) if labels.backend else ""
     if labels.error is not None or labels.schedule is not None or labels.slo is not None:
         return one_line(labels.title or labels.error or labels.schedule or labels.slo or "", MAX_TITLE)

@@ -1,0 +1,1 @@
+"""Incident reports in the JSON API."""

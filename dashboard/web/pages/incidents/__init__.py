@@ -1,0 +1,1 @@
+"""Incident reports: the page that prepares one, and the file."""
