@@ -64,7 +64,7 @@ class HistoryReader:
         """
         found: dict[SeriesKey, list[Slot]] = {}
         sampled: dict[tuple[str, bool, int | None], dict[int, int]] = {}
-        for one, stored, source, border_s in self._read_joined(keys, wanted, now_s):
+        for one, stored, source, border_s in self._read_joined(keys, wanted, now_s, coarse=coarse):
             place = one.key.source, one.for_class, border_s
             if place not in sampled:
                 sampled[place] = sampled_slots(_join(source, border_s).records, *wanted)
@@ -81,20 +81,21 @@ class HistoryReader:
         """
         return {
             one.key: stored if source else StoredSeries((), ())
-            for one, stored, source, _ in self._read_joined(keys, wanted, now_s)
+            for one, stored, source, _ in self._read_joined(keys, wanted, now_s, coarse=False)
         }
 
     def _read_joined(
-        self, keys: Sequence[SeriesKey], wanted: HistoryRange, now_s: float
+        self, keys: Sequence[SeriesKey], wanted: HistoryRange, now_s: float, *, coarse: bool
     ) -> Iterator[tuple[_Wanted, StoredSeries, _Decoded, int | None]]:
         """Each series with its records, those of its source, and until when it is read from its coarser tier."""
         series = [_Wanted(key, key.kind is CLASS) for key in keys]
         wanted_series = list(dict.fromkeys((*(one.source for one in series), *series)))
         values = self._read_values(wanted_series, wanted, now_s, coarse=coarse)
-        sources = {one.source: _decode(one.source.key.kind, values[one.source], wanted) for one in series}
+        sources = {one.source: _decode(one.source.key.kind, values[one.source], wanted, now_s) for one in series}
         for one in series:
             border_s = _border_of(values[one], sources[one.source], now_s)
-            yield one, _join(_decode(one.key.kind, values[one], wanted), border_s), sources[one.source], border_s
+            stored = _join(_decode(one.key.kind, values[one], wanted, now_s), border_s)
+            yield one, stored, sources[one.source], border_s
 
     def read_sample_end(self) -> int | None:
         """When the sample data of a demo ends, in seconds since 1970; None where all figures were recorded.
@@ -173,8 +174,14 @@ def _border_of(values: Sequence[_Values], source: _Decoded, now_s: float) -> int
     return border_s if is_complete else border_s - step_s
 
 
-def _decode(kind: SeriesKind, values: Sequence[_Values], wanted: HistoryRange) -> _Decoded:
-    return [(one.tier, decode_values(kind, one.blocks, one.tail, one.tier, wanted)) for one in values]
+def _decode(kind: SeriesKind, values: Sequence[_Values], wanted: HistoryRange, now_s: float) -> _Decoded:
+    """What `values` hold of the range; of the finer tier only what is later than any border, see `_border_of`."""
+    found: _Decoded = []
+    for number, one in enumerate(values):
+        step_s = values[0].tier.step_s
+        later = wanted._replace(start_s=max(wanted.start_s, slot_of(now_s, step_s) - step_s)) if number else wanted
+        found.append((one.tier, decode_values(kind, one.blocks, one.tail, one.tier, later)))
+    return found
 
 
 def _join(decoded: _Decoded, border_s: int | None) -> StoredSeries:

@@ -12,7 +12,7 @@ from ....history.tiers import DAY_S, HOUR_S
 from ..charts.charts import chart_figure
 
 MOST_TICKS = 5
-MOST_TIMES = 7
+MOST_TIMES = 6
 # A figure that no axis can hold is drawn at the upper edge.
 MAX_TOP = 1e15
 _TIMES_S = (60, 300, 600, 900, 1800, HOUR_S, 2 * HOUR_S, 3 * HOUR_S, 6 * HOUR_S, 12 * HOUR_S)
@@ -58,15 +58,10 @@ def time_ticks(start_s: int, end_s: int, width: float) -> list[Tick]:
     steps: Sequence[int] = (*_TIMES_S, *(days * DAY_S for days in _DAYS))
     step_s = next((step for step in steps if length_s / step <= MOST_TIMES), 7 * DAY_S)
     first_s = -(-start_s // step_s) * step_s
-    return [
-        Tick((at - start_s) / length_s * width, _time_text(at, step_s, length_s))
-        for at in range(first_s, end_s + 1, step_s)
-    ]
+    return [Tick((at - start_s) / length_s * width, _time_text(at, step_s)) for at in range(first_s, end_s + 1, step_s)]
 
 
-def _time_text(at: int, step_s: int, length_s: int) -> str:
+def _time_text(at: int, step_s: int) -> str:
+    """The time of day; at midnight, the day."""
     moment = EPOCH + timedelta(seconds=at)
-    day = f"{moment.day} {moment:%b}"
-    if step_s >= DAY_S:
-        return day
-    return f"{moment:%H:%M}" if length_s <= DAY_S else f"{day} {moment:%H:%M}"
+    return f"{moment.day} {moment:%b}" if step_s >= DAY_S or at % DAY_S == 0 else f"{moment:%H:%M}"

@@ -15,7 +15,7 @@ from ..charts.charts import Chart, ChartLine
 from .svg_axes import MAX_TOP, Tick, find_top, time_ticks, value_ticks
 
 # Of the plot; the axes are outside of it.
-WIDTH, HEIGHT = 680, 150
+WIDTH, HEIGHT = 480, 150
 MOST_GAPS = 60
 
 
