@@ -12,7 +12,8 @@ from flask import Flask, url_for
 
 from .. import __version__
 from ..alerts.delivery.message import glob_of, subjects_word
-from ..clock import instant, iso
+from ..alerts.evaluation.state_machine import AlertLabels
+from ..clock import instant, iso, now_s
 from ..errors import join_hint
 from ..forecasts.wording import (
     describe_forecast,
@@ -22,6 +23,7 @@ from ..forecasts.wording import (
     format_time_left,
 )
 from ..history.classes.ranking import ClassKey
+from ..history.series_keys import SeriesKey
 from ..model import QueueRef, QueueStats
 from ..sampling.rates import join_reasons
 from ..slos.wording import (
@@ -45,7 +47,7 @@ from ..units import (
     write_amount,
 )
 from .urls import quote_segment
-from .views.charts.chart_range import range_title, range_url
+from .views.charts.chart_range import ChartRange, range_title, range_url
 from .views.charts.charts import chart_figure, chart_json
 from .views.classes.class_words import (
     class_period,
@@ -57,6 +59,8 @@ from .views.classes.class_words import (
 )
 from .views.moments.moment import format_at
 
+# An incident report begins so long before an alert, and ends so long after it; nothing is stored before HISTORY_S.
+BEFORE_ALERT_S, AFTER_ALERT_S, HISTORY_S = 1800, 900, 30 * 86_400
 # gunicorn rejects a longer request line by default, and so do most proxies.
 URL_LIMIT = 3500
 _CONTROL = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}
@@ -121,6 +125,8 @@ def install(app: Flask) -> None:
         charts_url=charts_url,
         job_url=job_url,
         class_url=class_url,
+        alert_report_url=alert_report_url,
+        chart_report_url=chart_report_url,
         why_no_change=why_no_change,
         anchor=anchor,
         version=__version__,
@@ -214,6 +220,31 @@ def class_url(key: ClassKey, **query: Any) -> str | None:
     }
     url = url_for("charts.job_class", **place, **query)
     return url if len(url) <= URL_LIMIT else None
+
+
+def alert_report_url(
+    labels: AlertLabels, began_s: float | None, ended_s: float | None = None, *, many: bool = False
+) -> str:
+    """The link to the incident report around an alert, until now while it fires; of `many`, about their Redis."""
+    start_s = now_s() if began_s is None else began_s
+    place = (labels.source, labels.backend, None if many else labels.queue)
+    return _report_url(place, start_s - BEFORE_ALERT_S, None if ended_s is None else ended_s + AFTER_ALERT_S)
+
+
+def chart_report_url(key: SeriesKey, wanted: ChartRange) -> str:
+    """The link to the incident report of the range of a chart page."""
+    return _report_url((key.source, key.backend, key.name), wanted.start_s, wanted.end_s)
+
+
+def _report_url(place: tuple[str | None, str | None, str | None], start_s: float, end_s: float | None) -> str:
+    source, backend, queue = place
+    query: dict[str, str | int] = {"source": source} if source else {}
+    if source and backend and queue and queue != "*":
+        query |= {"backend": backend, "queue": quote_segment(queue)}
+    query["from"] = int(max(start_s, now_s() - HISTORY_S))
+    if end_s is not None:
+        query["to"] = int(end_s)
+    return url_for("incidents.index", **query)  # type: ignore[arg-type]
 
 
 def anchor(*parts: str) -> str:

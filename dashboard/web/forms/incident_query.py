@@ -31,7 +31,7 @@ class IncidentQuery(NamedTuple):
     @property
     def args(self) -> dict[str, str | int]:
         """The URL arguments of this report, with its moments."""
-        found: dict[str, str | int] = {"from": int(self.wanted.start_s), "to": int(-(-self.wanted.end_s // 1))}
+        found: dict[str, str | int] = {"from": int(self.wanted.start_s), "to": int(self.wanted.end_s)}
         return scope_args(self.scope) | found | self.texts
 
     @property

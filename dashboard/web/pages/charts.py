@@ -258,7 +258,13 @@ def _render_page(
             variables["problem"] = exc
     step_s = tiers_of(series.kind)[0].step_s
     ranges = [name for name, seconds in RANGES.items() if seconds > 4 * step_s]
-    variables |= {"title": title, "parents": parents, "related": _related(series), "data_url": data_url}
+    variables |= {
+        "series": series,
+        "title": title,
+        "parents": parents,
+        "related": _related(series),
+        "data_url": data_url,
+    }
     variables |= {"charts": charts, "wanted": wanted, "ranges": ranges, "comparisons": list(COMPARISONS)}
     variables["is_recorded"] = app_services().settings.history_max_bytes > 0
     variables |= {"confirmation": CONFIRMATIONS.get(request.args.get("said", "")), "here": _own_url()}

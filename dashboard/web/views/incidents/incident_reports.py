@@ -37,12 +37,12 @@ class IncidentReports:
         Cost: see IncidentReader.read_records, none for a report of the last KEPT_S.
         """
         services = self._services
-        key = scope, int(start_s), int(-(-end_s // 1)), audited
+        key = scope, int(start_s), int(end_s), audited
 
         def load() -> IncidentReport:
             sources: Iterable[str] = [scope.source] if scope.source else services.sources.sources
             records = self._reader.read_records(
-                scope, float(key[1]), float(min(key[2], now_s)), now_s, sources=sources, audited=audited
+                scope, float(key[1]), float(key[2]), now_s, sources=sources, audited=audited
             )
             if services.alert_service.ownership.conflict is not None:
                 records.missing.append("Alerts are evaluated by another dashboard, whose pages have their history.")

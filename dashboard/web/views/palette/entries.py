@@ -75,6 +75,7 @@ def list_pages(user: PaletteUser) -> list[StaticEntry]:
         ("redis.index", "Redis", ("g", "r"), "memory servers slow log latency persistence doctor leftovers"),
         ("search.index", "Search", ("g", "f"), "find jobs"),
         ("charts.overview", "Charts of all queues", (), "history past trend graphs"),
+        ("incidents.index", "Incident report", (), "post-mortem download file timeline"),
         ("alerting.index", "Alerts", ("g", "a"), "firing incidents history"),
         ("rules.index", "Alert rules", (), "thresholds"),
         ("alerting.quiet", "Silences", (), "maintenance mute"),
