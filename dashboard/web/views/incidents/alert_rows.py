@@ -8,8 +8,8 @@ from typing import NamedTuple
 from ....alerts.evaluation.state_machine import AlertLabels, AlertState
 from ....alerts.notification import HistoryEntry
 from ....alerts.rules.metrics import describe_value, format_threshold
-from ....history.series_keys import SeriesKey
 from ....incidents.incident_reader import IncidentRecords
+from ....incidents.scope import IncidentScope
 from ....redact import mask_text
 from ...formatting import one_line
 from ..charts.chart_marks import concerns, place_of
@@ -50,13 +50,13 @@ class AlertRows(NamedTuple):
 
 def list_alerts(records: IncidentRecords, titles: Mapping[str, str]) -> AlertRows:
     """The alerts about the scope of the records. `titles`: the display names of libraries."""
-    key = records.scope.series
+    scope = records.scope
     begun: dict[str, HistoryEntry] = {}
     ended: dict[str, HistoryEntry] = {}
     for entry in (*records.ended_later, *records.changes):
-        if concerns(entry.labels, key):
+        if is_about(entry.labels, scope):
             (ended if entry.kind == "resolved" else begun).setdefault(entry.episode, entry)
-    firing = {state.episode: state for state in records.firing if state.episode and concerns(state.labels, key)}
+    firing = {state.episode: state for state in records.firing if state.episode and is_about(state.labels, scope)}
     rows = [
         _row_of(begun.get(episode), ended.get(episode), firing.get(episode), titles)
         for episode in dict.fromkeys((*begun, *ended, *firing))
@@ -120,5 +120,11 @@ def name_place(labels: AlertLabels, titles: Mapping[str, str]) -> str:
 
 def changes_of(records: IncidentRecords) -> Iterable[HistoryEntry]:
     """The changes in the range of the alerts about the scope, newest first."""
-    key: SeriesKey = records.scope.series
-    return (entry for entry in records.changes if concerns(entry.labels, key))
+    return (entry for entry in records.changes if is_about(entry.labels, records.scope))
+
+
+def is_about(labels: AlertLabels, scope: IncidentScope) -> bool:
+    """Whether an alert belongs into the report: as on the chart page of a queue; of a Redis, all that are on it."""
+    if scope.source and not scope.queue:
+        return labels.source in (None, scope.source) and labels.error is None and labels.channel is None
+    return concerns(labels, scope.series)

@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from ....clock import instant
+from ....history.columns import QUEUE
+from ....history.series_keys import SeriesKey
 from ....incidents.affected_queues import AffectedQueues
 from ....incidents.error_groups import IncidentGroups
 from ....incidents.incident_reader import MAX_EVENTS, IncidentRecords
 from ....incidents.scope import IncidentScope
+from ....marks.mark_reader import MarkList
 from ....redact import mask_text
 from ....units import format_count, format_duration, format_number
 from ...formatting import format_moment, one_line
 from ..charts.chart_marks import collect_marks
-from .alert_rows import AlertRows, list_alerts
+from .alert_rows import AlertRows, changes_of, list_alerts
 from .incident_charts import draw_charts
 from .svg_chart import SvgChart
-from .timeline import Timeline, build_timeline
+from .timeline import Timeline, build_timeline, marks_of
 
 MAX_MISSING, MAX_SENTENCE = 20, 400
 NO_AUDIT = "The audit log is not included: it needs the admin role."
@@ -61,7 +66,8 @@ class IncidentReport:
 
 def build_report(records: IncidentRecords, titles: Mapping[str, str]) -> IncidentReport:
     """The report of the records. `titles`: the display names of libraries."""
-    marks = collect_marks(records.scope.series, records.marks, records.changes, titles).shown
+    listed = MarkList(tuple(replace(mark, text=mask_text(mark.text)) for mark in marks_of(records)))
+    marks = collect_marks(SeriesKey(QUEUE), listed, changes_of(records), titles).shown
     charts = tuple(draw_charts(records, marks))
     return IncidentReport(
         scope=records.scope,

@@ -109,13 +109,18 @@ def _worst_of(entry: HistoryEntry) -> str:
 
 
 def _marks(records: IncidentRecords, titles: Mapping[str, str]) -> Iterator[TimelineEntry]:
-    for mark in records.marks.marks:
-        if mark.source is None or records.scope.source in ("", mark.source):
-            by = f"{titles.get(mark.backend, mark.backend)} on {mark.source}" if mark.backend else mark.who
-            label = one_line(mask_text(mark.label), MAX_TEXT + 70)
-            yield TimelineEntry(
-                mark.at, "mark", "main", label, who=one_line(by or "", MAX_WHO), link=safe_link(mark), importance=1
-            )
+    for mark in marks_of(records):
+        by = f"{titles.get(mark.backend, mark.backend)} on {mark.source}" if mark.backend else mark.who
+        label = one_line(mask_text(mark.label), MAX_TEXT + 70)
+        yield TimelineEntry(
+            mark.at, "mark", "main", label, who=one_line(by or "", MAX_WHO), link=safe_link(mark), importance=1
+        )
+
+
+def marks_of(records: IncidentRecords) -> tuple[Mark, ...]:
+    """The marks of the scope, newest first: those that a library recorded only on its own Redis."""
+    source = records.scope.source
+    return tuple(mark for mark in records.marks.marks if mark.source is None or source in ("", mark.source))
 
 
 def safe_link(mark: Mark) -> str | None:
