@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from flask import request
@@ -31,7 +32,7 @@ class IncidentQuery(NamedTuple):
     @property
     def args(self) -> dict[str, str | int]:
         """The URL arguments of this report, with its moments."""
-        found: dict[str, str | int] = {"from": int(self.wanted.start_s), "to": int(self.wanted.end_s)}
+        found: dict[str, str | int] = {"from": math.ceil(self.wanted.start_s), "to": math.ceil(self.wanted.end_s)}
         return scope_args(self.scope) | found | self.texts
 
     @property

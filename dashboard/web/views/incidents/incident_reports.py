@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from ....incidents.incident_reader import IncidentReader
@@ -37,7 +38,7 @@ class IncidentReports:
         Cost: see IncidentReader.read_records, none for a report of the last KEPT_S.
         """
         services = self._services
-        key = scope, int(start_s), int(end_s), audited
+        key = scope, math.ceil(start_s), math.ceil(end_s), audited
 
         def load() -> IncidentReport:
             sources: Iterable[str] = [scope.source] if scope.source else services.sources.sources
