@@ -107,7 +107,7 @@ class IncidentReader:
         """Everything about `scope` between two times. `sources`: those whose memory is of interest. `audited`: with
         the audit log. What cannot be read is named in `missing`.
 
-        Raises BackendUnavailable if other reports take longer than WAIT_S. Cost: about 14 round trips, and that of
+        Raises BackendUnavailable if other reports take longer than WAIT_S. Cost: about 15 round trips, and that of
         `DeadLetterService.current_groups`; at most MOST_RECORDS stored records of queues are decoded.
         """
         if not self._turn.acquire(timeout=WAIT_S):

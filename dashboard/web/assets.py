@@ -39,6 +39,7 @@ BUNDLES: Mapping[str, tuple[str, ...]] = {
         "css/alerts.css",
         "css/charts.css",
         "css/chart_parts.css",
+        "css/incidents.css",
         "css/redis.css",
         "css/slos.css",
         "css/utilities.css",

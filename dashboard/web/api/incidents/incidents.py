@@ -105,7 +105,7 @@ def incident() -> IncidentJson:
     """Retrieve what is known of a range of time: alerts, timeline, errors, affected queues and highest figures.
 
     `from` and `to` are times; without them, `range` (1h by default). `source`, or `source`, `backend` and `queue`,
-    limit it to a Redis or a queue. Actions are included for admins only. About 14 round trips, none within a minute.
+    limit it to a Redis or a queue. Actions are included for admins only. About 15 round trips, none within a minute.
     """
     report = prepare_report().report
     return IncidentJson(
