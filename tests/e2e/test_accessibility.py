@@ -194,6 +194,7 @@ def paths(browser: Browser, server: EmbeddedRedis, url: str) -> dict[str, str]:
         "slos": "/slos",
         "slo": "/slos/payments",
         "classes": f"/classes?since={int(now_s()) - 7200}",
+        "incident report": "/incident?range=1h&queue=payments",
         "search": "/search",
         "search results": "/search?q=user1",
         "alerts": "/alerts",
