@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from ..model import ClassFlow, Quality, QueueFlow
 from ..sampling.rate_periods import count_ended
+from .activity.recent_jobs import RecentJobs
 from .columns import CLASS, QUALITY_CODES, Cells, Record
 from .histogram import Histogram, add_histogram, histogram_of_jobs
 from .run_times import RecentRunTimes
@@ -86,9 +87,10 @@ class _QueueClasses:
 class ClassCounts:
     """The classes of all queues, as one leader counts them. Not thread-safe."""
 
-    def __init__(self, run_times: RecentRunTimes | None = None) -> None:
-        """`run_times` takes in those of the classes that are recorded by name."""
+    def __init__(self, run_times: RecentRunTimes | None = None, jobs: RecentJobs | None = None) -> None:
+        """`run_times` and `jobs` take in those of the classes that are recorded by name."""
         self._run_times = run_times
+        self._jobs = jobs
         self._queues: dict[Place, _QueueClasses] = {}
         self._total = 0  # of all classes
         self._slot_s: int | None = None
@@ -103,6 +105,16 @@ class ClassCounts:
         """Whether jobs of a class finished in the last FORGET_S, in a queue that exists."""
         queue = self._queues.get((key.source, key.backend, key.name))
         return queue is not None and key.job_class in queue.classes
+
+    def known_keys(self) -> list[SeriesKey]:
+        """The classes that are recorded by name, of queues that were sampled."""
+        return [
+            SeriesKey(CLASS, *place, name)
+            for place, queue in self._queues.items()
+            if queue.is_sampled
+            for name in queue.classes
+            if name != OTHER_CLASSES
+        ]
 
     def begin_sample(self, at: float) -> None:
         """End the slot before `at`, if another one has begun. To be called before `add_flow`."""
@@ -127,11 +139,19 @@ class ClassCounts:
             queue.unknown_s += passed_s
             return
         queue.known_s += passed_s
+        if self._jobs is not None:
+            self._jobs.watch_classes(place, at - min(passed_s, flow.span_s), at)
         queue.unknown_s += max(0.0, passed_s - flow.span_s - SPAN_TOLERANCE_S)
         for one in flow.classes or ():
             self._count_of(queue, one.job_class, at).add(one, QUALITY_CODES[flow.classes_quality], at)
-            if self._run_times is not None and one.runtimes_s and _recorded_name(one.job_class) in queue.classes:
-                self._run_times.add(SeriesKey(CLASS, *place, _recorded_name(one.job_class)), at, _run_times_of(one))
+            name = _recorded_name(one.job_class)
+            if name not in queue.classes:
+                continue
+            key = SeriesKey(CLASS, *place, name)
+            if self._run_times is not None and one.runtimes_s:
+                self._run_times.add(key, at, _run_times_of(one))
+            if self._jobs is not None:
+                self._jobs.add_class(key, one.completed + one.dead)
 
     def end_missing(self, reached: Collection[str], present: Collection[Place]) -> None:
         """End the classes of the queues that are gone: those of the sources `reached` that are not `present`."""

@@ -10,11 +10,13 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from ..model import Snapshot
+from .activity.recent_jobs import RecentJobs
 from .class_counts import ClassCounts
 from .columns import (
     CLASS,
     QUEUE,
     SOURCE,
+    Cell,
     Cells,
     Record,
     carry_cells,
@@ -30,6 +32,7 @@ from .series_keys import SeriesKey
 from .tiers import MOST_TIERS, Tier, slot_of, tiers_of
 
 _RUN_TIMES = QUEUE.index_of("runtimes")
+_ARRIVED, _FINISHED, _UNCOUNTED = map(QUEUE.index_of, ("enqueued", "finished", "uncounted_ms"))
 
 
 class ClosedSlot(NamedTuple):
@@ -54,9 +57,10 @@ class _OpenSlot:
 class HistoryRecorder:
     """Builds the records of one leader. Not thread-safe."""
 
-    def __init__(self, run_times: RecentRunTimes | None = None) -> None:
-        """`run_times` takes in those of all samples, too."""
-        self._classes = ClassCounts(run_times)
+    def __init__(self, run_times: RecentRunTimes | None = None, jobs: RecentJobs | None = None) -> None:
+        """`run_times` and `jobs` take in those of all samples, too."""
+        self._classes = ClassCounts(run_times, jobs)
+        self._jobs = jobs
         self._readings = SampleReadings(self._classes)
         self._run_times = run_times
         self._open: dict[SeriesKey, list[_OpenSlot]] = {}  # one for each tier of the series
@@ -79,15 +83,26 @@ class HistoryRecorder:
         for reading in self._readings.read_sample(snapshot, flows):
             present.add(reading.key)
             self._file_reading(reading)
-            if self._run_times is not None and reading.key.kind is QUEUE:
-                durations = reading.cells[_RUN_TIMES]
-                if isinstance(durations, dict):
-                    self._run_times.add(reading.key, reading.end_s, durations)
+            if reading.key.kind is QUEUE:
+                self._pass_on(reading)
         reached = {source.name for source in snapshot.sources if source.reachable}
         for key in [key for key in self._seen.keys() - present if key.source in reached]:
             self._end_series(key, snapshot.sampled_at)
         self._file_classes()
         return self._close_before(snapshot.sampled_at)
+
+    def _pass_on(self, reading: Reading) -> None:
+        durations = reading.cells[_RUN_TIMES]
+        if self._run_times is not None and isinstance(durations, dict):
+            self._run_times.add(reading.key, reading.end_s, durations)
+        if self._jobs is not None and reading.key.name:
+            arrived, finished, uncounted_ms = (reading.cells[place] for place in (_ARRIVED, _FINISHED, _UNCOUNTED))
+            begin_s = reading.begin_s + (uncounted_ms / 1000 if isinstance(uncounted_ms, int) else 0.0)
+            self._jobs.add_queue(reading.key, begin_s, reading.end_s, _count_of(arrived), _count_of(finished))
+
+    def known_classes(self) -> list[SeriesKey]:
+        """The job classes that are recorded by name."""
+        return self._classes.known_keys()
 
     def is_sampled(self, key: SeriesKey) -> bool:
         """Whether the last sample had figures of a series; of a class, whether jobs of it finished lately."""
@@ -172,6 +187,10 @@ class HistoryRecorder:
             slot.start_s += tiers[tier].step_s
             slot.records = [Record(slot.start_s, carry_cells(kind, last))]
             self._filled[tier].add(key)
+
+
+def _count_of(cell: Cell) -> int | None:
+    return cell if isinstance(cell, int) else None
 
 
 def _split_reading(reading: Reading, before: Cells | None, step_s: int) -> Iterator[Record]:

@@ -10,6 +10,8 @@ from ..errors import QueuedeckError
 from ..model import HistoryProblem, Snapshot
 from ..redact import masked_logger
 from ..store.redis_store import Store
+from .activity.activities import Activities
+from .activity.activity_watch import ActivityWatch
 from ..units import format_percent, format_size
 from .history_reader import HistoryReader
 from .history_writer import HistoryWriter
@@ -46,6 +48,7 @@ class HistoryRecording:
         self._writer = HistoryWriter(store, budget_bytes)
         self._reader = HistoryReader(store)
         self._watch = RunTimeWatch(self._reader)
+        self._activity = ActivityWatch(store)
         self._recorder = HistoryRecorder()
         self._listener = listener
         self._lead = ""
@@ -61,8 +64,9 @@ class HistoryRecording:
 
     def take_over(self, lead: str) -> bool:
         """Begin to record, with the lease `lead`; True. Raises BackendUnavailable, Forbidden. Cost: 1 round trip."""
-        self._watch = RunTimeWatch(self._reader)
-        self._recorder, self._lead, self._is_loaded = HistoryRecorder(self._watch.recent), lead, False
+        self._watch, self._activity = RunTimeWatch(self._reader), ActivityWatch(self._store)
+        self._recorder = HistoryRecorder(self._watch.recent, self._activity.recent)
+        self._lead, self._is_loaded = lead, False
         self._load()
         return True
 
@@ -80,12 +84,18 @@ class HistoryRecording:
         """The run times of the last minutes by series, with those that are usual."""
         return self._watch.compared
 
+    @property
+    def activities(self) -> Activities:
+        """The jobs of the last minutes by series, with those that are usual at this hour of the week."""
+        return self._activity.found
+
     def record(self, snapshot: Snapshot, flows: Flows) -> bool:
         """Add a sample with what finished since the one before; False if another process leads by now.
 
         What cannot be stored is a gap: while the store is nearly full, and while the history has used up its budget.
         Raises BackendUnavailable, Forbidden. Cost: none for most samples, otherwise see HistoryWriter; once a minute 1
-        more round trip, and 2 to 4 while the usual run times of a series are read; see also SloWatch.refresh.
+        more round trip, and 2 to 4 while the usual run times of a series are read, 2 to 12 while its usual jobs are; see
+        also SloWatch.refresh.
         """
         closed = self._recorder.add_sample(snapshot, flows)
         self._load()
@@ -97,6 +107,7 @@ class HistoryRecording:
         self._writer.compact(self._lead, snapshot.sampled_at)
         self._writer.visit_series(self._lead, snapshot.sampled_at, self._recorder.is_sampled)
         self._watch.refresh(snapshot.sampled_at)
+        self._activity.refresh(snapshot.sampled_at, self._recorder.known_classes, self._recorder.is_sampled)
         if self._listener is not None:
             self._listener.refresh(self._lead, snapshot.sampled_at)
         return True
