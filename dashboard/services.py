@@ -29,6 +29,7 @@ from .dead_letters.group_watch import GroupWatch, watched_groups
 from .dead_letters.service import DeadLetterService
 from .dead_letters.top_errors import TopErrors
 from .errors import QueuedeckError, Unsupported
+from .history.activity.activities import NO_ACTIVITIES
 from .history.history_reader import HistoryReader
 from .history.recording import HistoryRecording
 from .marks.mark_reader import MarkReader
@@ -243,6 +244,7 @@ def build_checker(
     alerts = None
     if settings.alerts == "on":
         run_times = (lambda: recorder.run_times) if recorder is not None else dict
+        activities = (lambda: recorder.activities) if recorder is not None else lambda: NO_ACTIVITIES
         alerts = AlertRuntime(
             settings,
             store,
@@ -251,6 +253,7 @@ def build_checker(
             groups_of=groups_of,
             schedules_of=schedule_watch.look,
             run_times=run_times,
+            activities=activities,
             marks=marks,
             slos=lambda: slos.statuses,
         )

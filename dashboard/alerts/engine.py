@@ -9,6 +9,7 @@ from ..actions.pauses import PauseLog
 from ..clock import monotonic_s
 from ..dead_letters.group_watch import WatchedGroup
 from ..errors import QueuedeckError
+from ..history.activity.activities import NO_ACTIVITIES, Activities
 from ..history.run_times import RunTimes
 from ..history.series_keys import SeriesKey
 from ..model import Mark, Snapshot
@@ -80,14 +81,15 @@ class AlertEngine:
         pauses: PauseLog | None = None,
         directory: QueueDirectory | None = None,
         run_times: Callable[[], Mapping[SeriesKey, RunTimes]] = dict,
+        activities: Callable[[], Activities] = lambda: NO_ACTIVITIES,
         marks: Callable[[], Sequence[Mark]] = tuple,
         groups_of: GroupsOf = no_groups,
         schedules_of: SchedulesOf = no_schedules,
         slos: Callable[[], Sequence[SloStatus]] = tuple,
     ) -> None:
         """`wake` is called when there is something to deliver, `tidy` every minute with the store's time. `pauses`:
-        who paused a queue, and `directory`: who owns it, for its notifications. `run_times`: of queues and classes.
-        `marks`: newest first. `groups_of` a sample: its error groups, if there is a rule on them;
+        who paused a queue, and `directory`: who owns it, for its notifications. `run_times`, `activities`: of queues
+        and classes. `marks`: newest first. `groups_of` a sample: its error groups, if there is a rule on them;
         `schedules_of`: likewise its schedules. `slos`: objectives with what is counted of them."""
         self._store = store
         self._ruleset = ruleset
@@ -104,8 +106,9 @@ class AlertEngine:
         self._pauses = pauses
         self._run_times = run_times
         self._slos = slos
+        self._activities = activities
         self._builder = NotificationBuilder(
-            self._evaluator.history_recorder, errors_of, pauses, directory, run_times, marks, slos
+            self._evaluator.history_recorder, errors_of, pauses, directory, run_times, marks, slos, activities
         )
         self._known = KnownStates(store, wake)
         self._groups_of = groups_of
@@ -279,6 +282,7 @@ class AlertEngine:
             dead_messages=inputs.dead,
             channels=self._channels,
             run_times=self._run_times(),
+            activities=self._activities(),
             error_groups=self._groups_of(snapshot) if "error" in watched else None,
             schedules=self._schedules_of(snapshot) if "schedule" in watched else None,
             slos=self._slos(),

@@ -9,6 +9,7 @@ from ..actions.pauses import PauseLog, RecordedPauses, describe_pause
 from ..dead_letters.group_watch import WatchedGroup
 from ..errors import QueuedeckError
 from ..forecasts.wording import describe_forecast
+from ..history.activity.activities import NO_ACTIVITIES, Activities
 from ..history.columns import CLASS, QUEUE
 from ..history.run_times import RunTimes
 from ..history.series_keys import SeriesKey
@@ -21,6 +22,7 @@ from ..slos.slo_report import SloStatus
 from ..slos.wording import describe_burn
 from ..store.cache import SingleFlightCache
 from ..units import format_duration, format_number
+from .activity_wording import describe_silence
 from .evaluation.evaluation_run import Transition
 from .evaluation.preview import failure_ratios
 from .evaluation.rule_history import RuleHistoryRecorder
@@ -54,11 +56,13 @@ class NotificationBuilder:
         run_times: Callable[[], Mapping[SeriesKey, RunTimes]] = dict,
         marks: Callable[[], Sequence[Mark]] = tuple,
         slos: Callable[[], Sequence[SloStatus]] = tuple,
+        activities: Callable[[], Activities] = lambda: NO_ACTIVITIES,
     ) -> None:
         self._recorder = recorder
         self._marks = marks
         self._run_times = run_times
         self._slos = slos
+        self._activities = activities
         self._directory = directory or QueueDirectory()
         self._errors_of = errors_of
         self._pauses = pauses
@@ -84,6 +88,7 @@ class NotificationBuilder:
                 or _forecast_detail(transition.after, snapshot)
                 or self._run_time_detail(transition.after, transition.rule)
                 or self._slo_detail(transition.after)
+                or self._silence_detail(transition.after, transition.rule, snapshot)
             )
             group = self.error_groups.get(transition.after.labels.error or "")
             detail = group.detail if group is not None else detail
@@ -141,9 +146,7 @@ class NotificationBuilder:
         metric, labels = METRICS.get(state.metric), state.labels
         if metric is None or not metric.name.endswith(".runtime_p95_ratio"):
             return None
-        kind = CLASS if metric.subject == "class" else QUEUE
-        key = SeriesKey(kind, labels.source or "", labels.backend or "", labels.queue or "", labels.job_class or "")
-        found = self._run_times().get(key)
+        found = self._run_times().get(_series_of(labels))
         if found is None or found.usual_p95_s is None:
             return None
         text = (
@@ -174,6 +177,16 @@ class NotificationBuilder:
         statuses = (status for status in self._slos() if status.slo.id == state.labels.slo and status.report)
         return next((describe_burn(status, windows[0]) for status in statuses), None)
 
+    def _silence_detail(self, state: AlertState, rule: Rule | None, snapshot: Snapshot) -> str | None:
+        """What is usual at this hour, and what there is now; None for alerts about anything else."""
+        labels = state.labels
+        if rule is None or labels.queue is None:
+            return None
+        activities, key = self._activities(), _series_of(labels)
+        activity = (activities.classes if key.kind is CLASS else activities.queues).get(key)
+        queue = snapshot.find(labels.source or "", labels.backend or "", labels.queue)
+        return describe_silence(rule, activity, queue)
+
     def _read_pauses(self) -> RecordedPauses | None:
         """The recorded pauses; None when they cannot be read, which must not stop the notification."""
         if self._pauses is None:
@@ -182,6 +195,12 @@ class NotificationBuilder:
             return self._recorded.get("", self._pauses.list_pauses)
         except QueuedeckError:
             return None
+
+
+def _series_of(labels: AlertLabels) -> SeriesKey:
+    """The series of the queue or job class that an alert is about."""
+    kind = QUEUE if labels.job_class is None else CLASS
+    return SeriesKey(kind, labels.source or "", labels.backend or "", labels.queue or "", labels.job_class or "")
 
 
 def waiting_text(queue: QueueStats) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..actions.pauses import PauseLog
 from ..errors import ConfigurationError, QueuedeckError
+from ..history.activity.activities import NO_ACTIVITIES, Activities
 from ..history.run_times import RunTimes
 from ..history.series_keys import SeriesKey
 from ..model import Mark, Snapshot
@@ -77,14 +78,16 @@ class AlertRuntime:
         *,
         errors_of: ErrorsOf = no_errors,
         run_times: Callable[[], Mapping[SeriesKey, RunTimes]] = dict,
+        activities: Callable[[], Activities] = lambda: NO_ACTIVITIES,
         marks: Callable[[], Sequence[Mark]] = tuple,
         groups_of: GroupsOf = no_groups,
         schedules_of: SchedulesOf = no_schedules,
         slos: Callable[[], Sequence[SloStatus]] = tuple,
     ) -> None:
         """`errors_of` returns the top error groups of a queue, for its notifications, and `groups_of` all of them, for
-        rules about them; `schedules_of` how late schedules are; `run_times` those of queues and job classes, with
-        what is usual; `marks` those of deployments, newest first; `slos` the objectives. Raises ConfigurationError."""
+        rules about them; `schedules_of` how late schedules are; `run_times` and `activities`: of queues and job
+        classes, with what is usual; `marks`: of deployments, newest first; `slos`: the objectives. Raises
+        ConfigurationError."""
         links = PageLinks(settings.public_url)
         channels = build_channels(settings)
         alerts = AlertStore(store)
@@ -103,6 +106,7 @@ class AlertRuntime:
             pauses=PauseLog(store),
             directory=QueueDirectory(settings.queues),
             run_times=run_times,
+            activities=activities,
             marks=marks,
             groups_of=groups_of,
             schedules_of=schedules_of,

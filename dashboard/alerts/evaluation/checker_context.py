@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ...dead_letters.group_watch import WatchedGroup
+from ...history.activity.activities import NO_ACTIVITIES, Activities
 from ...history.run_times import RunTimes
 from ...history.series_keys import SeriesKey
 from ...schedules.schedule_watch import WatchedSchedules
@@ -29,6 +30,7 @@ class CheckerContext:
     dead_messages: Mapping[str, int] = field(default_factory=dict)  # by channel
     channels: tuple[str, ...] = ()  # ids of the existing ones
     run_times: Mapping[SeriesKey, RunTimes] = field(default_factory=dict)  # of queues and job classes
+    activities: Activities = NO_ACTIVITIES  # of queues and job classes
     error_groups: Sequence[WatchedGroup] | None = None
     schedules: WatchedSchedules | None = None
     slos: Sequence[SloStatus] = ()

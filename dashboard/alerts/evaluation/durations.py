@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from ...forecasts.robust_slope import Point
+from ...history.activity.activities import Activity
 from ...history.run_times import RunTimes
 from ...model import QueueStats, RedisHealth, Snapshot, SourceStats
 from ...sampling.recent_history import History, key_of
@@ -31,6 +32,7 @@ class QueueFacts:
     paused_s: float | None = None
     dead_growth_per_h: float | None = None
     run_times: RunTimes | None = None
+    activity: Activity | None = None
 
 
 @dataclass(slots=True)

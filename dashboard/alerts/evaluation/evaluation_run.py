@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from ...globs import glob_matches
-from ..rules.figures import IDLE, PAUSED, Figure
+from ..rules.figures import IDLE, NOT_USUAL, PAUSED, Figure
 from ..rules.metrics import METRICS
 from ..rules.rule import Rule, Severity
 from . import state_machine
@@ -140,7 +140,7 @@ class EvaluationRun:
                 if figure is None:
                     if not careful:
                         continue
-                elif figure is IDLE or figure is PAUSED or not beyond(figure, mildest):
+                elif figure is IDLE or figure is PAUSED or figure is NOT_USUAL or not beyond(figure, mildest):
                     continue
                 if queues.is_new(index, rule):
                     continue
@@ -228,7 +228,7 @@ class EvaluationRun:
                 value,
                 self._checker_context.now,
                 self._interval_s,
-                reason=paused if figure is PAUSED else None,
+                reason=figure.end_reason if figure is PAUSED or figure is NOT_USUAL else None,
             )
             self._record_transition(rule, before, after, change, inhibited=worse_fires)
             worse_fires = worse_fires or after.is_active

@@ -97,10 +97,7 @@ class Evaluator:
         passed = 0.0 if self._last_now is None else min(max(now - self._last_now, 0.0), 2 * self.interval_s)
         self._last_now = now
         self.durations.observe_sample(snapshot, history, now, passed)
-        for key, run_times in checker_context.run_times.items():
-            facts = self.durations.queues.get(f"{key.source}\0{key.backend}\0{key.name}")
-            if facts is not None and key.kind is QUEUE:
-                facts.run_times = run_times
+        self._add_history(checker_context)
         self._queues.load_queues(snapshot.queues, self.durations, passed)
         self.history_recorder.begin_evaluation(now)
         finder = SubjectFinder(snapshot, checker_context, self._queues, self.durations)
@@ -108,6 +105,18 @@ class Evaluator:
         return EvaluationRun(
             finder, checker_context, self._queues, recorder, reduce_figure, inhibitions, self.interval_s
         )
+
+    def _add_history(self, checker_context: CheckerContext) -> None:
+        """Add what the leader knows from its history to the facts of the queues."""
+        queues = self.durations.queues
+        for key, run_times in checker_context.run_times.items():
+            facts = queues.get(f"{key.source}\0{key.backend}\0{key.name}")
+            if facts is not None and key.kind is QUEUE:
+                facts.run_times = run_times
+        for key, activity in checker_context.activities.queues.items():
+            facts = queues.get(f"{key.source}\0{key.backend}\0{key.name}")
+            if facts is not None:
+                facts.activity = activity
 
     def find_breaches(self, snapshot: Snapshot, rules: Sequence[Rule]) -> list[Breach]:
         """The breaches that one sample alone shows, by rule, with only the worst severity of each subject.

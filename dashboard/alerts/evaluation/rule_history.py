@@ -15,7 +15,7 @@ from heapq import nsmallest
 
 from ...model import Value
 from ...sampling.recent_history import Point, Series
-from ..rules.figures import IDLE, PAUSED, Figure
+from ..rules.figures import IDLE, NOT_USUAL, PAUSED, Figure
 from ..rules.rule import Rule
 from .state_machine import AlertLabels
 
@@ -209,8 +209,14 @@ def _merge_peaks(peaks: Sequence[float | None], figures: Sequence[Figure], *, up
     """The worse of each pair."""
     pairs = zip(peaks, figures, strict=True)
     if upwards:
-        return [p if f is None or f is IDLE or f is PAUSED or (p is not None and p >= f) else f for p, f in pairs]
-    return [p if f is None or f is IDLE or f is PAUSED or (p is not None and p <= f) else f for p, f in pairs]
+        return [
+            p if f is None or f is IDLE or f is PAUSED or f is NOT_USUAL or (p is not None and p >= f) else f
+            for p, f in pairs
+        ]
+    return [
+        p if f is None or f is IDLE or f is PAUSED or f is NOT_USUAL or (p is not None and p <= f) else f
+        for p, f in pairs
+    ]
 
 
 def _worst_value(values: Iterable[float | None], *, upwards: bool) -> float | None:

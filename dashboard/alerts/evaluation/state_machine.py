@@ -13,7 +13,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from ...model import Value
-from ..rules.figures import IDLE, PAUSED, AtLeast, Figure
+from ..rules.figures import IDLE, NOT_USUAL, PAUSED, AtLeast, Figure
 from ..rules.metrics import METRICS, describe_value, format_threshold
 from ..rules.rule import Reducer, Rule, Severity, alert_fingerprint
 
@@ -185,7 +185,7 @@ def judge_figure(rule: Rule, severity: Severity, figure: Figure) -> tuple[Figure
     if figure is None:
         unknown = {"keep": FigureHealth.UNKNOWN, "ok": FigureHealth.HEALTHY, "breach": FigureHealth.BREACH}
         return unknown[rule.no_data], None
-    if figure is IDLE or figure is PAUSED:
+    if figure is IDLE or figure is PAUSED or figure is NOT_USUAL:
         return FigureHealth.HEALTHY, None
     if isinstance(figure, AtLeast):
         return _judge_at_least(rule, severity, float(figure))

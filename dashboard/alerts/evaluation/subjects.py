@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from ...globs import glob_matches
 from ...history.columns import CLASS
 from ...model import QueueStats, Snapshot
+from ..rules.activity_figures import compare_activity
 from ..rules.figures import (
-    IDLE,
     PAUSED,
     AtLeast,
     Figure,
@@ -60,7 +60,8 @@ class SubjectFinder:
         if metric.subject == "queue":
             yield from self._queue_subjects(rule) if rule.scope == "each" else self._aggregate_subject(rule)
         elif metric.subject == "class":
-            yield from self._class_subjects(rule)
+            slower = rule.metric == "class.runtime_p95_ratio"
+            yield from self._class_run_times(rule) if slower else self._class_activities(rule)
         elif metric.subject == "library":
             yield from self._library_subjects(rule)
         elif metric.subject == "source":
@@ -153,7 +154,7 @@ class SubjectFinder:
         rows = [figure for index, figure in pairs if queues[index].source not in self.unreachable_sources]
         known = [0.0 if isinstance(figure, Idle) else figure for figure in rows if figure is not None]
         figure: Figure = None
-        if whole and all(figure is IDLE or figure is PAUSED for figure in rows) and PAUSED in rows:
+        if whole and all(isinstance(figure, Idle) for figure in rows) and PAUSED in rows:
             figure = PAUSED  # as for one queue: that nothing is finished or served is then on purpose
         elif known:
             figure = sum(known) if rule.scope == "sum" else max(known)
@@ -162,12 +163,22 @@ class SubjectFinder:
                 figure = AtLeast(figure)
         yield Subject(AlertLabels(), figure, frozen=figure is None and not whole)
 
-    def _class_subjects(self, rule: Rule) -> Iterator[Subject]:
+    def _class_run_times(self, rule: Rule) -> Iterator[Subject]:
         for key, run_times in self._checker_context.run_times.items():
             if key.kind is CLASS and is_name_in_scope(rule, key.source, key.backend, key.name):
                 labels = AlertLabels(source=key.source, backend=key.backend, queue=key.name, job_class=key.job_class)
                 figure = compare_run_times(run_times, rule.needed_events)
                 yield Subject(labels, figure, key.source in self.unreachable_sources)
+
+    def _class_activities(self, rule: Rule) -> Iterator[Subject]:
+        queues = {(queue.source, queue.backend, queue.name): queue for queue in self._snapshot.queues}
+        for key, activity in self._checker_context.activities.classes.items():
+            queue = queues.get(key[1:4])
+            if queue is None or not is_name_in_scope(rule, key.source, key.backend, key.name):
+                continue
+            labels = AlertLabels(source=key.source, backend=key.backend, queue=key.name, job_class=key.job_class)
+            figure = PAUSED if queue.paused else compare_activity(activity, rule.needed_events)
+            yield Subject(labels, figure, key.source in self.unreachable_sources or queue.error is not None)
 
     def _library_subjects(self, rule: Rule) -> Iterator[Subject]:
         groups: dict[tuple[str, str], list[QueueStats]] = {}

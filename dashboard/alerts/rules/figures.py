@@ -1,7 +1,8 @@
 """How the figure of each metric is read from one sample. Pure.
 
 A figure is a number, None (unknown: it neither breaches nor recovers), or not applicable now, which counts as healthy:
-IDLE (a queue without waiting jobs needs no worker), or PAUSED (a queue that is paused on purpose is not late).
+IDLE (a queue without waiting jobs needs no worker), PAUSED (a queue that is paused on purpose is not late), or
+NOT_USUAL (a queue that is usually quiet at this hour is not missed).
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ class Idle(Enum):
 
     IDLE = "idle"
     PAUSED = "paused"
+    NOT_USUAL = "not usual"
+
+    @property
+    def end_reason(self) -> str | None:
+        """Why an alert that ends with it has not recovered; None if it has."""
+        return {Idle.PAUSED: "queue paused", Idle.NOT_USUAL: "no longer usual at this hour"}.get(self)
 
 
 class AtLeast(float):
@@ -29,7 +36,8 @@ class AtLeast(float):
 
 
 IDLE: Final = Idle.IDLE
-PAUSED: Final = Idle.PAUSED  # an alert that ends with it has not recovered
+PAUSED: Final = Idle.PAUSED  # an alert that ends with it, or with NOT_USUAL, has not recovered
+NOT_USUAL: Final = Idle.NOT_USUAL
 Figure: TypeAlias = "float | Idle | None"
 
 # Short jobs vary a lot: what takes less than this longer than usual does not count as slower.

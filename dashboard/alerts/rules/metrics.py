@@ -10,7 +10,7 @@ import msgspec
 from ...model import QueueStats, SourceStats
 from ...units import UNKNOWN, format_figure
 from ..evaluation.durations import QueueFacts, SourceFacts
-from . import figures
+from . import activity_figures, figures
 from .figures import Figure
 
 Unit = Literal["s", "count", "ratio", "per_min", "per_h", "bytes", "flag"]
@@ -21,6 +21,7 @@ TakeSource: TypeAlias = Callable[[SourceStats, SourceFacts], Figure]
 ERROR_MIN_EVENTS = 20
 RUN_TIME_MIN_EVENTS = 50
 SLO_MIN_EVENTS = 20
+ACTIVITY_MIN_JOBS = 20  # usual ones: with fewer, none can be chance
 # The first part of a metric's name -> the heading of its group.
 _GROUPS = {
     "queue": "Queue",
@@ -51,6 +52,9 @@ _TITLES = {
     "queue.enqueue_idle_s": "time since the last new job",
     "queue.runtime_p95_ratio": "run time compared with last week",
     "class.runtime_p95_ratio": "run time of a job class compared with last week",
+    "queue.activity_ratio": "jobs compared with what is usual at this hour",
+    "class.activity_ratio": "jobs of a job class compared with what is usual at this hour",
+    "queue.workers_ratio": "workers compared with what is usual at this hour",
     "workers.count": "running workers",
     "redis.unreachable_s": "time without a reply",
     "redis.writes_refused": "writes refused",
@@ -156,11 +160,6 @@ def _burn_rate_metric(name: str, long: str, short: str) -> Metric:
     )  # fmt: skip
 
 
-def _unavailable_metric(name: str, unit: Unit, phrase: str, meaning: str) -> Metric:
-    reason = "it needs several days of history, which is not stored yet"
-    return Metric(name=name, unit=unit, subject="queue", meaning=meaning, phrase=phrase, unavailable=reason)
-
-
 # A row: name, unit, how the figure is read, how messages show it, what it means.
 _TABLE: tuple[Metric, ...] = (
     _queue_metric("queue.depth", "count", figures.queue_depth, "{} waiting job(s)",
@@ -190,13 +189,25 @@ _TABLE: tuple[Metric, ...] = (
                   "workers on this queue, while jobs are waiting and the queue is not paused"),
     _queue_metric("queue.paused_s", "s", figures.paused_s, "paused for {}",
                   "how long the queue has been paused with jobs waiting"),
-    _unavailable_metric("queue.enqueue_idle_s", "s", "no job enqueued for {}",
-                        "time since a job was last enqueued"),
+    _queue_metric("queue.enqueue_idle_s", "s", activity_figures.enqueue_idle, "no new job for {}",
+                  "time since the last new job, as far as it was watched; unknown if the library does not report how "
+                  "many jobs finish", several=True),
+    _queue_metric("queue.activity_ratio", "ratio", activity_figures.activity_ratio, "{} of the usual jobs",
+                  "new jobs (or processed jobs, if new ones are unknown) of the last 15 minutes, 1 or 2 hours, "
+                  "compared with the usual number at this hour of the week; not evaluated where jobs are not usual "
+                  "at this hour, and while the queue is paused", several=True, events=ACTIVITY_MIN_JOBS),
+    _queue_metric("queue.workers_ratio", "ratio", activity_figures.workers_ratio, "{} of the usual workers",
+                  "workers on this queue, compared with the usual number at this hour of the week; not evaluated "
+                  "where that number varies, and while the queue is paused", several=True),
     _queue_metric("queue.runtime_p95_ratio", "ratio", figures.run_time_ratio, "p95 run time {} of the usual",
                   "p95 run time of the last 15 minutes, compared with the usual p95 of the last 7 days; not evaluated "
                   "while it is less than 1 s longer", several=True, events=RUN_TIME_MIN_EVENTS),
     Metric(name="class.runtime_p95_ratio", unit="ratio", subject="class", phrase="p95 run time {} of the usual",
            meaning="as for queues, for each job class of the queues", several=True, min_events=RUN_TIME_MIN_EVENTS),
+    Metric(name="class.activity_ratio", unit="ratio", subject="class", phrase="{} of the usual jobs",
+           meaning="processed jobs of each job class in the last 2 hours, compared with the usual number at this hour "
+           "of the week; not evaluated where jobs are not usual at this hour, and while the queue is paused",
+           several=True, min_events=ACTIVITY_MIN_JOBS),
     Metric(name="workers.count", unit="count", subject="library", phrase="{} worker(s)",
            meaning="running workers on this library's queues, while it has jobs; if workers are only known per "
            "queue, the highest number on one queue"),

@@ -46,6 +46,7 @@ class ProblemKind(StrEnum):
     WAITING = "too many waiting"
     SLOW = "low throughput"
     SLOWER = "slower than usual"
+    QUIET = "unusually quiet"
     LONG_RUNNING = "long-running job"
     OVERDUE = "overdue"
     LATE_SCHEDULE = "late schedule"
