@@ -6,6 +6,7 @@ resolved, and the last test fails for a shipped rule that no test covers.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import os
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 import redis
 from msgspec.structs import replace
-from rq import Queue
+from rq import Queue, Worker
 from rq.suspension import resume, suspend
 
 from dashboard.alerts import keys
@@ -30,7 +31,6 @@ from dashboard.alerts.evaluation.evaluator import Evaluator
 from dashboard.alerts.evaluation.state_machine import AlertState
 from dashboard.alerts.rules import figures
 from dashboard.alerts.rules.default_rules import default_rules
-from dashboard.alerts.rules.metrics import METRICS
 from dashboard.backends.celery import workers
 from dashboard.backends.celery.results import run_balance
 from dashboard.backends.monitored_sources import open_sources
@@ -60,6 +60,7 @@ from tests.contract.sidekiq_library import SidekiqLibrary
 from tests.contract.sidekiq_worker import running_sidekiq as sidekiq_worker
 from tests.dead_letters import failing_jobs
 from tests.dead_letters.test_groups import fail_rq
+from tests.history.weeks import write_weeks
 from tests.processes import child
 from tests.unit.history.samples import flow_of, flows_of, queue_row, snapshot_of
 from tests.waiting import wait_until
@@ -67,8 +68,6 @@ from tests.waiting import wait_until
 INTERVAL_S = 4.0
 TIMES = 5  # evaluations of one sample: a sample each 20 s
 MIB = 1024 * 1024
-# Rules of the plan that do not ship yet, because their metric needs a history of days.
-LATER = {"queue.enqueue_idle_s"}
 COVERED: dict[str, list[str]] = {}
 Test = Callable[..., None]
 NotifiedKinds = dict[tuple[str, str, str], list[str]]  # kinds by rule, severity and subject
@@ -128,11 +127,12 @@ class Scene:
         schedules = watched_schedules(rows, lambda source: self._sources.now_s(source) + self.ahead_s)
         for _ in range(times):
             self._now += INTERVAL_S
-            run_times = self._recording.run_times if self._recording is not None else {}
             slos = self._slos.statuses if self._slos is not None else ()
-            checker_context = CheckerContext(
-                now=self._now, channels=("ops",), run_times=run_times, schedules=schedules, slos=slos
-            )
+            checker_context = CheckerContext(now=self._now, channels=("ops",), schedules=schedules, slos=slos)
+            if self._recording is not None:
+                checker_context = dataclasses.replace(
+                    checker_context, run_times=self._recording.run_times, activities=self._recording.activities
+                )
             for transition in self._evaluator.evaluate_rules(
                 snapshot, self._sampler.history, self.rules, self._states, checker_context
             ):
@@ -198,6 +198,16 @@ class Scene:
     def skip_time(self, seconds: float) -> None:
         """Let this much time pass without samples, a gap in the history."""
         self._now += seconds
+
+    def record_weeks(self, quiet_s: float) -> None:
+        """Record the history from now on. In the weeks before, `mail` had a worker, and 30 jobs of one class in each
+        quarter of an hour; none in the last `quiet_s`."""
+        store, lead = Store(self._sources.own), "test:1"
+        now_s = self._now = self._now + 3600 - self._now % 3600
+        per_quarter = lambda ago_s: 30 if ago_s > quiet_s else 0  # noqa: E731
+        write_weeks(store, lead, int(now_s), per_quarter, job_class="os.getpid", workers=1)
+        self._recording = HistoryRecording(store, 64 * MIB)
+        self._recording.take_over(lead)
 
     def work_slowly(self, queue: Queue, jobs: int, took_s: float) -> None:
         """Let a worker finish so many jobs of a queue, as if each had taken `took_s`."""
@@ -359,6 +369,36 @@ def test_accumulating_dead_letters_are_reported(scene: Scene) -> None:
     scene.resolves("queue-dead")
     # The growth stays within the last hour, which samples of 20 s stretch to 80 minutes.
     scene.resolves("queue-dead-growth", 4800)
+
+
+@covers("queue-quiet", "queue-fewer-workers")
+def test_a_queue_that_is_unusually_quiet_is_reported(scene: Scene) -> None:
+    scene.enable("queue-fewer-workers")
+    scene.record_weeks(quiet_s=0)
+    scene.fires("queue-quiet", 1700)
+    assert not scene.was_notified("class-quiet", "firing")
+    worker = Worker([scene.queue], connection=scene.redis)
+    worker.register_birth()
+    scene.queue.enqueue("os.getpid")
+    scene.work()
+    scene.resolves("queue-quiet")
+    scene.resolves("queue-fewer-workers")
+
+
+@covers("class-quiet", "queue-no-new-jobs")
+def test_a_class_without_jobs_and_a_queue_without_new_ones_are_reported(scene: Scene) -> None:
+    scene.rules = ()
+    for name in ("class-quiet", "queue-no-new-jobs"):
+        scene.enable(name)
+    scene.record_weeks(quiet_s=3 * 3600)
+    scene.fires("class-quiet", 900)
+    assert scene.was_notified("queue-no-new-jobs", "firing")
+    for _ in range(3):
+        scene.queue.enqueue("os.getpid")
+        scene.work()
+        scene.take_sample(TIMES)
+    scene.resolves("class-quiet")
+    scene.resolves("queue-no-new-jobs")
 
 
 @covers("queue-active-age")
@@ -851,5 +891,3 @@ def test_a_new_error_is_reported_once_and_again_when_it_returns(
 
 def test_every_shipped_rule_has_a_test() -> None:
     assert {rule.id for rule in default_rules()} == set(COVERED)
-    assert {name for name, metric in METRICS.items() if metric.unavailable} == LATER
-    assert not LATER & {rule.metric for rule in default_rules()}

@@ -152,7 +152,6 @@ WRONG: list[tuple[dict[str, str], str, str]] = [
     ({"id": "a b"}, "id", "letters, digits"),
     ({"id": "from-file"}, "id", "settings file"),
     ({"id": "queue-dead"}, "id", "built-in rule"),
-    ({"metric": "queue.enqueue_idle_s"}, "metric", "not available yet"),
     ({"metric": "<b>"}, "metric", "choose a metric"),
     ({"queues": "a\n[b]"}, "queues", "globs"),
     ({"metric": "queue.error_ratio", "warning": "5"}, "warning", "as 0.05 for 5%"),

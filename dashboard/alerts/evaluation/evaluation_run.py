@@ -228,7 +228,7 @@ class EvaluationRun:
                 value,
                 self._checker_context.now,
                 self._interval_s,
-                reason=figure.end_reason if figure is PAUSED or figure is NOT_USUAL else None,
+                reason=paused if figure is PAUSED else NOT_USUAL.end_reason if figure is NOT_USUAL else None,
             )
             self._record_transition(rule, before, after, change, inhibited=worse_fires)
             worse_fires = worse_fires or after.is_active

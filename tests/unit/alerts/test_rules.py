@@ -28,7 +28,6 @@ GOOD: dict[str, Any] = {"id": "r", "metric": "queue.depth", "critical": 10}
         ({"id": "a b"}, "id"),
         ({"id": 7}, "id"),
         ({"metric": "queue.width"}, "metric"),
-        ({"metric": "queue.enqueue_idle_s"}, "not available yet"),
         ({"critical": None}, "warning, critical"),
         ({"critical": "many"}, "critical"),
         ({"critical": float("nan")}, "critical"),
