@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from msgspec.structs import replace
 
+from ...history.activity.watched_time import BRIDGED_S
 from ...history.columns import QUEUE, SOURCE
 from ...history.history_reader import HistoryRange
 from ...history.series_keys import SeriesKey
@@ -48,6 +50,24 @@ def _memory_ratios(key: SeriesKey, slots: Sequence[Slot], _: Rule) -> list[Point
     return [one / limit if one is not None and limit else None for one, limit in zip(used, limits, strict=True)]
 
 
+def _idle_times(key: SeriesKey, slots: Sequence[Slot], rule: Rule) -> list[Point]:
+    """The seconds since the last new job at the end of each slot. After a gap, they are lower bounds: unknown until one
+    is a breach."""
+    arrived, uncounted = key.kind.index_of("enqueued"), key.kind.index_of("uncounted_ms")
+    found: list[Point] = []
+    idle_s, is_least = 0.0, True
+    for slot, after in pairwise(slots):
+        jobs = None if slot.cells is None else slot.cells[arrived]
+        missing_ms = None if slot.cells is None else slot.cells[uncounted]
+        if isinstance(missing_ms, int) and missing_ms > BRIDGED_S * 1000:
+            jobs = None
+        idle_s = 0.0 if jobs != 0 else idle_s + after.start_s - slot.start_s
+        is_least = jobs is None or (is_least and not jobs)
+        is_known = jobs is not None and (not is_least or is_ever_breached(rule, (idle_s,)))
+        found.append(idle_s if is_known else None)
+    return [*found, None] if slots else found  # the last slot has not ended
+
+
 @dataclass(frozen=True, slots=True)
 class _Stored:
     """How the figure of a metric comes from the history. `note`: how it differs from what the rule evaluates."""
@@ -63,12 +83,23 @@ _STORED: Mapping[str, _Stored] = {
     "queue.dead": _Stored(_plain("dead")),
     "queue.latency_s": _Stored(_plain("latency_s"), _PAUSES),
     "queue.throughput_per_min": _Stored(_plain("throughput_per_min"), _PAUSES),
+    "queue.enqueue_idle_s": _Stored(_idle_times, "the time before a gap does not count", fine_step_s=COARSE_STEP_S),
     "queue.error_ratio": _Stored(_error_ratios, fine_step_s=COARSE_STEP_S),
     "redis.memory_ratio": _Stored(_memory_ratios),
     "redis.evicted_per_min": _Stored(_plain("evicted_per_min")),
     "redis.rejected_per_min": _Stored(_plain("rejected_per_min")),
     "redis.replica_lag_bytes": _Stored(_plain("replica_lag_bytes")),
 }
+# Their figures are shares of what was usual at that time.
+_COMPARED = frozenset(
+    {
+        "queue.activity_ratio",
+        "class.activity_ratio",
+        "queue.workers_ratio",
+        "queue.runtime_p95_ratio",
+        "class.runtime_p95_ratio",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +141,11 @@ class WeekBacktest:
 def is_stored(rule: Rule) -> bool:
     """Whether the history has the figure that a rule evaluates."""
     return rule.metric in _STORED and rule.reducer == "last"
+
+
+def why_not_replayed(rule: Rule) -> str | None:
+    """Why the last seven days of a rule cannot be estimated, for one whose figure compares with what is usual."""
+    return "Not estimated: what was usual at each hour is not stored." if rule.metric in _COMPARED else None
 
 
 def week_ranges(rule: Rule, now_s: float) -> tuple[HistoryRange, ...]:

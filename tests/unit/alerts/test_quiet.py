@@ -70,9 +70,7 @@ def test_workers_and_arrivals() -> None:
     assert (isinstance(exact, AtLeast), isinstance(least, AtLeast)) == (False, True)
 
 
-def run(
-    judged: Rule, steps: Sequence[Step], *, reachable: bool = True
-) -> AlertState:
+def run(judged: Rule, steps: Sequence[Step], *, reachable: bool = True) -> AlertState:
     """The only alert after samples ten seconds apart."""
     evaluator, states = Evaluator(10.0), dict[str, AlertState]()
     for number, (found, row) in enumerate(steps):

@@ -17,7 +17,9 @@ from dashboard.alerts.evaluation.week_backtest import (
     replay_week,
     series_key,
     week_ranges,
+    why_not_replayed,
 )
+from dashboard.alerts.rules.metrics import METRICS
 from dashboard.alerts.rules.rule import Rule
 from dashboard.history.columns import QUEUE, SOURCE, Cells, SeriesKind
 from dashboard.history.history_reader import HistoryRange
@@ -125,6 +127,22 @@ def test_an_error_ratio_needs_as_many_jobs_as_the_rule() -> None:
     assert replay_week(judged, many).count == 1
 
 
+def test_the_time_since_the_last_new_job_begins_again_after_a_gap() -> None:
+    judged = rule(metric="queue.enqueue_idle_s", warning=2 * HOUR_S, for_s=0)
+
+    def arrived(ago_s: float) -> Cells | None:
+        if DAY_S < ago_s <= DAY_S + HOUR_S:
+            return None
+        is_idle = ago_s <= 3 * DAY_S - HOUR_S and not ago_s <= HOUR_S
+        return cells(QUEUE, enqueued=0 if is_idle else 5)
+
+    found = replay_week(judged, week_of(judged, {MAIL: arrived}))
+    assert found.warnings == 1, "a gap resolves nothing"
+    assert found.firing_s == pytest.approx(3 * DAY_S - 4 * HOUR_S, abs=2 * HOUR_S)
+    unknown = {MAIL: lambda _: cells(QUEUE, finished=5)}
+    assert replay_week(judged, week_of(judged, unknown)).covered_s == 0
+
+
 def test_memory_is_a_share_of_its_limit() -> None:
     judged = rule(metric="redis.memory_ratio", critical=0.8, for_s=0)
     full = {MAIN: lambda _: cells(SOURCE, used_memory_bytes=90, maxmemory_bytes=100)}
@@ -137,5 +155,9 @@ def test_what_the_history_has() -> None:
     assert is_stored(rule())
     assert not is_stored(rule(reducer="mean", window_s=300))
     assert not is_stored(rule(metric="queue.stalled", critical=1))
+    assert why_not_replayed(rule(metric="queue.stalled", critical=1)) is None
+    for name, metric in METRICS.items():
+        if "usual" in metric.phrase:
+            assert "not stored" in (why_not_replayed(rule(metric=name, critical=1)) or ""), name
     assert series_key(MAIL) == SeriesKey(QUEUE, "main", "lists", "mail")
     assert series_key(MAIN) == SeriesKey(SOURCE, "main")

@@ -17,7 +17,7 @@ from ....alerts.evaluation.backtest import (
 )
 from ....alerts.evaluation.preview import HOUR_S, RulePreview, Trend, has_history, rule_trend
 from ....alerts.evaluation.rule_history import RuleHistories
-from ....alerts.evaluation.week_backtest import even_points, replay_week
+from ....alerts.evaluation.week_backtest import even_points, replay_week, why_not_replayed
 from ....alerts.management.sample_notification import sample_notification
 from ....alerts.rules.metrics import METRICS, format_amount
 from ....alerts.rules.rule import Rule
@@ -150,7 +150,7 @@ def _week_outlook(rule: Rule, current: CurrentSnapshot, hours: SubjectHistories 
     except (BackendUnavailable, Forbidden):  # the preview says so already
         week = None
     if week is None:
-        return {"week": None}
+        return {"week": None, "no_week": why_not_replayed(rule)}
     points = even_points(rule, week)
     return {
         "week": replay_week(rule, week),
