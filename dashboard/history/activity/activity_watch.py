@@ -19,9 +19,10 @@ from .usual_activity import (
     STEP_S,
     WEEKS_S,
     WINDOWS_S,
+    PastSlots,
     Usual,
+    UsualFinder,
     compared_ranges,
-    find_usual,
     jobs_in,
     past_slots,
 )
@@ -171,15 +172,19 @@ class ActivityWatch:
         moments = range(start_s, start_s + AHEAD_S[kind], STEP_S)
         weeks = self._past.read_ranges(kind, keys, list(compared_ranges(kind, start_s, moments[-1], WEEKS_S)))
         past = {key: past_slots(kind, slots) for key, slots in weeks.items()}
-        found = {key: [find_usual(kind, past[key], at_s) for at_s in moments] for key in keys}
+        found = {key: _find_all(kind, slots, moments) for key, slots in past.items()}
         short = [key for key in keys if any(None in usual.jobs for usual in found[key])]
         if short:
             days = self._past.read_ranges(kind, short, list(compared_ranges(kind, start_s, moments[-1], DAYS_S)))
             for key, slots in days.items():
-                known = past_slots(kind, slots) | past[key]
-                found[key] = [find_usual(kind, known, at_s) for at_s in moments]
+                found[key] = _find_all(kind, past_slots(kind, slots) | past[key], moments)
         for key, steps in found.items():
             self._ahead[key] = _UsualAhead(start_s, tuple(steps))
+
+
+def _find_all(kind: SeriesKind, slots: PastSlots, moments: Iterable[int]) -> list[Usual]:
+    finder = UsualFinder(kind, slots)
+    return [finder.find(at_s) for at_s in moments]
 
 
 def _take(due: list[SeriesKey]) -> list[SeriesKey]:

@@ -64,6 +64,7 @@ class PastSlot(NamedTuple):
     workers: int | None = None
 
 
+_UNKNOWN = PastSlot()
 PastSlots = Mapping[int, PastSlot]  # by their start
 
 
@@ -109,7 +110,7 @@ def _weekday(at: float) -> int:
 
 
 def compared_ranges(kind: SeriesKind, start_s: int, end_s: int, periods_s: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """The times of the past, from and until before, that `find_usual` needs for the moments from `start_s` to `end_s`:
+    """The times of the past, from and until before, that UsualFinder needs for the moments from `start_s` to `end_s`:
     one for each of the periods back."""
     step_s, longest_s = step_of(kind), WINDOWS_S[kind][-1]
     for period_s in periods_s:
@@ -117,62 +118,76 @@ def compared_ranges(kind: SeriesKind, start_s: int, end_s: int, periods_s: Itera
         yield first_s, slot_of(end_s - period_s + STEP_S, step_s) + step_s
 
 
-def find_usual(kind: SeriesKind, slots: PastSlots, at_s: int) -> Usual:
-    """What is usual before `at_s`, a multiple of STEP_S."""
-    jobs = tuple(_usual_jobs(kind, slots, at_s, window_s) for window_s in WINDOWS_S[kind])
-    return Usual(jobs, _usual_workers(slots, at_s) if kind is QUEUE else None)
+class UsualFinder:
+    """Finds what is usual, from slots of the past of one series."""
 
+    def __init__(self, kind: SeriesKind, slots: PastSlots) -> None:
+        self._kind = kind
+        self._step_s = step_of(kind)
+        self._slots = slots
+        self._totals: dict[int, int] = {}  # at the ends of slots: the jobs since `_begins`
+        self._begins: dict[int, int] = {}  # at the same: since when all slots are known
+        for start_s in sorted(slots):
+            jobs, end_s = slots[start_s].jobs, start_s + self._step_s
+            if jobs is not None:
+                self._totals[end_s] = self._totals.setdefault(start_s, 0) + jobs
+                self._begins[end_s] = self._begins.setdefault(start_s, start_s)
 
-def _usual_jobs(kind: SeriesKind, slots: PastSlots, at_s: int, window_s: int) -> UsualJobs | None:
-    shifts = _shifts(kind, at_s)
-    for periods, least in _comparisons(at_s):
-        found = []
-        for period_s in periods:
-            end_s = at_s - period_s
-            counts = [_count_jobs(kind, slots, end_s + shift_s, window_s) for shift_s in (0, *shifts)]
-            if None not in counts:
-                found.append([count for count in counts if count is not None])
-        if len(found) >= least:
-            lowest = min(min(counts) for counts in found)
-            return UsualJobs(median(counts[0] for counts in found), lowest, periods is WEEKS_S)
-    return None
+    def find(self, at_s: int) -> Usual:
+        """What is usual before `at_s`, a multiple of STEP_S."""
+        days = [day_s for day_s in (*DAYS_S, WEEK_S) if is_same_kind_of_day(at_s, at_s - day_s)]
+        jobs = tuple(
+            self._usual_jobs(at_s, window_s, WEEKS_S, LEAST_WEEKS) or self._usual_jobs(at_s, window_s, days, LEAST_DAYS)
+            for window_s in WINDOWS_S[self._kind]
+        )
+        if self._kind is not QUEUE:
+            return Usual(jobs)
+        workers = self._usual_workers(at_s, WEEKS_S, LEAST_WEEKS) or self._usual_workers(at_s, days, LEAST_DAYS)
+        return Usual(jobs, workers)
 
+    def _usual_jobs(self, at_s: int, window_s: int, periods_s: Sequence[int], least: int) -> UsualJobs | None:
+        shifts_s = self._shifts(at_s)
+        found: list[float] = []
+        lowest: list[float] = []
+        for period_s in periods_s:
+            jobs = self._count_jobs(at_s - period_s, window_s)
+            if jobs is None:
+                continue
+            others = [self._count_jobs(at_s - period_s + shift_s, window_s) for shift_s in shifts_s]
+            known = [count for count in others if count is not None]
+            if len(known) == len(others):
+                found.append(jobs)
+                lowest += (jobs, *known)
+        return UsualJobs(median(found), min(lowest), periods_s is WEEKS_S) if len(found) >= least else None
 
-def _comparisons(at_s: int) -> tuple[tuple[Sequence[int], int], ...]:
-    days = [day_s for day_s in (*DAYS_S, WEEK_S) if is_same_kind_of_day(at_s, at_s - day_s)]
-    return (WEEKS_S, LEAST_WEEKS), (days, LEAST_DAYS)
+    def _shifts(self, at_s: int) -> tuple[int, ...]:
+        """How much later the other times end that must be as busy; of classes, those of the slots that it lies in."""
+        if self._kind is not CLASS:
+            return -STEP_S, STEP_S
+        inside_s = at_s % self._step_s
+        return (-inside_s, self._step_s - inside_s) if inside_s else ()
 
-
-def _shifts(kind: SeriesKind, at_s: int) -> tuple[int, ...]:
-    """How much later the other times end that must be as busy; of classes, those of the slots that it lies in."""
-    if kind is not CLASS:
-        return -STEP_S, STEP_S
-    inside_s = at_s % CLASS_HOURS.step_s
-    return (-inside_s, CLASS_HOURS.step_s - inside_s) if inside_s else ()
-
-
-def _count_jobs(kind: SeriesKind, slots: PastSlots, end_s: int, window_s: int) -> float | None:
-    """The jobs in a time that ends at `end_s`; of slots that lie in it partly, their share."""
-    step_s = step_of(kind)
-    total = 0.0
-    for start_s in range(slot_of(end_s - window_s, step_s), end_s, step_s):
-        slot = slots.get(start_s)
-        if slot is None or slot.jobs is None:
+    def _count_jobs(self, end_s: int, window_s: int) -> float | None:
+        """The jobs in a time that ends at `end_s`; of slots that lie in it partly, their share."""
+        first_s, last_s = slot_of(end_s - window_s, self._step_s), slot_of(end_s + self._step_s - 1, self._step_s)
+        begin_s = self._begins.get(last_s)
+        if begin_s is None or begin_s > first_s:
             return None
-        share = (min(end_s, start_s + step_s) - max(end_s - window_s, start_s)) / step_s
-        total += slot.jobs * share
-    return total
+        return self._total_at(end_s) - self._total_at(end_s - window_s)
 
+    def _total_at(self, at_s: int) -> float:
+        start_s = slot_of(at_s, self._step_s)
+        total = self._totals[start_s]
+        if start_s == at_s:
+            return total
+        return total + (self._totals[start_s + self._step_s] - total) * (at_s - start_s) / self._step_s
 
-def _usual_workers(slots: PastSlots, at_s: int) -> UsualWorkers | None:
-    for periods, least in _comparisons(at_s):
+    def _usual_workers(self, at_s: int, periods_s: Sequence[int], least: int) -> UsualWorkers | None:
         found = []
-        for period_s in periods:
+        for period_s in periods_s:
             end_s = at_s - period_s
-            inside = [slots.get(start_s, PastSlot()).workers for start_s in range(end_s - WORKERS_S, end_s, STEP_S)]
+            inside = [self._slots.get(slot_s, _UNKNOWN).workers for slot_s in range(end_s - WORKERS_S, end_s, STEP_S)]
             known = [workers for workers in inside if workers is not None]
             if len(known) == len(inside):
                 found.append(min(known))
-        if len(found) >= least:
-            return UsualWorkers(median(found), min(found), periods is WEEKS_S)
-    return None
+        return UsualWorkers(median(found), min(found), periods_s is WEEKS_S) if len(found) >= least else None

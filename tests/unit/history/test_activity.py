@@ -12,8 +12,8 @@ from dashboard.history.activity.usual_activity import (
     STEP_S,
     WEEKS_S,
     PastSlot,
+    UsualFinder,
     compared_ranges,
-    find_usual,
     is_same_kind_of_day,
     jobs_in,
     step_of,
@@ -51,7 +51,7 @@ def office_hours(start_s: int) -> int:
 def test_each_hour_of_the_week_is_compared_with_itself() -> None:
     for hour in range(7 * 24):
         at_s = MONDAY_S + hour * HOUR_S
-        usual = find_usual(QUEUE, past(QUEUE, at_s, office_hours), at_s)
+        usual = UsualFinder(QUEUE, past(QUEUE, at_s, office_hours)).find(at_s)
         quarter, whole_hour, two_hours = usual.jobs
         assert quarter is not None
         assert whole_hour is not None
@@ -73,7 +73,7 @@ def test_classes_are_compared_in_slots_of_two_hours() -> None:
     # At 10:30 on a Monday, the slot from 8:00 counts for three quarters of the time.
     for after_s, usual_jobs, lowest in ((12 * HOUR_S, 240, 240), (10.5 * HOUR_S, 60, 0)):
         at_s = MONDAY_S + int(after_s)
-        (usual,) = find_usual(CLASS, past(CLASS, at_s, jobs), at_s).jobs
+        (usual,) = UsualFinder(CLASS, past(CLASS, at_s, jobs)).find(at_s).jobs
         assert usual == (usual_jobs, lowest, True)
 
 
@@ -82,10 +82,10 @@ def test_weeks_are_compared_if_two_are_stored_and_days_if_three_are() -> None:
         return lambda start_s: jobs if start_s >= AT - days * DAY_S else None
 
     for days, weekly in ((30, True), (15, True), (13, False), (6, False), (3, None)):
-        usual = find_usual(QUEUE, past(QUEUE, AT, since(days)), AT).jobs[0]
+        usual = UsualFinder(QUEUE, past(QUEUE, AT, since(days))).find(AT).jobs[0]
         assert (None if usual is None else usual.is_weekly) is weekly, days
     saturday_s = AT + 5 * DAY_S
-    assert find_usual(QUEUE, past(QUEUE, saturday_s, since(0)), saturday_s).jobs[0] is None, "five weekdays"
+    assert UsualFinder(QUEUE, past(QUEUE, saturday_s, since(0))).find(saturday_s).jobs[0] is None, "five weekdays"
     assert is_same_kind_of_day(saturday_s, saturday_s + DAY_S)
     assert not is_same_kind_of_day(saturday_s, saturday_s + 2 * DAY_S)
 
@@ -95,10 +95,10 @@ def test_one_quiet_week_and_gaps() -> None:
         week = (AT - start_s) // (7 * DAY_S)
         return {1: 0, 2: None}.get(week, 40)
 
-    usual = find_usual(QUEUE, past(QUEUE, AT, jobs), AT).jobs[0]
+    usual = UsualFinder(QUEUE, past(QUEUE, AT, jobs)).find(AT).jobs[0]
     assert usual is not None
     assert (usual.jobs, usual.lowest) == (40, 0), "a holiday"
-    assert find_usual(QUEUE, {}, AT).jobs == (None, None, None)
+    assert UsualFinder(QUEUE, {}).find(AT).jobs == (None, None, None)
 
 
 @pytest.mark.parametrize(
