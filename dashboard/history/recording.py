@@ -10,9 +10,9 @@ from ..errors import QueuedeckError
 from ..model import HistoryProblem, Snapshot
 from ..redact import masked_logger
 from ..store.redis_store import Store
+from ..units import format_percent, format_size
 from .activity.activities import Activities
 from .activity.activity_watch import ActivityWatch
-from ..units import format_percent, format_size
 from .history_reader import HistoryReader
 from .history_writer import HistoryWriter
 from .readings import Flows
@@ -94,8 +94,8 @@ class HistoryRecording:
 
         What cannot be stored is a gap: while the store is nearly full, and while the history has used up its budget.
         Raises BackendUnavailable, Forbidden. Cost: none for most samples, otherwise see HistoryWriter; once a minute 1
-        more round trip, and 2 to 4 while the usual run times of a series are read, 2 to 12 while its usual jobs are; see
-        also SloWatch.refresh.
+        more round trip, and 2 to 4 while the usual run times of a series are read, 2 to 12 while its usual jobs
+        are; see also SloWatch.refresh.
         """
         closed = self._recorder.add_sample(snapshot, flows)
         self._load()
