@@ -186,6 +186,8 @@ def paths(browser: Browser, server: EmbeddedRedis, url: str) -> dict[str, str]:
         "waiting job": f"/queues/main/rq/mail/jobs/{waiting}",
         "dead letters": "/dead",
         "error group": f"/dead/{group['fingerprint']}",
+        "overview in the past": f"/?at={int(now_s()) - 7200}",
+        "queue in the past": f"{payments}?at={int(now_s()) - 7200}",
         "charts": f"{payments}/charts?compare=day&from={int(now_s()) - 7200}&to={int(now_s()) - 3600}",
         "workers": "/workers",
         "redis": "/redis",

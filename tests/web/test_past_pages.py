@@ -31,7 +31,12 @@ QUIET, BACKLOG, GAP, LATE = 15, 24, 28, 38
 
 @pytest.fixture
 def base_s(source: Source, redis_client: redis.Redis, jobs: list[str]) -> int:
-    """When the past began that this fixture records; the queue `mail` exists now, with real jobs."""
+    """When the recorded past began; the queue `mail` exists now, with real jobs."""
+    return record_minutes(source)
+
+
+def record_minutes(source: Source) -> int:
+    """Record the MINUTES until about now, as a leader would; when they began, at the beginning of a minute."""
     source.execute("SET", LEAD, "past:1", "PX", 60_000)
     writer, recorder = HistoryWriter(Store(source), 64 * 2**20), HistoryRecorder()
     writer.load_series()

@@ -84,7 +84,7 @@ def _figures_of(queue: QueueStats, view: PastView) -> dict[str, Any]:
         "error_ratios": trend.error_ratio if trend else (),
         "error_level": level_of(problems, ProblemKind.FAILING),
         "dead_level": level_of(problems, ProblemKind.DEAD_LETTERS, ProblemKind.RISING),
-        "span_text": f"{format_duration(view.window.trend_s)} before",
+        "span_text": format_duration(view.window.trend_s),
         "states": [
             (state, getattr(queue.counts, state)) for state in ("waiting", "active", "scheduled", "retrying", "dead")
         ],
