@@ -13,6 +13,7 @@ from dashboard.alerts import keys
 from dashboard.alerts.management import past_alerts
 from dashboard.alerts.store import AlertStore
 from dashboard.clock import instant, iso
+from dashboard.history.series_keys import SAMPLE_END
 from dashboard.sources.source import Source
 from dashboard.store.redis_store import Store
 from dashboard.web.context import EXTENSION
@@ -79,6 +80,10 @@ def test_a_history_that_does_not_go_back_so_far_says_so(
     assert f"The alert history goes back to {instant(now - 500):%Y-%m-%d %H:%M:%S} UTC" in text
     assert "No alerts were firing" not in text
     assert "1 alert firing" in plain(page_of(app, now - 450))
+    assert "sample data" not in text
+    source.execute("SET", SAMPLE_END, str(now - 500))
+    assert "Alerts before" in plain(page_of(app, now - 600))
+    assert "sample data" not in page_of(app, now - 450)
 
 
 def test_without_redis_and_for_a_wrong_moment_there_is_one_line(make_app: MakeApp, app: Flask, source: Source) -> None:

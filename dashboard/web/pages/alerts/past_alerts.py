@@ -13,19 +13,22 @@ from ....sources.metering import measure_cost
 from ...context import app_services
 from ...views.moments.moment import Moment
 from .. import layout
+from ..moments.sample_data import sample_end_after
 
 TEMPLATE = "alerts/past.html"
 MAX_FIRING = 50
 
 
 def render_past(moment: Moment) -> str:
-    """The page as of a moment. Cost: 2 round trips, and that of `PastAlertReader.firing_at`."""
+    """The page as of a moment. Cost: 3 round trips, and that of `PastAlertReader.firing_at`."""
     found, problem = PastAlerts(moment.at_s), None
     was_sampled: bool | None = None
+    sample_end_s: int | None = None
     with measure_cost() as meter:
         try:
             found = app_services().alert_service.past_alerts.firing_at(moment.at_s)
             was_sampled = _was_sampled(moment)
+            sample_end_s = sample_end_after(moment)
         except (BackendUnavailable, Forbidden) as exc:
             problem = exc
     context: dict[str, Any] = {
@@ -33,6 +36,7 @@ def render_past(moment: Moment) -> str:
         "most": MAX_FIRING,
         "problem": problem,
         "was_sampled": was_sampled,
+        "sample_end_s": sample_end_s,
         "titles": app_services().sources.titles,
         "cost": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
     }

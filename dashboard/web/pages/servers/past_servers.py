@@ -19,6 +19,7 @@ from ...views.servers.past_server_figures import past_figure_groups, past_main_f
 from ...views.servers.server_figures import ServerFigure
 from ...views.sparkline import line
 from .. import layout
+from ..moments.sample_data import sample_end_after
 
 CHART_SIZE = 240, 48
 
@@ -38,17 +39,20 @@ def past_list_context(moment: Moment) -> dict[str, Any]:
 
 
 def past_server_context(name: str, moment: Moment) -> dict[str, Any]:
-    """The variables of the page of one server as of a moment. Cost: 2 round trips, and that of PastViews.firing."""
+    """The variables of the page of one server as of a moment. Cost: 2 round trips, 1 for the sample data, and that of
+    PastViews.firing."""
     services, window = app_services(), choose_window(moment.at_s, moment.now_s)
     with measure_cost() as meter:
         found, problem = _read_slots([name], window, moment)
         firing = app_context().caches.past.firing(moment, SeriesKey(SOURCE, name))
+        sample_end_s = sample_end_after(moment)
     slots = found.get(name, ())
     is_sampled = _is_sampled(slots)
     return {
         "window": window,
         "problem": problem,
         "firing": firing,
+        "sample_end_s": sample_end_s,
         "stats": _stats_of(name, services.sources.sources[name].address) if is_sampled else None,
         "taken_at": None,
         "figures": _main_figures(name, slots, window) if is_sampled else (),
