@@ -72,6 +72,28 @@ def test_from_the_rail_to_a_job_by_keyboard(visit: Visit, url: str, connection: 
     expect(page.locator("#job")).to_contain_text("ConnectionError")
 
 
+def test_a_group_has_a_chart_of_its_deaths(visit: Visit, url: str, connection: redis.Redis) -> None:
+    page = visit(f"{url}/dead").page
+    page.locator("table.groups tbody th a").first.click()
+    canvas = page.locator("#deaths canvas")
+    expect(canvas).to_be_visible()
+    page.get_by_role("link", name="30 days", exact=True).click()
+    expect(page).to_have_url(re.compile(r"/dead/\w+\?range=30d#deaths-over-time$"))
+    expect(canvas).to_be_visible()
+    page.locator("#deaths").focus()
+    said = page.locator("[data-chart-said]")
+    page.keyboard.press("ArrowLeft")
+    expect(said).to_have_text(re.compile(r"UTC: jobs died \d"))
+    canvas.evaluate("(canvas) => { canvas.dataset.known = ''; }")
+    with page.expect_response(lambda response: "/_group" in response.url):
+        page.evaluate("window.queuedeck.refresh()")
+    expect(page.locator("#deaths canvas[data-known]")).to_be_visible()  # the poll left it alone
+    # As if its first job were only read now: a poll brings the place of the chart, and the page reads the chart.
+    page.evaluate("document.getElementById('deaths-over-time').remove()")
+    expect(canvas).to_be_visible()
+    expect(page.locator("#deaths canvas[data-known]")).to_have_count(0)
+
+
 def test_other_shortcuts_keep_working(visit: Visit, url: str) -> None:
     page = visit(f"{url}/dead").page
     for key, path in (
