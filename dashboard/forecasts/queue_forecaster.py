@@ -31,7 +31,7 @@ _UNDIRECTED = (ForecastState.STEADY, ForecastState.NEVER)
 RATE_KEPT_S = 3600.0
 RATE_JOBS = 10
 _IDLE_SHARE = 0.1
-# For so long, what another sampler published stands in for a trend that is too short.
+# What another sampler published is used for so long while the own trend is too short.
 FORMER_S = 90.0
 
 TOO_SHORT = "it needs a minute of samples"

@@ -13,9 +13,14 @@ import yaml
 
 from dashboard.alerts.counters import AlertCounts
 from dashboard.alerts.rules.default_rules import default_rules
+from dashboard.history.columns import QUEUE, Record
+from dashboard.history.series_keys import SeriesKey
 from dashboard.model import Counts, QueueStats, RedisHealth, Snapshot, SourceStats, State
 from dashboard.sampling.recent_history import History
 from dashboard.sampling.snapshot_reader import CurrentSnapshot
+from dashboard.settings import SloSettings
+from dashboard.slos.slo_report import SloStatus
+from dashboard.slos.slo_tracker import SloTracker
 from dashboard.web.prometheus import SnapshotCollector
 from tests.processes import ROOT
 from tests.unit.grafana import Metrics, dashboard_faults, expression_faults, rule_file_faults
@@ -51,9 +56,17 @@ def all_metrics() -> Metrics:
     counts = AlertCounts({"critical": 1}, of_channel, of_channel, of_channel)
     return {
         sample.name: (family.type, frozenset(sample.labels))
-        for family in SnapshotCollector(current, {"critical": 1}, counts).collect()
+        for family in SnapshotCollector(current, {"critical": 1}, counts, (_counted_objective(),)).collect()
         for sample in family.samples
     }
+
+
+def _counted_objective() -> SloStatus:
+    slo = SloSettings(id="mail", target=0.99, succeeded=True)
+    tracker = SloTracker(slo)
+    cells = tuple({"quality": 2, "finished": 1, "failed": 0}.get(name) for name in QUEUE.names)
+    tracker.add_minute(SeriesKey(QUEUE, "main", "rq", "mail"), Record(0, cells))
+    return SloStatus(slo, tracker.report(60))
 
 
 METRICS = all_metrics()

@@ -20,6 +20,8 @@ from dashboard.model import Mark, Snapshot
 from dashboard.sampling import snapshot_parts
 from dashboard.sampling.sampler import Sampler
 from dashboard.sampling.snapshot_store import SnapshotStore
+from dashboard.settings import SloSettings
+from dashboard.slos.slo_watch import SloWatch
 from dashboard.store import key_types
 from dashboard.store.redis_store import PREFIX
 from dashboard.web.access import sessions
@@ -31,6 +33,7 @@ from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 from tests.web.test_dead_letters import SAME
 
+SLOS = (SloSettings(id="mail", queues=("mail",), target=0.99, succeeded=True),)
 BAD = b"\xff\x00 of a later version"
 JOBS = "/api/v1/queues/main/rq/mail/jobs"
 
@@ -149,7 +152,7 @@ def stage(
 ) -> Iterator[Stage]:
     monkeypatch.setattr(snapshot_parts, "INLINE_BYTES", -1)  # a few queues have parts, too
     channel = {"id": "ops", "kind": "webhook", "url": "https://hooks.example/x"}
-    app = make_app(rules=[DEEP], channels=[channel], checker="off")
+    app = make_app(rules=[DEEP], channels=[channel], checker="off", slos=SLOS)
     client = app.test_client()
     process = Process(server.url, "one", (Recorder("ops"),))
     work = seed(process, client, redis_client)
@@ -214,7 +217,7 @@ def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
 
 
 def record_history(store: SnapshotStore, lead: str, snapshot: Snapshot, sampler: Sampler) -> None:
-    recording = HistoryRecording(store, 64 * 2**20)
+    recording = HistoryRecording(store, 64 * 2**20, SloWatch(SLOS, store))
     assert recording.take_over(lead)
     assert recording.record(snapshot, sampler.flows)
     recording.stop()

@@ -28,6 +28,8 @@ UNKNOWN_HERE |= {"redis-fragmentation", "redis-replica-lag", "redis-replica-link
 # Error groups are read only for enabled rules.
 UNKNOWN_HERE |= {"error-new", "error-regressed"}
 UNKNOWN_HERE |= {"schedule-late"}  # RQ has none here
+# There are no objectives.
+UNKNOWN_HERE |= {"slo-burn-fast", "slo-burn", "slo-burn-slow"}
 FORM = {"id": "mine", "name": "Mine", "metric": "queue.depth", "op": "gt", "warning": "2", "for_s": "1 min"}
 FORM |= {"reducer": "last", "scope": "each", "no_data": "keep", "min_samples": "2", "enabled": "1", "do": "store"}
 
