@@ -3,7 +3,8 @@
 Starts `queuedeck demo`, lets it run for two minutes (or SECONDS) while all queues are healthy, waits for the alert of
 its incident and writes docs/PAGE-LOOK.png for the pages overview, queue, job, charts, classes, redis and redis-charts,
 and for the file of an incident report: light, dark and on a phone. Queue and job are those of the failed payments; the
-charts are of the queue that a deploy made slow, over the week of sample data. Stack traces show the path of the checkout: use one whose path can be public.
+charts are of the queue that a deploy made slow, over the week of sample data. Stack traces show the path of the
+checkout: use one whose path can be public.
 """
 
 from __future__ import annotations

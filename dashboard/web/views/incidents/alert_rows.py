@@ -92,15 +92,17 @@ def _row_of(
         began_s if began_s is not None or begun is None else begun.at,
         ended.at if ended else None,
         ended.lasted_s if ended else None,
-        describe_value(known.metric, _peak_of(known)),
+        describe_value(known.metric, _worst_of(known, firing)),
         _threshold(known.metric, known.threshold),
         one_line(mask_text(ended.reason), MAX_TEXT) if ended and ended.reason else None,
         is_firing=ended is None and firing is not None,
     )
 
 
-def _peak_of(entry: HistoryEntry) -> float | None:
-    return entry.peak if entry.peak is not None else entry.value
+def _worst_of(entry: HistoryEntry, firing: AlertState | None) -> float | None:
+    """The worst value that is known: of an alert that fires still, until now."""
+    known = (firing.peak if firing and entry.kind == "firing" else None, entry.peak, entry.value)
+    return next((value for value in known if value is not None), None)
 
 
 def _threshold(metric: str, threshold: float | None) -> str | None:
