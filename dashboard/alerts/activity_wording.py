@@ -1,4 +1,4 @@
-"""What notifications about silence say: what is usual at this hour, and what there is now. Pure."""
+"""What notifications about unusually quiet queues say: what is usual at this hour, and what there is now. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .rules.rule import Rule
 _DAYS = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
 
 
-def describe_silence(rule: Rule, activity: Activity | None, queue: QueueStats | None) -> str | None:
+def describe_activity(rule: Rule, activity: Activity | None, queue: QueueStats | None) -> str | None:
     """The details of an alert on one of the metrics about what is usual: usually 120 jobs per hour on Mondays at 10:00
     UTC, now 0 for 25 m. None for other metrics, and if what is usual is not known."""
     if activity is None or activity.usual is None:

@@ -22,7 +22,7 @@ from ..slos.slo_report import SloStatus
 from ..slos.wording import describe_burn
 from ..store.cache import SingleFlightCache
 from ..units import format_duration, format_number
-from .activity_wording import describe_silence
+from .activity_wording import describe_activity
 from .evaluation.evaluation_run import Transition
 from .evaluation.preview import failure_ratios
 from .evaluation.rule_history import RuleHistoryRecorder
@@ -88,7 +88,7 @@ class NotificationBuilder:
                 or _forecast_detail(transition.after, snapshot)
                 or self._run_time_detail(transition.after, transition.rule)
                 or self._slo_detail(transition.after)
-                or self._silence_detail(transition.after, transition.rule, snapshot)
+                or self._activity_detail(transition.after, transition.rule, snapshot)
             )
             group = self.error_groups.get(transition.after.labels.error or "")
             detail = group.detail if group is not None else detail
@@ -177,7 +177,7 @@ class NotificationBuilder:
         statuses = (status for status in self._slos() if status.slo.id == state.labels.slo and status.report)
         return next((describe_burn(status, windows[0]) for status in statuses), None)
 
-    def _silence_detail(self, state: AlertState, rule: Rule | None, snapshot: Snapshot) -> str | None:
+    def _activity_detail(self, state: AlertState, rule: Rule | None, snapshot: Snapshot) -> str | None:
         """What is usual at this hour, and what there is now; None for alerts about anything else."""
         labels = state.labels
         if rule is None or labels.queue is None:
@@ -185,7 +185,7 @@ class NotificationBuilder:
         activities, key = self._activities(), _series_of(labels)
         activity = (activities.classes if key.kind is CLASS else activities.queues).get(key)
         queue = snapshot.find(labels.source or "", labels.backend or "", labels.queue)
-        return describe_silence(rule, activity, queue)
+        return describe_activity(rule, activity, queue)
 
     def _read_pauses(self) -> RecordedPauses | None:
         """The recorded pauses; None when they cannot be read, which must not stop the notification."""

@@ -1,4 +1,4 @@
-"""Silence found from weeks that are stored in a real Redis, by the leader that records and by the next one."""
+"""Unusual quiet, found from weeks that are stored in a real Redis, by the leader that records and by the next one."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ...history.activity.activities import Activities
 from ...history.columns import QUEUE
 from ...model import Snapshot
 from ...sampling.recent_history import History
@@ -54,6 +55,7 @@ class Evaluator:
         self._reducers = FigureReducers()
         self._reducers_off = FigureReducers()  # of disabled rules: they take no capacity from enabled ones
         self._last_now: float | None = None
+        self._activities: Activities | None = None  # of the last evaluation
         self._queues = QueueIndex()
 
     def settle_queues(self, snapshot: Snapshot, grace_s: float) -> None:
@@ -84,11 +86,18 @@ class Evaluator:
                 for state in known:
                     run.resolve_removed(state, reason)
         for rule in rules:
-            if not rule.enabled:
+            if not rule.enabled and not self._is_recorded(rule, checker_context):
                 run.record_rule(rule)
+        self._activities = checker_context.activities
         self._reducers.drop_unused()
         self._reducers_off.drop_unused()
         return run.transitions
+
+    def _is_recorded(self, rule: Rule, checker_context: CheckerContext) -> bool:
+        """Whether the figures of a disabled rule are still those recorded last: thousands of job classes, of which
+        something is new once a minute."""
+        is_same = checker_context.activities is self._activities
+        return rule.metric == "class.activity_ratio" and rule.reducer == "last" and is_same
 
     def _start_run(
         self, snapshot: Snapshot, history: History, checker_context: CheckerContext, inhibitions: Inhibitions

@@ -1,4 +1,4 @@
-"""How the figures about silence are read: jobs and workers compared with those that are usual at this hour. Pure."""
+"""How figures are read that compare jobs and workers with those that are usual at this hour. Pure."""
 
 from __future__ import annotations
 

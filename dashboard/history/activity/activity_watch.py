@@ -28,7 +28,7 @@ from .usual_activity import (
 )
 from .watched_time import BRIDGED_S, WatchedTime
 
-# So many series of each kind are read per sample: the past of one takes one to two milliseconds.
+# So many series of each kind are read per sample: the past of one takes up to five milliseconds.
 READ_AT_ONCE = 4
 # What is usual is read for so long ahead, and read again for those that have the least of it left.
 AHEAD_S: Mapping[SeriesKind, int] = {QUEUE: 4 * HOUR_S, CLASS: 8 * HOUR_S}

@@ -1,4 +1,4 @@
-"""Rules about silence: queues, classes and workers compared with what is usual at this hour of the week."""
+"""Rules about unusual quiet: queues, classes and workers compared with what is usual at this hour of the week."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from dashboard.alerts.activity_wording import describe_silence
+from dashboard.alerts.activity_wording import describe_activity
 from dashboard.alerts.evaluation.checker_context import CheckerContext
 from dashboard.alerts.evaluation.durations import QueueFacts
 from dashboard.alerts.evaluation.evaluator import Evaluator
@@ -84,7 +84,7 @@ def run(judged: Rule, steps: Sequence[Step], *, reachable: bool = True) -> Alert
 
 
 @pytest.mark.parametrize("metric", ["queue.activity_ratio", "class.activity_ratio"])
-def test_silence_fires_and_ends(metric: str) -> None:
+def test_a_quiet_queue_or_class_fires_until_it_is_not(metric: str) -> None:
     judged = rule(metric=metric, warning=0, op="le", for_s=20, recover_for_s=10, new_instance_grace_s=0)
     quiet, row = activity(0, 0, 0), queue()
     fired = run(judged, [(quiet, row)] * 5)
@@ -131,7 +131,7 @@ def test_a_notification_says_what_is_usual_and_what_there_is_now() -> None:
     assert workers is not None
 
     def check(of: Rule, found: Activity | None, text: str | None) -> None:
-        assert describe_silence(of, found, queue(workers=2)) == text
+        assert describe_activity(of, found, queue(workers=2)) == text
 
     failures = failures_of(
         check,
