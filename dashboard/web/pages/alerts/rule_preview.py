@@ -125,7 +125,7 @@ def _outlook(
 ) -> dict[str, Any]:
     """What a draft covers, when it would have fired, and what it would say."""
     if current.snapshot is None:
-        return {"covered": (), "covered_count": 0, "backtest": None, "notification": None, "week": None}
+        return {"covered": (), "covered_count": 0, "backtest": None, "notification": None, **_NO_WEEK}
     covered = covered_labels(replace(rule, scope="each"), current.snapshot)
     hours = subject_histories(rule, current.snapshot, current.history, histories)
     backtest = replay_rule(rule, hours) if hours and rule.severities else None
@@ -138,10 +138,13 @@ def _outlook(
     }
 
 
+_NO_WEEK = {"week": None, "no_week": None}
+
+
 def _week_outlook(rule: Rule, current: CurrentSnapshot, hours: SubjectHistories | None) -> dict[str, Any]:
     """When a draft would have fired in the last seven days, and a graph of them; nothing where they are not stored."""
     if current.snapshot is None or not rule.severities:
-        return {"week": None}
+        return _NO_WEEK
     worst = [labels for labels, _ in worst_series(rule, hours, MAX_FIRST)] if hours else []
     try:
         week = app_services().alert_service.backtests.read_week(
@@ -153,6 +156,7 @@ def _week_outlook(rule: Rule, current: CurrentSnapshot, hours: SubjectHistories 
         return {"week": None, "no_week": why_not_replayed(rule)}
     points = even_points(rule, week)
     return {
+        "no_week": None,
         "week": replay_week(rule, week),
         "week_graph": build_small_chart(rule, points, len(points), *WIDE),
     }
