@@ -193,7 +193,7 @@ _TABLE: tuple[Metric, ...] = (
                   "time since the last new job, as far as it was watched; unknown if the library does not report how "
                   "many jobs finish", several=True),
     _queue_metric("queue.activity_ratio", "ratio", activity_figures.activity_ratio, "{} of the usual jobs",
-                  "new jobs (or processed jobs, if new ones are unknown) of the last 15 minutes, 1 or 2 hours, "
+                  "new jobs, or processed ones where new ones are unknown, of the last 15 minutes, 1 or 2 hours, "
                   "compared with the usual number at this hour of the week; not evaluated where jobs are not usual "
                   "at this hour, and while the queue is paused", several=True, events=ACTIVITY_MIN_JOBS),
     _queue_metric("queue.workers_ratio", "ratio", activity_figures.workers_ratio, "{} of the usual workers",
