@@ -28,10 +28,10 @@ from .scope import IncidentScope
 
 MAX_SOURCES = 4  # with a chart of their memory
 MAX_EVENTS = 300  # of the audit log
-# Queues are compared by slots of about this many per range, and at most so many records of all of them are decoded:
-# about two seconds of work.
-AFFECTED_SLOTS, MOST_RECORDS = 30, 200_000
-LEAST_QUEUES = 50
+# Queues are compared by about so many slots of the range. So many queues, and records of all of them, are decoded at
+# most: one to three seconds of work if all of them are busy.
+AFFECTED_SLOTS, MOST_QUEUES, MOST_RECORDS = 30, 200, 40_000
+LEAST_QUEUES = 20
 WAIT_S = 15.0
 
 
@@ -181,7 +181,7 @@ class IncidentReader:
         wanted = choose_range(QUEUE, found.start_s, found.end_s, found.read_at_s, max(60.0, least_step_s))
         tier_step_s = 900 if wanted.step_s % 900 == 0 else 60
         records_each = max(1, (wanted.end_s - wanted.start_s) // tier_step_s)
-        most = max(LEAST_QUEUES, MOST_RECORDS // records_each)
+        most = min(MOST_QUEUES, max(LEAST_QUEUES, MOST_RECORDS // records_each))
         slots = self._history.read_slots(keys[:most], wanted, found.read_at_s, coarse=True)
         found.affected = rank_queues(slots, len(keys))
 
