@@ -154,7 +154,8 @@
     const isShown = () => root.isConnected && root.closest("details")?.open !== false;
     const plan = (isDone) => {
       clearTimeout(timer);
-      const isOpen = !isDone || root.dataset.page || !new URL(location.href).searchParams.get("to");
+      const { searchParams } = new URL(location.href);
+      const isOpen = !isDone || root.dataset.page || !(searchParams.get("to") || searchParams.get("at"));
       const waitMs = isDone ? Math.min(MOST_WAIT_MS, (data?.step_s ?? 0) * 1000) : 0;
       if (isOpen && !document.hidden && isShown()) timer = setTimeout(load, Math.max(LEAST_WAIT_MS, waitMs));
     };
