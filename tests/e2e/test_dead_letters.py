@@ -57,7 +57,7 @@ def test_from_the_rail_to_a_job_by_keyboard(visit: Visit, url: str, connection: 
     press(page, "g", "d")
     expect(page).to_have_url(f"{url}/dead")
     expect(page.get_by_role("heading", level=1)).to_have_text("Dead letters")
-    expect(page.locator(".rail [aria-current]")).to_have_attribute("href", "/dead")
+    expect(page.locator(".rail > ul [aria-current]")).to_have_attribute("href", "/dead")
     expect(page.locator("table.groups tbody tr")).to_have_count(4)
     press(page, "j", "Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("ConnectionError")

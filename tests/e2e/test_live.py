@@ -42,14 +42,14 @@ def test_a_refresh_keeps_focus_open_parts_and_typed_text(base: str, connection: 
     queue = Queue("keeping", connection=connection)
     job = queue.enqueue("app.run", {"a": {"b": {"c": "deep"}}}, meta={"outer": {"inner": {"leaf": 1}}})
     page = visit(f"{base}/queues/main/rq/keeping/jobs/{job.id}").page
-    page.locator("details:not([open]) > summary").first.click()
-    page.locator("details:not([open]) > summary").first.focus()
+    page.locator("main details:not([open]) > summary").first.click()
+    page.locator("main details:not([open]) > summary").first.focus()
     focused = page.evaluate("document.activeElement.textContent")
-    opened = page.locator("details[open]").count()
+    opened = page.locator("main details[open]").count()
     job.meta["outer"]["new"] = "fresh"
     job.save_meta()
     expect(page.locator("#view")).to_contain_text("fresh")
-    expect(page.locator("details[open]")).to_have_count(opened)
+    expect(page.locator("main details[open]")).to_have_count(opened)
     expect(page.locator("summary:focus")).to_have_text(focused)
 
 

@@ -54,6 +54,7 @@ def test_every_metric_has_a_name_in_words_of_its_own() -> None:
         "Redis",
         "Errors",
         "Schedules",
+        "SLOs",
         "Queuedeck",
     }
     for metric in METRICS.values():
@@ -65,7 +66,7 @@ def test_every_metric_has_a_name_in_words_of_its_own() -> None:
 def test_metrics_are_chosen_by_words_in_groups(client: FlaskClient) -> None:
     page = client.get("/alerts/rules/new").text
     groups = re.findall(r'<optgroup label="(\w+)">(.*?)</optgroup>', page, re.DOTALL)
-    assert [name for name, _ in groups] == ["Queue", "Workers", "Redis", "Errors", "Schedules", "Queuedeck"]
+    assert [name for name, _ in groups] == ["Queue", "Workers", "Redis", "Errors", "Schedules", "SLOs", "Queuedeck"]
     assert [text(option) for option in re.findall(r">\s*([^<]+)</option>", groups[1][1])] == [
         "Workers: running workers"
     ]
