@@ -10,6 +10,7 @@ from ...history.columns import CLASS
 from ...model import QueueStats, Snapshot
 from ..rules.activity_figures import compare_activity
 from ..rules.figures import (
+    NOT_USUAL,
     PAUSED,
     AtLeast,
     Figure,
@@ -137,7 +138,8 @@ class SubjectFinder:
     def _aggregate_subject(self, rule: Rule) -> Iterator[Subject]:
         """The sum or the maximum over all queues in scope; nothing when there is no such queue.
 
-        PAUSED when no queue has a figure, and at least one of them because it is paused.
+        PAUSED when no queue has a figure, and at least one of them because it is paused; NOT_USUAL when all of them are
+        usually quiet at this hour. One that is counts for nothing beside others: as 0 it would be missed.
 
         It is a lower bound when a queue of a sum, or a whole source, cannot be read now.
         """
@@ -152,13 +154,16 @@ class SubjectFinder:
             return
         pairs = zip(indexes, figures, strict=True)
         rows = [figure for index, figure in pairs if queues[index].source not in self.unreachable_sources]
-        known = [0.0 if isinstance(figure, Idle) else figure for figure in rows if figure is not None]
+        usual = [figure for figure in rows if figure is not NOT_USUAL]
+        known = [0.0 if isinstance(figure, Idle) else figure for figure in usual if figure is not None]
         figure: Figure = None
         if whole and all(isinstance(figure, Idle) for figure in rows) and PAUSED in rows:
             figure = PAUSED  # as for one queue: that nothing is finished or served is then on purpose
+        elif whole and rows and not usual:
+            figure = NOT_USUAL
         elif known:
             figure = sum(known) if rule.scope == "sum" else max(known)
-            unknown = not whole or (rule.scope == "sum" and len(known) < len(rows))
+            unknown = not whole or (rule.scope == "sum" and len(known) < len(usual))
             if unknown or any(isinstance(number, AtLeast) for number in known):
                 figure = AtLeast(figure)
         yield Subject(AlertLabels(), figure, frozen=figure is None and not whole)

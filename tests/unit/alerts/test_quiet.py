@@ -110,6 +110,25 @@ def test_a_quiet_queue_or_class_fires_until_it_is_not(metric: str) -> None:
     assert not failures
 
 
+@pytest.mark.parametrize("scope", ["sum", "max"])
+def test_all_queues_together_are_not_missed_at_an_hour_at_which_they_are_usually_quiet(scope: str) -> None:
+    judged = rule(metric="queue.activity_ratio", scope=scope, warning=0, op="le", for_s=0, min_samples=1)
+    rows = sample([queue("mail"), queue("cash")])
+    at_night = activity(0, 0, 0, hourly=0)
+
+    def fires(mail: Activity, cash: Activity | None) -> bool:
+        evaluator = Evaluator(10.0)
+        evaluator.settle_queues(rows, 60.0)
+        found = {MAIL: mail} if cash is None else {MAIL: mail, MAIL._replace(name="cash"): cash}
+        context = CheckerContext(now=1000.0, activities=Activities(found, {}))
+        return any(each.after.is_active for each in evaluator.evaluate_rules(rows, History(), [judged], {}, context))
+
+    assert not fires(at_night, at_night)
+    assert not fires(at_night, None), "of one it is unknown"
+    assert not fires(at_night, activity(9, 9, 9))
+    assert fires(at_night, QUIET)
+
+
 def test_the_end_of_an_alert_says_why_it_did_not_recover() -> None:
     judged = rule(metric="queue.activity_ratio", warning=0, op="le", for_s=0, min_samples=1, recover_for_s=0)
     evaluator, states, reasons = Evaluator(10.0), dict[str, AlertState](), []
