@@ -120,14 +120,16 @@ class SubjectFinder:
                 yield Subject(labels, figure, each.source in self.unreachable_sources)
 
     def _slo_subjects(self, rule: Rule) -> Iterator[Subject]:
-        """The objectives; unknown while their jobs are not counted yet, and while a Redis that they cover is down."""
+        """The objectives; unknown while their jobs are not counted, or were counted last long ago. While a Redis that
+        they cover is down, they can fire for the jobs of others, and do not recover."""
         for status in self._checker_context.slos:
             slo = status.slo
-            frozen = status.report is None or any(
-                glob_matches(slo.source, source) for source in self.unreachable_sources
-            )
-            labels = AlertLabels(slo=slo.id, title=slo.title)
-            yield Subject(labels, compare_burn_rates(status, rule.metric, rule.needed_events), frozen)
+            figure = compare_burn_rates(status, rule.metric, rule.needed_events)
+            frozen = not status.is_current(self._checker_context.now)
+            if any(glob_matches(slo.source, source) for source in self.unreachable_sources):
+                frozen = frozen or not isinstance(figure, float)
+                figure = AtLeast(figure) if isinstance(figure, float) else None
+            yield Subject(AlertLabels(slo=slo.id, title=slo.title), figure, frozen)
 
     def _queue_subjects(self, rule: Rule) -> Iterator[Subject]:
         indexes, labels = self._queues.match_queues(rule)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from msgspec import structs
 
 from dashboard.alerts.evaluation.checker_context import CheckerContext
 from dashboard.alerts.evaluation.evaluator import Evaluator
@@ -68,11 +71,17 @@ class Night:
         self._evaluator, self._now = Evaluator(10.0), NOW
         self._rules = tuple(rule for rule in default_rules() if rule.metric.startswith("slo."))
 
-    def evaluate(self, *slos: SloStatus, times: int = 12, reachable: bool = True) -> None:
+    def evaluate(self, *slos: SloStatus, times: int = 12, reachable: bool = True, age_s: float = 0.0) -> None:
+        """`age_s`: how long ago their jobs were counted last."""
         for _ in range(times):
             self._now += 10
             snapshot = snapshot_of(self._now, queue_row("mail"), reachable=reachable)
-            context = CheckerContext(now=self._now, channels=("ops",), slos=slos)
+            now_s = self._now - age_s
+            counted = tuple(
+                replace(one, report=structs.replace(one.report, at=now_s)) if one.report is not None else one
+                for one in slos
+            )
+            context = CheckerContext(now=self._now, channels=("ops",), slos=counted)
             for transition in self._evaluator.evaluate_rules(snapshot, History(), self._rules, self.states, context):
                 after = transition.after
                 self.states[after.fingerprint] = after
@@ -90,6 +99,21 @@ def test_nothing_fires_or_resolves_while_the_history_is_read_or_a_redis_is_down(
     assert (state.labels.slo, state.labels.title) == ("mail", "Mail on time")
     night.evaluate(status_of())
     assert night.notified == ["slo-burn-fast firing", "slo-burn-fast resolved"]
+
+
+def test_jobs_that_were_counted_long_ago_neither_fire_nor_resolve() -> None:
+    night, burning = Night(), status_of(w1h=200, w5m=500)
+    night.evaluate(burning, age_s=700)
+    assert night.notified == []
+    night.evaluate(burning, age_s=60)
+    night.evaluate(status_of(), times=100, age_s=700)
+    assert night.notified == ["slo-burn-fast firing"]
+
+
+def test_a_redis_that_is_down_hides_no_burning_budget_of_another() -> None:
+    night = Night()
+    night.evaluate(status_of(w1h=200, w5m=500), reachable=False)
+    assert night.notified == ["slo-burn-fast firing"]
 
 
 def test_an_alert_ends_with_its_objective_and_one_objective_mutes_no_other() -> None:
