@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -22,6 +22,8 @@ log = masked_logger(__name__)
 READ_EVERY_S = 20.0
 # Reading takes at most a tenth of the time.
 REST_FACTOR = 9
+# What was read longer ago counts as unknown: this process did not lead since, or a reading takes very long.
+MAX_AGE_S = 300.0
 MAX_TITLE = 100
 MAX_ID = 200
 STOP_S = 1.0
@@ -32,7 +34,8 @@ ScheduleKey = tuple[str, str, str | None, str]  # source, library, queue, id
 @dataclass(frozen=True, slots=True)
 class WatchedSchedule:
     """One schedule as of a reading. `id`: its own, or a digest of one that cannot be stored; `title`: the name of its
-    job; `late_s`: see `lateness.late_s`; `detail`: when a run was due, its pattern, and what is wrong with it."""
+    job; `late_s`: see `lateness.late_s`; `detail`: when a run was due, its pattern, and what is wrong with it;
+    `pattern`: with its time zone."""
 
     source: str
     backend: str
@@ -42,6 +45,7 @@ class WatchedSchedule:
     late_s: float | None
     is_paused: bool
     detail: str
+    pattern: str = ""
 
     @property
     def key(self) -> ScheduleKey:
@@ -59,18 +63,18 @@ class WatchedSchedules:
 
 
 def watched_schedules(
-    live_rows: LiveRows[Schedule], now_of: Callable[[str], float], paused_at: Mapping[ScheduleKey, float] | None = None
+    live_rows: LiveRows[Schedule], now_of: Callable[[str], float], skipped_at: Mapping[ScheduleKey, float] | None = None
 ) -> WatchedSchedules:
     """The schedules of one reading. Pure.
 
-    `now_of`: seconds since 1970 by the clock of a source. `paused_at`: when each schedule was last seen paused: the
-    runs that it skipped on purpose are not missed.
+    `now_of`: seconds since 1970 by the clock of a source. `skipped_at`: when each schedule was last seen paused, or
+    with another pattern: the runs that it skipped on purpose, or did not have then, are not missed.
     """
     found = {}
     for row in live_rows.rows:
         each = _watched_schedule(row, now_of(row.source))
-        paused = (paused_at or {}).get(each.key)
-        if paused is not None and row.missed_at is not None and row.missed_at.timestamp() <= paused:
+        skipped = (skipped_at or {}).get(each.key)
+        if skipped is not None and row.missed_at is not None and row.missed_at.timestamp() <= skipped:
             each = _watched_schedule(replace(row, missed_at=None), now_of(row.source))
         found[each.key] = each
     return WatchedSchedules(
@@ -81,7 +85,7 @@ def watched_schedules(
 def _watched_schedule(row: Schedule, now: float) -> WatchedSchedule:
     due = due_at(row)
     when = None if due is None else f"due {due:%Y-%m-%d %H:%M:%S} UTC"
-    pattern = " ".join(filter(None, (row.pattern, row.timezone)))
+    pattern = _shorten(" ".join(filter(None, (row.pattern, row.timezone))))
     return WatchedSchedule(
         source=row.source,
         backend=row.backend,
@@ -90,7 +94,8 @@ def _watched_schedule(row: Schedule, now: float) -> WatchedSchedule:
         title=_shorten(row.name or row.id),
         late_s=late_s(row, now),
         is_paused=bool(row.paused),
-        detail=", ".join(filter(None, (when, _shorten(pattern), row.problem)))[:250],
+        detail=", ".join(filter(None, (when, pattern, row.problem)))[:250],
+        pattern=pattern,
     )
 
 
@@ -104,6 +109,11 @@ def _shorten(text: str) -> str:
     return shown if len(shown) <= MAX_TITLE else shown[: MAX_TITLE - 1] + "…"
 
 
+def _unread_entries(known: Mapping[ScheduleKey, str], unread: Collection[tuple[str, str]]) -> dict[ScheduleKey, str]:
+    """Those of `known` that a reading could not find again."""
+    return {key: pattern for key, pattern in known.items() if key[:2] in unread}
+
+
 def list_schedules(backend: Backend, refs: Sequence[QueueRef]) -> Sequence[Schedule]:
     """The schedules of one library: what `read_live_rows` asks."""
     return backend.list_schedules(refs)
@@ -114,8 +124,9 @@ class ScheduleWatch:
 
     def __init__(self, sources: MonitoredSources) -> None:
         self._sources = sources
-        self._schedules: WatchedSchedules | None = None
-        self._paused_at: dict[ScheduleKey, float] = {}
+        self._read: tuple[WatchedSchedules, float] | None = None  # as of when, monotonic
+        self._skipped_at: dict[ScheduleKey, float] = {}
+        self._patterns: dict[ScheduleKey, str] = {}  # of the reading before
         self._queues: Sequence[QueueStats] = ()
         self._wanted = threading.Event()
         self._stopped = threading.Event()
@@ -123,7 +134,8 @@ class ScheduleWatch:
         self._looked_at = float("-inf")  # monotonic
 
     def look(self, snapshot: Snapshot) -> WatchedSchedules | None:
-        """The schedules as they were read last, at most about READ_EVERY_S ago; None before the first reading.
+        """The schedules as they were read last, about READ_EVERY_S ago; None before the first reading, and if that was
+        more than MAX_AGE_S ago.
 
         Cost: none for the caller; every READ_EVERY_S, a reading in the thread: see `read_live_rows`.
         """
@@ -131,7 +143,8 @@ class ScheduleWatch:
             self._looked_at, self._queues = monotonic_s(), snapshot.queues
             self._wanted.set()
             self._start_thread()
-        return self._schedules
+        read = self._read
+        return read[0] if read is not None and monotonic_s() - read[1] <= MAX_AGE_S else None
 
     def stop(self) -> None:
         """Stop the thread; one that is reading does not block the exit."""
@@ -150,16 +163,19 @@ class ScheduleWatch:
             self._wanted.clear()
             began = monotonic_s()
             try:
-                self._schedules = self._read_schedules()
+                self._read = self._read_schedules(), began
             except Exception:
                 log.exception("the schedules could not be read; rules on them are not evaluated")
-                self._schedules = None
+                self._read = None
             self._stopped.wait(REST_FACTOR * (monotonic_s() - began))
 
     def _read_schedules(self) -> WatchedSchedules:
         rows = read_live_rows(self._sources, Capability.SCHEDULES, list_schedules, self._queues)
-        found = watched_schedules(rows, self._sources.now_s, self._paused_at)
-        kept = {each.key: self._paused_at[each.key] for each in found.schedules if each.key in self._paused_at}
-        paused = (each for each in found.schedules if each.is_paused)
-        self._paused_at = kept | {each.key: self._sources.now_s(each.source) for each in paused}
-        return found
+        found = watched_schedules(rows, self._sources.now_s, self._skipped_at)
+        before = self._patterns
+        self._patterns = _unread_entries(before, found.unread) | {each.key: each.pattern for each in found.schedules}
+        changed = [each for each in found.schedules if before.get(each.key, each.pattern) != each.pattern]
+        kept = {key: at for key, at in self._skipped_at.items() if key in self._patterns}
+        skipping = (each for each in found.schedules if each.is_paused)
+        self._skipped_at = kept | {each.key: self._sources.now_s(each.source) for each in (*skipping, *changed)}
+        return watched_schedules(rows, self._sources.now_s, self._skipped_at) if changed else found
