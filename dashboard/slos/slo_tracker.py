@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..history.columns import Record
 from ..history.series_keys import SeriesKey
 from ..history.slots import StoredSeries
-from ..history.tiers import HOUR_S
+from ..history.tiers import HOUR_S, QUARTERS
 from ..settings import SloSettings
 from ..settings.slos import covers_queue
 from .good_jobs import JobCounts, count_good_jobs, covered_records, finished_of, lacks_measure
@@ -24,8 +24,9 @@ class SloTracker:
     def __init__(self, slo: SloSettings) -> None:
         self.slo = slo
         self._counts = SloCounts()
-        self._counted: set[SeriesKey] = set()
-        self._lacking: set[SeriesKey] = set()
+        # Queues with jobs that could be counted, and that could not, with the start of the last such record.
+        self._counted: dict[SeriesKey, int] = {}
+        self._lacking: dict[SeriesKey, int] = {}
         self._digest = digest_of(slo)
 
     def covers(self, key: SeriesKey) -> bool:
@@ -54,16 +55,19 @@ class SloTracker:
     def _count(self, key: SeriesKey, record: Record, finished: int | None) -> JobCounts | None:
         counts = count_good_jobs(self.slo, record.cells, finished)
         if counts is not None:
-            self._counted.add(key)
+            _note_last(self._counted, key, record.start_s)
         elif lacks_measure(record.cells):
-            self._lacking.add(key)
+            _note_last(self._lacking, key, record.start_s)
         return counts
 
     def report(self, now_s: int) -> SloReport:
         """The counts until `now_s`, the end of a minute; forgets what is too old to count."""
         window_s, counts = self.slo.window_s, self._counts
         counts.forget_before(now_s, max(window_s, *BURN_WINDOWS.values()))
-        unknown = sorted(key[1:4] for key in self._lacking - self._counted if not self._is_in_shared_row(key))
+        for queues in (self._counted, self._lacking):
+            for key in [key for key, last_s in queues.items() if last_s < now_s - window_s - QUARTERS.step_s]:
+                del queues[key]
+        unknown = sorted(key[1:4] for key in self._lacking.keys() - self._counted if not self._is_in_shared_row(key))
         step_s = max(1, round(window_s / STEPS / HOUR_S)) * HOUR_S
         return SloReport(
             slo_id=self.slo.id,
@@ -84,3 +88,7 @@ class SloTracker:
     def _is_in_shared_row(self, key: SeriesKey) -> bool:
         """Whether the jobs of a queue are counted with those of all queues of its library."""
         return key._replace(name=SHARED_ROW) in self._counted
+
+
+def _note_last(queues: dict[SeriesKey, int], key: SeriesKey, start_s: int) -> None:
+    queues[key] = max(start_s, queues.get(key, start_s))

@@ -20,6 +20,8 @@ from .slo_tracker import SloTracker
 
 # After each sample, the past of further queues is read for so long: one with jobs all the time takes about 50 ms.
 READ_FOR_S = 0.1
+# Of so many series it is kept which objectives cover them: queues come and go.
+MAX_KEPT = 20_000
 
 
 class SloWatch:
@@ -50,6 +52,8 @@ class SloWatch:
     def _find_trackers(self, key: SeriesKey) -> list[SloTracker]:
         found = self._covering.get(key)
         if found is None:
+            if len(self._covering) >= MAX_KEPT:
+                self._covering.clear()
             is_queue = key.kind is QUEUE and bool(key.name)
             found = [tracker for tracker in self._trackers if tracker.covers(key)] if is_queue else []
             self._covering[key] = found

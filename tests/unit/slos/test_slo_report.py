@@ -66,6 +66,16 @@ def test_a_budget_that_is_used_up_says_so() -> None:
     assert describe_burn(status, "1h") == "99% within 60 s: the error budget of 30 d is used up 3 times"
 
 
+def test_queues_that_are_long_gone_are_neither_counted_nor_unknown() -> None:
+    tracker = SloTracker(SLO)
+    tracker.add_minute(MAIL, record(NOW_S - 60, 100, 0))
+    tracker.add_minute(MAIL._replace(name="mail-2"), record(NOW_S - 60, 100, 0, waits=None))
+    found = tracker.report(NOW_S)
+    assert (found.counted_queues, found.unknown_count) == (1, 1)
+    later = tracker.report(NOW_S + int(SLO.window_s) + 3600)
+    assert (later.counted_queues, later.unknown_count) == (0, 0)
+
+
 def test_what_is_older_than_the_window_does_not_count() -> None:
     slo = replace(SLO, window_s=86_400.0)
     tracker = SloTracker(slo)
