@@ -98,6 +98,8 @@ class HistoryRecording:
         are; see also SloWatch.refresh.
         """
         closed = self._recorder.add_sample(snapshot, flows)
+        # First: alerts compare these jobs also while nothing can be stored.
+        self._activity.count_minutes(snapshot.sampled_at, self._recorder.known_classes, self._recorder.is_sampled)
         self._load()
         if self._listener is not None:
             self._listener.add_slots(closed, snapshot.sampled_at)
@@ -107,7 +109,7 @@ class HistoryRecording:
         self._writer.compact(self._lead, snapshot.sampled_at)
         self._writer.visit_series(self._lead, snapshot.sampled_at, self._recorder.is_sampled)
         self._watch.refresh(snapshot.sampled_at)
-        self._activity.refresh(snapshot.sampled_at, self._recorder.known_classes, self._recorder.is_sampled)
+        self._activity.read_past(snapshot.sampled_at)
         if self._listener is not None:
             self._listener.refresh(self._lead, snapshot.sampled_at)
         return True

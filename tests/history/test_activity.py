@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import redis
 from msgspec.structs import replace
 
 from dashboard.alerts.rules.activity_figures import compare_activity
 from dashboard.alerts.rules.figures import NOT_USUAL
+from dashboard.errors import BackendUnavailable
 from dashboard.history.activity.activities import Activity
 from dashboard.history.columns import CLASS
+from dashboard.history.history_writer import HistoryWriter
 from dashboard.history.recording import HistoryRecording
 from dashboard.history.series_keys import SeriesKey
 from dashboard.history.tiers import DAY_S, HOUR_S
@@ -110,6 +114,21 @@ def test_hours_that_are_usually_quiet_and_gaps_in_the_past(store: Store) -> None
     assert compare_activity(found(recording), LEAST) == 1, "as quiet at this hour as two weeks and four weeks ago"
     run(recording, NOW_S + 1200, NOW_S + 2 * HOUR_S, 0, step_s=60)
     assert compare_activity(found(recording), LEAST) == 0
+
+
+def test_jobs_are_compared_also_while_nothing_can_be_stored(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_args: object) -> bool:
+        raise BackendUnavailable("out of memory", source="own", reason="oom")
+
+    write_weeks(store, "one:1", NOW_S, lambda _: 30)
+    recording = start_leader(store, "one:1")
+    run(recording, NOW_S, NOW_S + 1200, 0)
+    assert compare_activity(found(recording), LEAST) == 0
+    monkeypatch.setattr(HistoryWriter, "append_slots", fail)
+    for at in range(NOW_S + 1200, NOW_S + 1320, 30):
+        with contextlib.suppress(BackendUnavailable):
+            run(recording, at, at + 30, 15)
+    assert compare_activity(found(recording), LEAST) == 1.5
 
 
 def test_a_queue_that_is_gone_is_forgotten(store: Store) -> None:

@@ -85,18 +85,22 @@ class ActivityWatch:
         self._due_usual: dict[SeriesKind, list[SeriesKey]] = {QUEUE: [], CLASS: []}
         self.found = NO_ACTIVITIES
 
-    def refresh(self, now_s: float, classes: Callable[[], Iterable[SeriesKey]], is_sampled: IsSampled) -> None:
-        """Count the last minute, and read more of the past. `classes`: those that are recorded by name.
+    def count_minutes(self, now_s: float, classes: Callable[[], Iterable[SeriesKey]], is_sampled: IsSampled) -> None:
+        """Count the minutes that have ended. `classes`: those that are recorded by name. Cost: none."""
+        if not self.recent.close_minutes(now_s):
+            return
+        self._forget(is_sampled)
+        keys = {QUEUE: list(self.recent.queues()), CLASS: list(classes())}
+        self._find_due(keys, now_s)
+        described = ({key: self._describe(key, now_s) for key in keys[kind]} for kind in (QUEUE, CLASS))
+        self.found = Activities(*described)
+
+    def read_past(self, now_s: float) -> None:
+        """Read more of the past.
 
         Raises BackendUnavailable, Forbidden. Cost: none, or 2 to 12 round trips, for at most READ_AT_ONCE series of
         each kind.
         """
-        if self.recent.close_minutes(now_s):
-            self._forget(is_sampled)
-            keys = {QUEUE: list(self.recent.queues()), CLASS: list(classes())}
-            self._find_due(keys, now_s)
-            described = ({key: self._describe(key, now_s) for key in keys[kind]} for kind in (QUEUE, CLASS))
-            self.found = Activities(*described)
         for kind in (QUEUE, CLASS):
             self._read_stored(kind, now_s)
             self._read_usual(kind, now_s)
