@@ -23,7 +23,7 @@ from tests.history.leader import BUDGET_BYTES
 from tests.history.weeks import MAIL, write_weeks
 from tests.unit.history.samples import flow_of, flows_of, queue_row, snapshot_of
 
-NOW_S = 1_700_474_400  # Monday, 2023-11-20 10:00 UTC
+NOW_S = 1_689_588_000  # Monday, 2023-07-17 10:00 UTC
 SEND = SeriesKey(CLASS, "main", "rq", "mail", "send")
 LEAST = 20
 

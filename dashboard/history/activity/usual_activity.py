@@ -13,6 +13,7 @@ from typing import NamedTuple
 from ..columns import CLASS, QUEUE, SeriesKind
 from ..slots import Slot
 from ..tiers import CLASS_HOURS, DAY_S, HOUR_S, QUARTERS, slot_of
+from .clock_changes import were_clocks_set
 
 WEEK_S = 7 * DAY_S
 WEEKS_S = tuple(week * WEEK_S for week in range(1, 5))
@@ -33,7 +34,8 @@ _FIRST_MONDAY_S = 4 * DAY_S  # 1970 began on a Thursday
 class UsualJobs(NamedTuple):
     """The usual number of jobs in a time: the median of those that were compared.
 
-    `lowest` of them, and of the times a quarter of an hour earlier and later, so that a rhythm may shift a little.
+    `lowest` of them, and of the times a quarter of an hour earlier and later, so that a rhythm may shift a little; also
+    of those an hour earlier and later, if people set their clocks since.
     `is_weekly`: of the same hour of the week; otherwise of the same hour of the last days.
     """
 
@@ -114,8 +116,8 @@ def compared_ranges(kind: SeriesKind, start_s: int, end_s: int, periods_s: Itera
     one for each of the periods back."""
     step_s, longest_s = step_of(kind), WINDOWS_S[kind][-1]
     for period_s in periods_s:
-        first_s = slot_of(start_s - period_s - longest_s - STEP_S, step_s)
-        yield first_s, slot_of(end_s - period_s + STEP_S, step_s) + step_s
+        first_s = slot_of(start_s - period_s - longest_s - HOUR_S, step_s)
+        yield first_s, slot_of(end_s - period_s + HOUR_S, step_s) + step_s
 
 
 class UsualFinder:
@@ -146,13 +148,13 @@ class UsualFinder:
         return Usual(jobs, workers)
 
     def _usual_jobs(self, at_s: int, window_s: int, periods_s: Sequence[int], least: int) -> UsualJobs | None:
-        shifts_s = self._shifts(at_s)
         found: list[float] = []
         lowest: list[float] = []
         for period_s in periods_s:
             jobs = self._count_jobs(at_s - period_s, window_s)
             if jobs is None:
                 continue
+            shifts_s = self._shifts(at_s, period_s)
             others = [self._count_jobs(at_s - period_s + shift_s, window_s) for shift_s in shifts_s]
             known = [count for count in others if count is not None]
             if len(known) == len(others):
@@ -160,12 +162,16 @@ class UsualFinder:
                 lowest += (jobs, *known)
         return UsualJobs(median(found), min(lowest), periods_s is WEEKS_S) if len(found) >= least else None
 
-    def _shifts(self, at_s: int) -> tuple[int, ...]:
-        """How much later the other times end that must be as busy; of classes, those of the slots that it lies in."""
+    def _shifts(self, at_s: int, period_s: int) -> tuple[int, ...]:
+        """How much later the other times end that must be as busy; of classes, those of the slots that it lies in.
+
+        Also an hour, if people set their clocks since: the morning begins an hour earlier or later in UTC.
+        """
+        hours_s = (-HOUR_S, HOUR_S) if were_clocks_set(at_s, at_s - period_s) else ()
         if self._kind is not CLASS:
-            return -STEP_S, STEP_S
+            return -STEP_S, STEP_S, *hours_s
         inside_s = at_s % self._step_s
-        return (-inside_s, self._step_s - inside_s) if inside_s else ()
+        return (-inside_s, self._step_s - inside_s, *hours_s) if inside_s else hours_s
 
     def _count_jobs(self, end_s: int, window_s: int) -> float | None:
         """The jobs in a time that ends at `end_s`; of slots that lie in it partly, their share."""

@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
+from dashboard.history.activity.clock_changes import were_clocks_set
 from dashboard.history.activity.recent_jobs import LONGEST_S, RecentJobs
 from dashboard.history.activity.usual_activity import (
     DAYS_S,
     STEP_S,
     WEEKS_S,
+    WINDOWS_S,
     PastSlot,
     UsualFinder,
     compared_ranges,
@@ -26,7 +28,7 @@ from dashboard.history.tiers import DAY_S, HOUR_S
 
 MAIL = SeriesKey(QUEUE, "main", "rq", "mail")
 SEND = SeriesKey(CLASS, "main", "rq", "mail", "send")
-MONDAY_S = 1_700_438_400  # 2023-11-20 00:00 UTC
+MONDAY_S = 1_689_552_000  # 2023-07-17 00:00 UTC: no clocks were set for months
 AT = MONDAY_S + 10 * HOUR_S
 
 
@@ -64,6 +66,27 @@ def test_each_hour_of_the_week_is_compared_with_itself() -> None:
         assert quarter.is_weekly
         assert usual.workers is not None
         assert usual.workers[:2] == (3, 3)
+
+
+@pytest.mark.parametrize("kind", [QUEUE, CLASS])
+def test_no_morning_is_missed_in_the_week_after_the_clocks_were_set(kind: SeriesKind) -> None:
+    begins_s = 1_698_649_200  # 2023-10-30 07:00 UTC, the Monday after: 9:00 in Berlin was at 7:00 UTC until then
+    shared = 8 * HOUR_S  # at which both hours are busy
+
+    def berlin(start_s: int) -> int:
+        day, second = divmod(start_s - begins_s, DAY_S)
+        return 30 if day % 7 < 5 and second < 8 * HOUR_S else 0
+
+    for later_s in range(STEP_S, shared + 2 * HOUR_S, STEP_S):
+        at_s = begins_s + later_s
+        for window_s, usual in zip(
+            WINDOWS_S[kind], UsualFinder(kind, past(kind, at_s, berlin)).find(at_s).jobs, strict=True
+        ):
+            assert usual is not None
+            now_busy_s = min(later_s, shared + HOUR_S) - max(later_s - window_s, HOUR_S)
+            assert now_busy_s > 0 or usual.lowest < 0.25 * usual.jobs or not usual.jobs, later_s
+    assert not were_clocks_set(AT, AT - DAY_S * 7)
+    assert were_clocks_set(begins_s, begins_s - DAY_S * 7)
 
 
 def test_classes_are_compared_in_slots_of_two_hours() -> None:
