@@ -63,7 +63,7 @@ class AlertLabels(Value, frozen=True, kw_only=True, omit_defaults=True, cache_ha
         return {name: value for name, value in pairs if value is not None}
 
     def is_compatible(self, other: AlertLabels) -> bool:
-        """Whether all labels that both have are equal. A schedule without a known queue has nothing in common with
+        """Whether all labels that both have are equal, of job classes those of their queues. A schedule without a known queue has nothing in common with
         queues."""
         return (
             (self.source is None or other.source is None or self.source == other.source)
@@ -73,6 +73,7 @@ class AlertLabels(Value, frozen=True, kw_only=True, omit_defaults=True, cache_ha
                 or (self.queue is None and self.schedule is None)
                 or (other.queue is None and other.schedule is None)
             )
+            and (self.schedule is None or other.schedule is None or self.schedule == other.schedule)
             and (self.slo is None or other.slo is None or self.slo == other.slo)
         )
 

@@ -71,6 +71,13 @@ def test_a_paused_schedule_or_queue_is_not_late() -> None:
         assert [change.reason for change in transition.changes] == ["paused"]
 
 
+def test_a_late_schedule_mutes_no_other_one_of_its_queue() -> None:
+    labels = AlertLabels(source="main", backend="lists", queue="mail", schedule="n2")
+    assert not LABELS.is_compatible(labels)
+    assert LABELS.is_compatible(AlertLabels(source="main", backend="lists", queue="mail"))
+    assert not LABELS.is_compatible(AlertLabels(source="main", backend="lists", queue="cash"))
+
+
 def test_a_rule_can_be_about_the_schedules_of_some_queues() -> None:
     harness = Harness(late_rule(queues=["cash*"]))
     assert kinds(harness, read(NIGHTLY, replace(NIGHTLY, id="n2", queue="cash"), replace(NIGHTLY, queue=None))) == [
