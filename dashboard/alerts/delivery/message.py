@@ -67,7 +67,8 @@ class PageLinks:
         if labels.slo is not None:
             return self._absolute_url(f"/slos/{_quote_segment(labels.slo)}")
         if labels.schedule is not None:
-            return self._absolute_url(f"/schedules?{urlencode({'q': labels.title or labels.schedule})}")
+            begin = (labels.title or labels.schedule).removesuffix("…")  # the page searches for it
+            return self._absolute_url(f"/schedules?{urlencode({'q': begin})}")
         if labels.source and labels.backend:
             path = f"/?source={_quote_segment(labels.source)}&library={_quote_segment(labels.backend)}#queues"
             if labels.queue:

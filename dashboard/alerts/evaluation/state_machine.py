@@ -63,8 +63,8 @@ class AlertLabels(Value, frozen=True, kw_only=True, omit_defaults=True, cache_ha
         return {name: value for name, value in pairs if value is not None}
 
     def is_compatible(self, other: AlertLabels) -> bool:
-        """Whether all labels that both have are equal, of job classes those of their queues. A schedule without a known queue has nothing in common with
-        queues."""
+        """Whether all labels that both have are equal, of job classes those of their queues. A schedule without a known
+        queue has nothing in common with queues."""
         return (
             (self.source is None or other.source is None or self.source == other.source)
             and (self.backend is None or other.backend is None or self.backend == other.backend)

@@ -90,3 +90,5 @@ def test_a_message_names_the_schedule_and_leads_to_it() -> None:
     without = AlertLabels(source="main", backend="lists", schedule="n1", title="nightly")
     assert alert_title("Schedule is late", without) == "Schedule is late: nightly of lists on main"
     assert PageLinks("https://q.example").subject_url(LABELS) == "https://q.example/schedules?q=nightly"
+    long = AlertLabels(source="main", backend="lists", schedule="n1", title="x" * 99 + "…")
+    assert PageLinks("https://q.example").subject_url(long) == f"https://q.example/schedules?q={'x' * 99}"
