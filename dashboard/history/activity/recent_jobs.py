@@ -31,7 +31,8 @@ class RecentJobs:
         self._minute: int | None = None
         self._open: dict[SeriesKey, int] = {}
         self._begin: dict[int, int] = {}  # of each of the times: its first minute
-        self._closed: dict[int, dict[SeriesKey, int]] = {}  # by minute
+        # By minute: the series with jobs, and their jobs; two tuples take less room than a dict.
+        self._closed: dict[int, tuple[tuple[SeriesKey, ...], tuple[int, ...]]] = {}
         self._sums: dict[int, dict[SeriesKey, int]] = {window_s: {} for window_s in _WINDOWS_S}
         self._queues: dict[SeriesKey, _QueueTimes] = {}
         self._classes: dict[Place, WatchedTime] = {}  # of all classes of a queue
@@ -70,7 +71,7 @@ class RecentJobs:
         if minute < self._minute:
             self._shift_minutes(minute - 1 - self._minute)
         if self._open:
-            self._closed[self._minute] = self._open
+            self._closed[self._minute] = tuple(self._open), tuple(self._open.values())
             for sums in self._sums.values():
                 for key, jobs in self._open.items():
                     sums[key] = sums.get(key, 0) + jobs
@@ -94,7 +95,7 @@ class RecentJobs:
         begin, self._begin[window_s] = self._begin[window_s], self._minute - window_s // 60
         for minute, counts in self._closed.items():
             if begin <= minute < self._begin[window_s]:
-                for key, jobs in counts.items():
+                for key, jobs in zip(*counts, strict=True):
                     sums[key] -= jobs
                     if not sums[key]:
                         del sums[key]
