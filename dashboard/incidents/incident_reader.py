@@ -33,6 +33,8 @@ MAX_EVENTS = 300  # of the audit log
 AFFECTED_SLOTS, MOST_QUEUES, MOST_RECORDS = 30, 200, 40_000
 LEAST_QUEUES = 20
 WAIT_S = 15.0
+# Parts of a report, in the sentences about what could not be read.
+ALERTS, MARKS, AUDIT_LOG, AFFECTED = "Alerts", "Marks", "The audit log", "Affected queues"
 
 
 class IncidentPause(NamedTuple):
@@ -50,7 +52,7 @@ class IncidentRecords:
 
     `changes`: alerts that fired or resolved in the range, `ended_later`: those that resolved after it, `firing`: those
     that fire now. `events`: None where the user may not see the audit log. `missing`: sentences about what could not be
-    read, or not completely.
+    read, or not completely; `unread`: these parts. `is_final`: whether reading it all again would find the same.
     """
 
     scope: IncidentScope
@@ -69,6 +71,8 @@ class IncidentRecords:
     affected: AffectedQueues = field(default_factory=AffectedQueues)
     sample_end_s: int | None = None
     missing: list[str] = field(default_factory=list)
+    unread: set[str] = field(default_factory=set)
+    is_final: bool = True
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -77,6 +81,8 @@ class IncidentRecords:
             yield
         except (BackendUnavailable, Forbidden) as exc:
             self.missing.append(f"{name} could not be read: {join_hint(exc.message, exc.hint)}")
+            self.unread.add(name)
+            self.is_final = False
 
 
 class IncidentReader:
@@ -122,12 +128,12 @@ class IncidentReader:
             found = IncidentRecords(scope, start_s, end_s, now_s, slots)
             with found.part("The history"):
                 self._read_series(found, sources)
-            with found.part("Alerts"):
+            with found.part(ALERTS):
                 self._read_alerts(found)
-            with found.part("Marks"):
+            with found.part(MARKS):
                 found.marks = self._marks.list_marks(start_s, end_s)
             if audited:
-                with found.part("The audit log"):
+                with found.part(AUDIT_LOG):
                     wanted = AuditFilter(since_s=start_s, until_s=end_s)
                     page = self._audit_log.list_page(wanted, count=MAX_EVENTS)
                     found.events = page.events
@@ -135,7 +141,7 @@ class IncidentReader:
                         found.missing.append(f"Of the audit log, only the newest {MAX_EVENTS} actions are included.")
             with found.part("Pauses"):
                 self._read_pauses(found)
-            with found.part("Affected queues"):
+            with found.part(AFFECTED):
                 self._read_affected(found)
             self._read_groups(found)
             return found
@@ -151,23 +157,26 @@ class IncidentReader:
         found.sample_end_s = self._history.read_sample_end()
 
     def _read_alerts(self, found: IncidentRecords) -> None:
-        found.changes = self._alerts.list_changes(found.start_s, found.end_s)
-        if len(found.changes) >= MAX_CHANGES:
+        found.changes, is_all = self._alerts.read_changes(found.start_s, found.end_s)
+        if not is_all:
             found.missing.append(f"Of the alerts, only the newest {MAX_CHANGES:,} changes in the range are included.")
+            found.unread.add(ALERTS)
         begun = (alert.state for alert in self._alerts.list_alerts().firing)
         found.firing = tuple(state for state in begun if (state.started_at or 0.0) <= found.end_s)
         if found.end_s < found.read_at_s:
-            later = self._alerts.list_changes(found.end_s, found.read_at_s)
+            later, is_all = self._alerts.read_changes(found.end_s, found.read_at_s)
             found.ended_later = tuple(
                 entry for entry in later if entry.kind == "resolved" and (entry.started_at or entry.at) <= found.end_s
             )
-            if len(later) >= MAX_CHANGES:
+            if not is_all:
                 found.missing.append("Some alerts that were firing throughout the range may be missing.")
+                found.unread.add(ALERTS)
         begins_at = self._alerts.history_begins_at()
         if begins_at is not None and begins_at > found.start_s:
             found.missing.append(
                 "The alert history begins after the beginning of the range: earlier alerts are missing."
             )
+            found.unread.add(ALERTS)
 
     def _read_pauses(self, found: IncidentRecords) -> None:
         pauses = (IncidentPause(*each) for each in self._pauses.list_pauses().list_begun(found.start_s, found.end_s))
@@ -202,7 +211,9 @@ class IncidentReader:
             group_list = self._dead_letters.current_groups()
         except QueuedeckError as exc:
             found.missing.append(f"Error groups could not be read: {join_hint(exc.message, exc.hint)}")
+            found.is_final = False
             return
+        found.is_final = found.is_final and not group_list.grouped.reading
         found.groups = list_groups(group_list, found.scope, found.start_s, found.end_s)
         for unread in group_list.grouped.unread_lists:
             if found.scope.covers_ref(unread.ref):

@@ -312,7 +312,8 @@ def _error_line(message: str, hint: str | None) -> str:
 
 
 def _is_api() -> bool:
-    if request.blueprint == "charts" and (request.endpoint or "").endswith("_data"):  # read by static/js/charts.js
+    # Those are read by static/js/charts.js.
+    if request.blueprint in ("charts", "dead", "slos") and request.path.endswith("_data"):
         return True
     return request.path.startswith(("/api/", "/healthz", "/readyz", "/metrics"))
 

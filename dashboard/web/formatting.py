@@ -224,8 +224,11 @@ def class_url(key: ClassKey, **query: Any) -> str | None:
 
 def alert_report_url(
     labels: AlertLabels, began_s: float | None, ended_s: float | None = None, *, many: bool = False
-) -> str:
-    """The link to the incident report around an alert, until now while it fires; of `many`, about their Redis."""
+) -> str | None:
+    """The link to the incident report around an alert, until now while it fires; of `many`, about their Redis. None for
+    one that ended before anything that is stored."""
+    if ended_s is not None and ended_s < now_s() - HISTORY_S:
+        return None
     start_s = now_s() if began_s is None else began_s
     place = (labels.source, labels.backend, None if many else labels.queue)
     return _report_url(place, start_s - BEFORE_ALERT_S, None if ended_s is None else ended_s + AFTER_ALERT_S)

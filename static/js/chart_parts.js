@@ -3,6 +3,7 @@
 (() => {
   "use strict";
   const { choose, get } = window.queuedeck;
+  const TIMEOUT_MS = 10000; // as that of polls
   const refreshes = new WeakMap(); // box -> reads newer figures
   const known = new WeakSet(); // details that were opened or left closed already
 
@@ -15,9 +16,12 @@
       request.onload = () => {
         const part = request.status === 200 ? request.response?.querySelector("[data-chart-part]") : null;
         if (part) resolve(part);
+        // A redirect leads to the sign-in form.
+        else if (request.status === 200) reject(new Error("You are signed out. Reload the page to sign in."));
         else reject(new Error(`The server responded with status ${request.status}.`));
       };
-      request.onerror = () => reject(new Error("Cannot reach Queuedeck."));
+      request.timeout = TIMEOUT_MS;
+      request.onerror = request.ontimeout = () => reject(new Error("Cannot reach Queuedeck."));
       request.send();
     });
 

@@ -130,6 +130,28 @@ def test_a_queue_shows_the_figures_of_then_and_no_jobs(browser: FlaskClient, bas
     assert early.status_code == 404
 
 
+def test_a_queue_that_is_gone_has_its_charts_of_then(browser: FlaskClient, base_s: int) -> None:
+    then = {"at": at(base_s, QUIET)}
+    overview = browser.get("/", query_string=then).text
+    assert f'href="/queues/main/rq/gone/charts?at={at(base_s, QUIET)}#flow"' in overview
+    page = browser.get("/queues/main/rq/gone/charts", query_string=then)
+    assert (page.status_code, "Charts of gone" in page.text) == (200, True)
+    depth = browser.get("/queues/main/rq/gone/charts/_data", query_string=then).json or {}
+    assert depth["values"]["depth"][-2:] == [1, 1]
+    for path in ("/queues/main/rq/gone/charts", "/queues/main/rq/gone/charts/_data"):
+        assert browser.get(path).status_code == 404
+        assert browser.get(path.replace("/main/", "/other/"), query_string=then).status_code == 404
+
+
+def test_whether_a_queue_still_exists_is_not_guessed(make_app: MakeApp, base_s: int) -> None:
+    unsampled = make_app(checker="off").test_client()
+    for minute, words in ((QUIET, "Waiting 4 "), (GAP, "Nothing was recorded at this moment")):
+        page = unsampled.get("/queues/main/rq/mail", query_string={"at": at(base_s, minute)})
+        assert page.status_code == 200
+        assert words in words_of(page.text)
+        assert "no longer exists" not in page.text
+
+
 def test_a_gap_is_said_and_leads_to_the_last_figures(browser: FlaskClient, base_s: int) -> None:
     for path in ("/", "/queues/main/rq/mail"):
         page = browser.get(path, query_string={"at": at(base_s, GAP)}).text

@@ -213,12 +213,17 @@ class AlertReader:
     def list_changes(self, start_s: float, end_s: float) -> tuple[HistoryEntry, ...]:
         """The incidents that began or ended between two times, newest first, at most MAX_CHANGES; none while alerts
         are evaluated elsewhere. Raises BackendUnavailable, Forbidden. Cost: 1 round trip."""
+        return self.read_changes(start_s, end_s)[0]
+
+    def read_changes(self, start_s: float, end_s: float) -> tuple[tuple[HistoryEntry, ...], bool]:
+        """(the same as `list_changes`, whether these are all). Raises and costs the same."""
         if self._ownership.conflict is not None:
-            return ()
+            return (), True
         first, last = (str(max(0, int(at * 1000))) for at in (start_s, end_s + RECORDED_WITHIN_S))
         (rows,) = self._store.read_keys(("XREVRANGE", keys.EPISODES, last, first, "COUNT", MAX_CHANGES))
         entries = (unpack(raw, HistoryEntry) for raw in stream_values(rows))
-        return tuple(entry for entry in entries if entry is not None and start_s <= entry.at <= end_s)
+        found = tuple(entry for entry in entries if entry is not None and start_s <= entry.at <= end_s)
+        return found, len(rows or ()) < MAX_CHANGES
 
     def _read_incidents(self, count: int) -> tuple[tuple[PastIncident, ...], bool]:
         """(the incidents in the newest `count` entries of the history, whether these are all)."""

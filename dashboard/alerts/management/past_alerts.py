@@ -43,7 +43,8 @@ class PastAlerts:
 
     `firing`: worst severity first, then oldest first; `resolved`: those that ended in the hour before, `history`: all
     that ended before, both newest first. `goes_back_to`: since when the history is complete; None if nothing was
-    removed from it yet. Who had acknowledged or silenced an alert then is not recorded, nor which were pending.
+    removed from it yet. `is_ours` False: nothing is known, since a checker with other settings evaluates the rules or
+    was the last to do so. Who had acknowledged or silenced an alert then is not recorded, nor which were pending.
     """
 
     at: float
@@ -51,11 +52,12 @@ class PastAlerts:
     resolved: tuple[PastIncident, ...] = ()
     history: tuple[FoldedIncidents, ...] = ()
     goes_back_to: float | None = None
+    is_ours: bool = True
 
     @property
     def is_complete(self) -> bool:
         """Whether the history goes back to the moment; otherwise other alerts may have been firing."""
-        return self.goes_back_to is None or self.goes_back_to <= self.at
+        return self.is_ours and (self.goes_back_to is None or self.goes_back_to <= self.at)
 
     @property
     def incidents(self) -> tuple[PastAlert, ...]:
@@ -91,16 +93,17 @@ class PastAlertReader:
         self._histories: SingleFlightCache[_History] = SingleFlightCache(KEPT_S)
 
     def firing_at(self, at_s: float) -> PastAlerts:
-        """The alerts as of `at_s`, in seconds since 1970; none while they are evaluated elsewhere.
+        """The alerts as of `at_s`, in seconds since 1970; none are known while they are evaluated elsewhere, and none
+        of a checker with other settings.
 
         Raises BackendUnavailable, Forbidden. Cost: 1 round trip; when alerts changed, and every KEPT_S, about 2 and 1
         for each ENTRIES_AT_ONCE of at most MAX_ENTRIES.
         """
         if self._ownership.conflict is not None:
-            return PastAlerts(at_s)
+            return PastAlerts(at_s, is_ours=False)
         alert_list = self._alerts.list_alerts()
-        if alert_list.health is None:
-            return PastAlerts(at_s)
+        if alert_list.health is None:  # a checker with other settings was the last one
+            return PastAlerts(at_s, is_ours=False)
         firing = [alert.state for alert in alert_list.firing]
         history = self._histories.get("", lambda: self._read_history(firing), alert_list.revision)
         return alerts_as_of(at_s, history.incidents, history.firing_now, history.goes_back_to)

@@ -46,7 +46,7 @@ class PastView:
     their queues; `missing` names the others. `history`: the trend before.
 
     `last_sampled_s`: the end of the last slot of the trend in which anything was sampled, in seconds since 1970; None
-    if nothing was. `unread`: so many recorded queues were left out. `gone`: the queues that no longer exist now.
+    if nothing was. `unread`: so many recorded queues were left out.
     """
 
     window: PastWindow
@@ -55,7 +55,6 @@ class PastView:
     missing: tuple[str, ...] = ()
     last_sampled_s: int | None = None
     unread: int = 0
-    gone: frozenset[Place] = frozenset()
 
     @property
     def is_recorded(self) -> bool:
@@ -184,7 +183,6 @@ def _view_of(
         totals=history_as_of(above.totals),
         memory={name: memory_as_of(slots) for name, slots in of_sources.items()},
     )
-    places = {(queue.source, queue.backend, queue.name) for queue in queues}
     return PastView(
         window=window,
         snapshot=snapshot,
@@ -192,5 +190,4 @@ def _view_of(
         missing=tuple(name for name in of_sources if name not in sampled),
         last_sampled_s=last_sampled_s(above.sources[""], window.step_s),
         unread=unread,
-        gone=frozenset(places - known.queues.keys()),
     )

@@ -12,11 +12,12 @@ from urllib.parse import urlencode
 from flask import Blueprint, Response, render_template, request, url_for
 from msgspec.structs import replace
 
-from ...errors import BackendUnavailable, Forbidden, Unsupported, join_hint
+from ...errors import BackendUnavailable, Forbidden, NotFound, Unsupported, join_hint
 from ...history.classes.ranking import ClassKey
 from ...history.columns import CLASS, QUEUE, SOURCE, SeriesKind
 from ...history.series_keys import SeriesKey
 from ...history.tiers import tiers_of
+from ...model import QueueRef, QueueStats
 from ...sources.metering import measure_cost
 from ..api.responses import encode_json
 from ..context import app_services
@@ -82,13 +83,13 @@ def queue_part(source: str, backend: str, name: str) -> str:
 
 @bp.get("/queues/<segment:source>/<segment:backend>/<segment:name>/charts")
 def queue(source: str, backend: str, name: str) -> str:
-    """The charts of one queue. 404 when the queue is not in the latest snapshot."""
-    _, stats = find_queue(source, backend, name)
-    title = queue_title(stats, app_services().sources.titles[backend], 200)
+    """The charts of one queue. 404 when the queue is not in the latest snapshot; in the past, it may be gone since."""
+    found = _find_queue_then(source, backend, name)
+    title = queue_title(found, app_services().sources.titles[backend], 200)
     return _render_page(
         SeriesKey(QUEUE, source, backend, name),
         title,
-        [Link(title, queue_url(stats))],
+        [Link(title, queue_url(found))],
         url_for(".queue_data", source=source, backend=backend, name=name),
     )
 
@@ -96,8 +97,19 @@ def queue(source: str, backend: str, name: str) -> str:
 @bp.get("/queues/<segment:source>/<segment:backend>/<segment:name>/charts/_data")
 def queue_data(source: str, backend: str, name: str) -> Response:
     """What they draw, as JSON."""
-    find_queue(source, backend, name)
+    _find_queue_then(source, backend, name)
     return _send_data(SeriesKey(QUEUE, source, backend, name))
+
+
+def _find_queue_then(source: str, backend: str, name: str) -> QueueStats | QueueRef:
+    """The queue of the page; of the past, also one that is unknown now. Raises as `find_queue`."""
+    app_services().sources.backend(source, backend)
+    try:
+        return find_queue(source, backend, name)[1]
+    except (NotFound, BackendUnavailable):
+        if shown_moment() is None:
+            raise
+    return QueueRef(source=source, backend=backend, name=name, key=name, shared=name == "*")
 
 
 @bp.get("/classes/<segment:source>/<segment:backend>/<segment:name>/<segment:job_class>")

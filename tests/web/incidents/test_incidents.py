@@ -274,11 +274,17 @@ def test_what_may_not_be_read_is_named(
     rights = ("~*", "&*", "+@all", "-zrevrangebyscore", "-xrevrange")
     redis_client.execute_command("ACL", "SETUSER", "reader", "on", ">secret", *rights)
     limited = make_app(redis_url=server.url.replace("redis://", "redis://reader:secret@")).test_client()
-    text = StrictReader(limited.get("/incident/download?range=1h").text).text
+    path = f"/incident/download?from={int(now_s()) - 3600}"
+    path += f"&to={int(now_s())}"
+    text = StrictReader(limited.get(path).text).text
     for words in ("Alerts could not be read", "Marks could not be read", "The audit log could not be read"):
         assert words in text, words
     assert f"+{BAD_DEPTH - CALM_DEPTH}" in text
     assert "secret" not in text.replace("secrets in messages", "")
+    for words in ("No alerts were firing", "No alerts, marks or actions"):
+        assert words not in text, words
+    redis_client.execute_command("ACL", "SETUSER", "reader", "+@all")
+    assert "critical Queue is deep" in StrictReader(limited.get(path).text).text  # what was not read is not cached
     down = make_app(redis_url="redis://127.0.0.1:1/0").test_client().get("/incident")
     assert down.status_code in (200, 503)
     assert "127.0.0.1:1" in down.text

@@ -10,11 +10,11 @@ from ....errors import NotFound
 from ....history.columns import QUEUE
 from ....history.past.past_reader import PastView, Place
 from ....history.series_keys import SeriesKey
-from ....model import QueueStats
+from ....model import QueueRef, QueueStats, Snapshot
 from ....sampling.recent_history import Point
 from ....sources.metering import measure_cost
 from ....units import format_duration
-from ...context import app_context, app_services
+from ...context import app_context, app_services, find_queue
 from ...views.moments.moment import Moment
 from ...views.problems.checks import dead_growth
 from ...views.problems.problem import ProblemKind, level_of
@@ -33,34 +33,40 @@ def render_past_queue(source: str, backend: str, name: str, moment: Moment) -> s
     """
     services, caches = app_services(), app_context().caches
     library = services.sources.backend(source, backend)
-    exists = True
-    try:
-        queue_now = app_context().find_queue_stats(source, backend, name)
-        name = queue_now.name
-    except NotFound:
-        exists = False
-    place: Place = (source, backend, name)
+    current = services.snapshots.current()
+    ref_now, exists = _find_now(current.snapshot, source, backend, name)
+    place: Place = (source, backend, ref_now.name)
     with measure_cost() as meter:
         view = caches.past.queue(place, moment)
         firing = caches.past.firing(moment, SeriesKey(QUEUE, *place))
     queue = next(iter(view.snapshot.queues), None)
-    if queue is None and not exists:
+    if queue is None and exists is False:
         raise NotFound("This queue was not recorded at that moment, and does not exist now.")
     cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
     return render_template(
         "queues/past.html",
-        **layout.page_context(services.snapshots.current(), cost),
+        **layout.page_context(current, cost),
         **({} if queue is None else _figures_of(queue, view)),
-        ref=queue.ref if queue else queue_now.ref,
+        ref=queue.ref if queue else ref_now,
         queue=queue,
         backend=library,
         titles=services.sources.titles,
         view=view,
         firing=firing,
         exists=exists,
-        info=services.queue_directory.find(source, backend, name),
+        info=services.queue_directory.find(*place),
         is_recorded=services.settings.history_max_bytes > 0,
     )
+
+
+def _find_now(snapshot: Snapshot | None, source: str, backend: str, name: str) -> tuple[QueueRef, bool | None]:
+    """(the queue, whether it exists now; None while that is unknown: nothing was sampled yet, or not all was found)."""
+    found = find_queue(snapshot, source, backend, name) if snapshot else None
+    if found is not None:
+        return found.ref, True
+    sources = [each for each in snapshot.sources if each.name == source] if snapshot else []
+    is_gone = any(each.reachable and each.discovered and not each.problems for each in sources)
+    return QueueRef(source=source, backend=backend, name=name, key=name, shared=name == "*"), False if is_gone else None
 
 
 def _figures_of(queue: QueueStats, view: PastView) -> dict[str, Any]:

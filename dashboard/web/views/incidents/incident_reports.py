@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from ....incidents.incident_reader import IncidentReader
+from ....incidents.incident_reader import ALERTS, IncidentReader
 from ....incidents.scope import IncidentScope
 from ....services import Services
 from ....store.cache import SingleFlightCache
@@ -35,7 +35,7 @@ class IncidentReports:
     ) -> IncidentReport:
         """The report of a range; `audited`: with the audit log. Raises BackendUnavailable while others take too long.
 
-        Cost: see IncidentReader.read_records, none for a report of the last KEPT_S.
+        Cost: see IncidentReader.read_records, none for a complete report of the last KEPT_S.
         """
         services = self._services
         key = scope, math.ceil(start_s), math.ceil(end_s), audited
@@ -47,6 +47,10 @@ class IncidentReports:
             )
             if services.alert_service.ownership.conflict is not None:
                 records.missing.append("Alerts are evaluated by another dashboard, whose pages have their history.")
+                records.unread.add(ALERTS)
             return build_report(records, services.sources.titles)
 
-        return self._reports.get(key, load)
+        report = self._reports.get(key, load)
+        if not report.is_final:  # what could not be read is read again
+            self._reports.invalidate()
+        return report

@@ -12,7 +12,7 @@ from ....history.columns import QUEUE
 from ....history.series_keys import SeriesKey
 from ....incidents.affected_queues import AffectedQueues
 from ....incidents.error_groups import IncidentGroups
-from ....incidents.incident_reader import MAX_EVENTS, IncidentRecords
+from ....incidents.incident_reader import ALERTS, MAX_EVENTS, IncidentRecords
 from ....incidents.scope import IncidentScope
 from ....marks.mark_reader import MarkList
 from ....redact import mask_text
@@ -30,7 +30,10 @@ NO_AUDIT = "The audit log is not included: it needs the admin role."
 
 @dataclass(frozen=True, slots=True)
 class IncidentReport:
-    """All parts of a report. Times in seconds since 1970; `missing`: sentences about what is unknown or left out."""
+    """All parts of a report. Times in seconds since 1970; `missing`: sentences about what is unknown or left out.
+
+    `unread` and `is_final`: see IncidentRecords.
+    """
 
     scope: IncidentScope
     scope_title: str
@@ -45,6 +48,13 @@ class IncidentReport:
     affected: AffectedQueues
     audited: bool
     missing: tuple[str, ...]
+    unread: frozenset[str] = frozenset()
+    is_final: bool = True
+
+    @property
+    def are_alerts_known(self) -> bool:
+        """Whether all alerts of the range were read; otherwise there may have been others."""
+        return ALERTS not in self.unread
 
     @property
     def drawn(self) -> tuple[SvgChart, ...]:
@@ -85,6 +95,8 @@ def build_report(records: IncidentRecords, titles: Mapping[str, str]) -> Inciden
         missing=tuple(one_line(mask_text(text), MAX_SENTENCE) for text in _name_missing(records, charts, titles))[
             :MAX_MISSING
         ],
+        unread=frozenset(records.unread),
+        is_final=records.is_final,
     )
 
 
@@ -130,7 +142,9 @@ def _name_gaps(records: IncidentRecords) -> Iterator[str]:
 def _name_groups(groups: IncidentGroups) -> Iterator[str]:
     if groups.groups or groups.total:
         yield "Error groups count jobs that are still dead letters: what was retried or deleted since is not counted."
-    if groups.is_truncated:
+    if groups.is_truncated and not groups.scanned:
+        yield "Error groups: dead letters have not been read yet. Prepare the report again in a moment."
+    elif groups.is_truncated:
         yield (
             f"Error groups: {format_number(groups.scanned)} of at least {format_number(groups.total)} dead letters "
             "were read, the newest first."

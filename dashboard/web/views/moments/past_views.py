@@ -25,6 +25,7 @@ KEPT_S = 300.0
 # The last slots can still become complete, as long as that after their end.
 COMPLETE_AFTER_S = 60.0
 RENEWED_S = 5.0
+NOT_OURS = "a dashboard with other settings evaluates the rules."
 
 
 class FiringThen(NamedTuple):
@@ -78,6 +79,8 @@ class PastViews:
             found: PastAlerts = self._services.alert_service.past_alerts.firing_at(moment.at_s)
         except (BackendUnavailable, Forbidden) as exc:
             return FiringThen(problem=exc.message)
+        if not found.is_ours:
+            return FiringThen(problem=NOT_OURS)
         shown = (alert for alert in found.incidents if about is None or concerns(alert.entry.labels, about))
         return FiringThen(tuple(shown), None if found.is_complete else found.goes_back_to)
 
