@@ -45,7 +45,8 @@ def test_a_group_shows_when_its_jobs_died_and_after_what(client: FlaskClient, de
     assert f'data-chart-from="/dead/{group}/_deaths"' in polled
     assert "<figure" not in polled  # polls leave the chart alone
     assert "<figure" in text_of(client, f"/dead/{group}/_deaths")
-    assert "expected one of 15m" in client.get(f"/dead/{group}/_deaths_data?range=1y").text
+    wrong = client.get(f"/dead/{group}/_deaths_data?range=1y").get_json()  # charts.js shows its message
+    assert "expected one of 15m" in wrong["error"]["message"]
     for path in ("_deaths", "_deaths_data"):
         assert client.get(f"/dead/{'0' * len(group)}/{path}").status_code == 404
 

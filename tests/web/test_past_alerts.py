@@ -12,7 +12,7 @@ from flask import Flask
 from dashboard.alerts import keys
 from dashboard.alerts.management import past_alerts
 from dashboard.alerts.store import AlertStore
-from dashboard.clock import instant, iso
+from dashboard.clock import instant, iso, now_s
 from dashboard.history.series_keys import SAMPLE_END
 from dashboard.sources.source import Source
 from dashboard.store.redis_store import Store
@@ -84,6 +84,18 @@ def test_a_history_that_does_not_go_back_so_far_says_so(
     source.execute("SET", SAMPLE_END, str(now - 500))
     assert "Alerts before" in plain(page_of(app, now - 600))
     assert "sample data" not in page_of(app, now - 450)
+
+
+def test_alerts_of_other_settings_are_no_all_clear(make_app: MakeApp, source: Source) -> None:
+    beat = {"at": int(now_s() * 1000), "holder": "elsewhere:1.00000000", "lead": "elsewhere:1:1", "delivers": "1"}
+    source.execute("HSET", keys.HEARTBEAT, *(word for pair in beat.items() for word in pair))
+    app = make_app(checker="off")
+    page = plain(page_of(app, int(now_s()) - 600))
+    assert "what was firing then is not known here" in page
+    for words in ("No alerts were firing", "No alerts had resolved"):
+        assert words not in page
+    overview = plain(app.test_client().get("/", query_string={"at": int(now_s()) - 600}).text)
+    assert "The alerts of then could not be read: a dashboard with other settings" in overview
 
 
 def test_without_redis_and_for_a_wrong_moment_there_is_one_line(make_app: MakeApp, app: Flask, source: Source) -> None:
