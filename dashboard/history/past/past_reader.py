@@ -72,13 +72,16 @@ class PastReader:
         """All queues as of `at_s`, at most MAX_QUEUES; only of sources and libraries that are known now.
 
         Raises BackendUnavailable, Forbidden. Cost: 2 round trips, and 1 for each QUEUES_AT_ONCE; about 1 ms of
-        computing for each queue with jobs all the time.
+        computing for each queue with jobs all the time. Queues of a source that was not sampled then are not read.
         """
         window = choose_window(at_s, now_s)
         (raw,) = self._store.read_keys(("HGETALL", IDS))
         stored = {key: entry.series_id for key, entry in parse_ids(raw).items()}
-        shown = sorted((key for key in stored if _is_shown(key, known)), key=lambda key: key[1:])
         above = _Above(window, self._read_series(_keys_above(known.addresses), stored, window))
+        sampled = set(above.sampled_sources)
+        shown = sorted(
+            (key for key in stored if _is_shown(key, known) and key.source in sampled), key=lambda key: key[1:]
+        )
         found: list[QueueStats] = []
         trends: dict[str, QueueHistory] = {}
         for place in range(0, min(len(shown), MAX_QUEUES), QUEUES_AT_ONCE):
@@ -135,6 +138,11 @@ class _Above:
         }
         self.totals = self.slots_of(SeriesKey(QUEUE), series[SeriesKey(QUEUE)])
 
+    @property
+    def sampled_sources(self) -> list[str]:
+        """Those that were sampled in the last slot."""
+        return [name for name, slots in self.sources.items() if name and slots[-1].sampled_ms > 0]
+
     def slots_of(self, key: SeriesKey, series: StoredSeries) -> list[Slot]:
         """The slots of a series; gaps where its source was not sampled."""
         return slice_series(key.kind, series, self._sampled.get(key.source, {}), *self.window.slots)
@@ -156,7 +164,7 @@ def _view_of(
     unread: int,
 ) -> PastView:
     window, of_sources = above.window, {name: slots for name, slots in above.sources.items() if name}
-    sampled = [name for name, slots in of_sources.items() if slots[-1].sampled_ms > 0]
+    sampled = above.sampled_sources
     snapshot = Snapshot(
         sampled_at=float(window.end_s),
         interval_s=float(window.step_s),

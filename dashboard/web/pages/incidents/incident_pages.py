@@ -22,7 +22,7 @@ FILE_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'; "
     "frame-ancestors 'none'; sandbox"
 )
-MAX_NAMES = 300
+MAX_NAMES, MAX_NAME = 300, 100  # to choose from
 
 
 class Prepared(NamedTuple):
@@ -40,7 +40,7 @@ def index() -> str:
     file = render_file(found.report, found.query)
     current = app_services().snapshots.current()
     queues = current.snapshot.queues if current.snapshot else ()
-    names = sorted({encode_name(queue.name) for queue in queues if not queue.shared})
+    names = sorted({encode_name(queue.name) for queue in queues if not queue.shared and len(queue.name) <= MAX_NAME})
     return render_template(
         "incidents/index.html",
         **layout.page_context(current, found.cost),

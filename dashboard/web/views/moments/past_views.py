@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ KEPT_S = 300.0
 # The last slots can still become complete, as long as that after their end.
 COMPLETE_AFTER_S = 60.0
 RENEWED_S = 5.0
+WAIT_S = 15.0
 NOT_OURS = "a dashboard with other settings evaluates the rules."
 
 
@@ -52,17 +54,24 @@ class PastViews:
         self._services = services
         self._reader = PastReader(services.store)
         self._views: SingleFlightCache[PastOverview] = SingleFlightCache(KEPT_S, max_entries=MAX_VIEWS)
+        self._turn = threading.Lock()  # one moment is read at a time: others would only slow it and the checker down
 
     def overview(self, moment: Moment, thresholds: Thresholds) -> PastOverview:
-        """All queues as of the moment. Raises BackendUnavailable, Forbidden.
+        """All queues as of the moment. Raises Forbidden, BackendUnavailable, also if others take longer than WAIT_S.
 
         Cost: mostly none, else as PastReader.read_view.
         """
         window = choose_window(moment.at_s, moment.now_s)
 
         def read() -> PastOverview:
-            view = self._reader.read_view(moment.at_s, moment.now_s, self._known_now())
-            return PastOverview(view, OverviewData(view.snapshot, view.history, AlertFacts(thresholds)))
+            if not self._turn.acquire(timeout=WAIT_S):
+                message, hint = "Other moments are being read.", "Try again in a moment."
+                raise BackendUnavailable(message, source="", reason="busy", hint=hint)
+            try:
+                view = self._reader.read_view(moment.at_s, moment.now_s, self._known_now())
+                return PastOverview(view, OverviewData(view.snapshot, view.history, AlertFacts(thresholds)))
+            finally:
+                self._turn.release()
 
         return self._views.get(window, read, (_version_of(window, moment.now_s), id(thresholds)))
 
