@@ -6,8 +6,21 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+from dashboard.alerts.evaluation.state_machine import AlertLabels
+from dashboard.clock import now_s
 from dashboard.units import UNKNOWN
-from dashboard.web.formatting import anchor, duration, format_moment, interval, one_line, printable, size, time_ago
+from dashboard.web.formatting import (
+    HISTORY_S,
+    alert_report_url,
+    anchor,
+    duration,
+    format_moment,
+    interval,
+    one_line,
+    printable,
+    size,
+    time_ago,
+)
 
 
 def test_a_unit_stays_on_the_line_of_its_number() -> None:
@@ -70,3 +83,8 @@ def test_anchors_are_plain_and_unique_per_name() -> None:
     anchors = {anchor(*name) for name in names}
     assert len(anchors) == len(names)
     assert all(one.isalnum() and one[0].isalpha() and len(one) < 20 for one in anchors)
+
+
+def test_an_alert_of_which_nothing_else_is_stored_has_no_report() -> None:
+    ended_s = now_s() - HISTORY_S - 60
+    assert alert_report_url(AlertLabels(), ended_s - 600, ended_s) is None

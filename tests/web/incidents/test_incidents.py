@@ -266,6 +266,9 @@ def test_hostile_texts_are_shown_as_text_and_the_file_stays_small(
     assert "and 902 more, the least severe ones" in found.text or "more, the least severe ones" in found.text
     assert "deploy v412" in found.text  # of more importance than warnings
     assert "\\u202e" in found.text
+    # Of the newest changes that are read, some are after the range: older ones within it are missing all the same.
+    cut = read(browser, **{"from": int(now) - 3600, "to": int(now) - 450}).text
+    assert "only the newest 1,000 changes in the range are included" in cut
 
 
 def test_what_may_not_be_read_is_named(

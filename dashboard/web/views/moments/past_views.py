@@ -73,7 +73,8 @@ class PastViews:
             finally:
                 self._turn.release()
 
-        return self._views.get(window, read, (_version_of(window, moment.now_s), id(thresholds)))
+        version = _version_of(window, moment.now_s, self._services.settings.sample_interval_s)
+        return self._views.get(window, read, (version, id(thresholds)))
 
     def queue(self, place: Place, moment: Moment) -> PastView:
         """One queue as of the moment. Raises BackendUnavailable, Forbidden. Cost: as PastReader.read_queue."""
@@ -102,6 +103,7 @@ class PastViews:
         )
 
 
-def _version_of(window: PastWindow, now_s: float) -> int:
+def _version_of(window: PastWindow, now_s: float, interval_s: float) -> int:
     """0 once the slots of the window are complete; until then it changes every RENEWED_S."""
-    return 0 if now_s - window.end_s > COMPLETE_AFTER_S else int(now_s // RENEWED_S)
+    complete_after_s = max(COMPLETE_AFTER_S, 2 * interval_s)  # they are stored with the next sample
+    return 0 if now_s - window.end_s > complete_after_s else int(now_s // RENEWED_S)
