@@ -11,6 +11,7 @@ import redis
 from flask.testing import FlaskClient
 
 from dashboard.clock import now_s
+from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.history.history_writer import HistoryWriter
 from dashboard.history.recorder import HistoryRecorder
 from dashboard.sources.source import Source
@@ -141,6 +142,13 @@ def test_a_queue_that_is_gone_has_its_charts_of_then(browser: FlaskClient, base_
     for path in ("/queues/main/rq/gone/charts", "/queues/main/rq/gone/charts/_data"):
         assert browser.get(path).status_code == 404
         assert browser.get(path.replace("/main/", "/other/"), query_string=then).status_code == 404
+
+
+def test_a_redis_that_was_not_recorded_is_no_all_clear(make_app: MakeApp, server: EmbeddedRedis, base_s: int) -> None:
+    sources = [{"name": "main", "url": server.url}, {"name": "new", "url": server.url.rpartition("/")[0] + "/1"}]
+    page = make_app(sources=sources).test_client().get("/", query_string={"at": at(base_s, QUIET)}).text
+    assert "Nothing was recorded of new then. Its queues are missing here" in words_of(page)
+    assert '<use href="#i-ok"' not in page.split("all-clear", 1)[1].split("</p>", 1)[0]
 
 
 def test_whether_a_queue_still_exists_is_not_guessed(make_app: MakeApp, base_s: int) -> None:
