@@ -17,7 +17,7 @@
         const part = request.status === 200 ? request.response?.querySelector("[data-chart-part]") : null;
         if (part) resolve(part);
         // A redirect leads to the sign-in form.
-        else if (request.status === 200) reject(new Error("You are signed out. Reload the page to sign in."));
+        else if (request.status === 200) reject(new Error("You are signed out."));
         else reject(new Error(`The server responded with status ${request.status}.`));
       };
       request.timeout = TIMEOUT_MS;
@@ -37,7 +37,8 @@
     } catch (error) {
       delete box.dataset.isRead;
       const note = box.querySelector("[data-chart-note]");
-      if (note) note.textContent = `Charts could not be read: ${error.message} Fold and unfold to try again.`;
+      const again = box.closest("details") ? "Fold and unfold" : "Reload the page";
+      if (note) note.textContent = `Charts could not be read: ${error.message} ${again} to try again.`;
     }
   };
 
