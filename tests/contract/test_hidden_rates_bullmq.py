@@ -88,17 +88,18 @@ def check_classes(
         assert classes_of(flow) == {"good": (GOOD, 0), "bad": (0, BAD)}
     else:  # the first jobs that are removed: their names were not remembered
         assert (flow.classes, flow.classes_reason) == (None, class_tally.GONE)
-    library.drive("run", server.url, "alpha", good=6, bad=2, ms=40, job={"delay": 200}, **settings)
+    # So long that what the machine adds to a run or a wait is not taken for it.
+    library.drive("run", server.url, "alpha", good=6, bad=2, ms=40, job={"delay": 1500}, **settings)
     series.take_sample()
     flow = series.flows["alpha"]
     assert classes_of(flow) == {"good": (6, 0), "bad": (0, 2)}
     assert flow.classes_quality is Quality.EXACT
     for one in flow.classes or ():
         assert len(one.runtimes_s) == one.completed + one.dead
-        assert all((0.03 if one.job_class == "good" else 0) < time_s < 0.3 for time_s in one.runtimes_s)
+        assert all((0.03 if one.job_class == "good" else 0) < time_s < 1.4 for time_s in one.runtimes_s)
     if "removeOnComplete" not in settings:  # else the stream does not tell when a delayed job could start
         assert len(flow.waits_s) == 6
-        assert all(0 <= wait_s < 0.18 for wait_s in flow.waits_s)
+        assert all(0 <= wait_s < 1.4 for wait_s in flow.waits_s)
     assert flow.retried == 0
     library.drive("run", server.url, "alpha", good=3, bad=2, job={"attempts": 3, "backoff": 5}, **settings)
     library.drive("run", server.url, "alpha", good=3, bad=1, job={"attempts": 2}, **settings)
