@@ -1,4 +1,4 @@
-"""Durations, sizes, percentages and plain numbers as text, and back.
+"""Durations, sizes, percentages and plain numbers as text, and back; and texts that fit.
 
 `format_…` rounds for reading. `write_amount` is exact: `read_amount` parses its text to the same value. Both take the
 unit of a metric: "s", "bytes", "ratio", "per_min", "per_h", "count" or "flag".
@@ -200,3 +200,9 @@ def _percent_digits(ratio: float) -> str:
 def _plain_number(number: Decimal) -> str:
     text = f"{number:f}"
     return (text.rstrip("0").rstrip(".") if "." in text else text) or "0"
+
+
+def shorten_text(text: str, most: int) -> str:
+    """At most `most` characters of a text, the last of them "…" if it is longer, without what cannot be shown."""
+    shown = "".join(character if character.isprintable() else "\ufffd" for character in text[: most + 1])
+    return shown if len(shown) <= most else shown[: most - 1] + "…"

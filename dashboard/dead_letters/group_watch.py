@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ..background_reads import BackgroundReads
 from ..clock import monotonic_s
 from ..model import QueueStats, Snapshot
 from ..redact import mask_text, masked_logger
+from ..units import shorten_text
 from .annotations import Annotation
 from .fingerprint import error_title
 from .groups import ErrorGroup
@@ -18,15 +19,12 @@ log = masked_logger(__name__)
 
 # Annotations can change without the dead letters: someone resolves a group, a day passes.
 LOOK_EVERY_S = 15.0
-# Reading takes at most a tenth of the time.
-REST_FACTOR = 9
 # A group is new if it was first seen this soon after its first death: what had failed long before is not.
 NEW_WITHIN_S = 900.0
 WAIT_S = 0.2
 MAX_TITLE = 120
 MAX_DETAIL = 250
 MAX_NAME = 60
-STOP_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +57,16 @@ def _watched_group(group: ErrorGroup, annotation: Annotation, now: float) -> Wat
     open_now = not annotation.is_ignored(group.count, now)
     places = tuple((queue.ref.source, queue.ref.backend, queue.name) for queue in group.queues)
     more = f" and {len(places) - 1} more queue{'s' if len(places) > 2 else ''}" if len(places) > 1 else ""
-    where = f"in {_shorten(places[0][2], MAX_NAME)}{more}: " if places else ""
+    where = f"in {shorten_text(places[0][2], MAX_NAME)}{more}: " if places else ""
     return WatchedGroup(
         fingerprint=group.error.fingerprint,
-        title=_shorten(error_title(group.error.error_class, group.error.message), MAX_TITLE),
+        title=shorten_text(error_title(group.error.error_class, group.error.message), MAX_TITLE),
         count=group.count,
         is_new=open_now and "new" in statuses and _began_now(group, annotation),
         is_regressed=open_now and "regressed" in statuses,
         places=places,
         owner=annotation.owner,
-        detail=_shorten(where + mask_text(group.title), MAX_DETAIL),
+        detail=shorten_text(where + mask_text(group.title), MAX_DETAIL),
     )
 
 
@@ -77,12 +75,6 @@ def _began_now(group: ErrorGroup, annotation: Annotation) -> bool:
     if group.first_at is None or annotation.first_at is None:
         return False
     return annotation.first_at - group.first_at <= NEW_WITHIN_S
-
-
-def _shorten(text: str, most: int) -> str:
-    """The beginning of `text`, without what cannot be stored or shown."""
-    shown = "".join(character if character.isprintable() else "\ufffd" for character in text[: most + 1])
-    return shown if len(shown) <= most else shown[: most - 1] + "…"
 
 
 class GroupWatch:
@@ -94,10 +86,7 @@ class GroupWatch:
         self._now_s = now_s
         self._groups: tuple[WatchedGroup, ...] | None = None
         self._queues: Sequence[QueueStats] = ()
-        self._wanted, self._read = threading.Event(), threading.Event()
-        self._resting = False
-        self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._reads = BackgroundReads("queuedeck-error-groups", self._read_groups)
         self._seen: object = None  # the dead letters as of the last reading that was asked for
         self._looked_at = float("-inf")  # monotonic
 
@@ -114,38 +103,19 @@ class GroupWatch:
         ]
         if seen != self._seen or monotonic_s() - self._looked_at >= LOOK_EVERY_S:
             self._seen, self._looked_at, self._queues = seen, monotonic_s(), snapshot.queues
-            self._read.clear()
-            self._wanted.set()
-            self._start_thread()
-            if not self._resting:
-                self._read.wait(WAIT_S)
+            self._reads.request(WAIT_S)
         return self._groups
 
     def stop(self) -> None:
         """Stop the thread; one that is reading does not block the exit."""
-        self._stopped.set()
-        self._wanted.set()
-        if self._thread is not None:
-            self._thread.join(timeout=STOP_S)
+        self._reads.stop()
 
-    def _start_thread(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run_loop, name="queuedeck-error-groups", daemon=True)
-            self._thread.start()
-
-    def _run_loop(self) -> None:
-        while self._wanted.wait() and not self._stopped.is_set():
-            self._wanted.clear()
-            began = monotonic_s()
-            try:
-                group_list = self._service.read_groups(self._queues)
-                self._groups = watched_groups(group_list, self._now_s())
-                if group_list.grouped.reading:
-                    self._wanted.set()
-            except Exception:
-                log.exception("the error groups could not be read; rules on them are not evaluated")
-                self._groups = None
-            self._resting = True
-            self._read.set()
-            self._stopped.wait(REST_FACTOR * (monotonic_s() - began))
-            self._resting = False
+    def _read_groups(self) -> None:
+        try:
+            group_list = self._service.read_groups(self._queues)
+            self._groups = watched_groups(group_list, self._now_s())
+            if group_list.grouped.reading:
+                self._reads.request()
+        except Exception:
+            log.exception("the error groups could not be read; rules on them are not evaluated")
+            self._groups = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -11,22 +10,21 @@ from msgspec.structs import replace
 
 from ..backends.base import Backend
 from ..backends.monitored_sources import MonitoredSources
+from ..background_reads import BackgroundReads
 from ..clock import monotonic_s
 from ..model import Capability, QueueRef, QueueStats, Schedule, Snapshot
 from ..redact import masked_logger
 from ..sampling.live_lists import LiveRows, read_live_rows
+from ..units import shorten_text
 from .lateness import due_at, late_s
 
 log = masked_logger(__name__)
 
 READ_EVERY_S = 20.0
-# Reading takes at most a tenth of the time.
-REST_FACTOR = 9
 # What was read longer ago counts as unknown: this process did not lead since, or a reading takes very long.
 MAX_AGE_S = 300.0
 MAX_TITLE = 100
 MAX_ID = 200
-STOP_S = 1.0
 
 ScheduleKey = tuple[str, str, str | None, str]  # source, library, queue, id
 
@@ -85,13 +83,13 @@ def watched_schedules(
 def _watched_schedule(row: Schedule, now: float) -> WatchedSchedule:
     due = due_at(row)
     when = None if due is None else f"due {due:%Y-%m-%d %H:%M:%S} UTC"
-    pattern = _shorten(" ".join(filter(None, (row.pattern, row.timezone))))
+    pattern = shorten_text(" ".join(filter(None, (row.pattern, row.timezone))), MAX_TITLE)
     return WatchedSchedule(
         source=row.source,
         backend=row.backend,
         queue=row.queue,
         id=row.id if row.id.isprintable() and len(row.id) <= MAX_ID else _digest(row.id),
-        title=_shorten(row.name or row.id),
+        title=shorten_text(row.name or row.id, MAX_TITLE),
         late_s=late_s(row, now),
         is_paused=bool(row.paused),
         detail=", ".join(filter(None, (when, pattern, row.problem)))[:250],
@@ -101,12 +99,6 @@ def _watched_schedule(row: Schedule, now: float) -> WatchedSchedule:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def _shorten(text: str) -> str:
-    """The beginning of `text`, without what cannot be stored or shown."""
-    shown = "".join(sign if sign.isprintable() else "\ufffd" for sign in text[: MAX_TITLE + 1])
-    return shown if len(shown) <= MAX_TITLE else shown[: MAX_TITLE - 1] + "…"
 
 
 def _unread_entries(known: Mapping[ScheduleKey, str], unread: Collection[tuple[str, str]]) -> dict[ScheduleKey, str]:
@@ -128,9 +120,7 @@ class ScheduleWatch:
         self._skipped_at: dict[ScheduleKey, float] = {}
         self._patterns: dict[ScheduleKey, str] = {}  # of the reading before
         self._queues: Sequence[QueueStats] = ()
-        self._wanted = threading.Event()
-        self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._reads = BackgroundReads("queuedeck-schedules", self._read_or_log)
         self._looked_at = float("-inf")  # monotonic
 
     def look(self, snapshot: Snapshot) -> WatchedSchedules | None:
@@ -141,33 +131,21 @@ class ScheduleWatch:
         """
         if monotonic_s() - self._looked_at >= READ_EVERY_S:
             self._looked_at, self._queues = monotonic_s(), snapshot.queues
-            self._wanted.set()
-            self._start_thread()
+            self._reads.request()
         read = self._read
         return read[0] if read is not None and monotonic_s() - read[1] <= MAX_AGE_S else None
 
     def stop(self) -> None:
         """Stop the thread; one that is reading does not block the exit."""
-        self._stopped.set()
-        self._wanted.set()
-        if self._thread is not None:
-            self._thread.join(timeout=STOP_S)
+        self._reads.stop()
 
-    def _start_thread(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run_loop, name="queuedeck-schedules", daemon=True)
-            self._thread.start()
-
-    def _run_loop(self) -> None:
-        while self._wanted.wait() and not self._stopped.is_set():
-            self._wanted.clear()
-            began = monotonic_s()
-            try:
-                self._read = self._read_schedules(), began
-            except Exception:
-                log.exception("the schedules could not be read; rules on them are not evaluated")
-                self._read = None
-            self._stopped.wait(REST_FACTOR * (monotonic_s() - began))
+    def _read_or_log(self) -> None:
+        began = monotonic_s()
+        try:
+            self._read = self._read_schedules(), began
+        except Exception:
+            log.exception("the schedules could not be read; rules on them are not evaluated")
+            self._read = None
 
     def _read_schedules(self) -> WatchedSchedules:
         rows = read_live_rows(self._sources, Capability.SCHEDULES, list_schedules, self._queues)

@@ -24,6 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "dashboard.errors",
         "dashboard.globs",
         "dashboard.clock",
+        "dashboard.background_reads",
         "dashboard.units",
         "dashboard.model",
         "dashboard.settings",
