@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import TypeVar
 
 from ...clock import monotonic_s
 from ...errors import BackendUnavailable, Forbidden, NotFound
@@ -40,6 +41,22 @@ class Alert:
     silenced_until: float | None
 
 
+_Firing = TypeVar("_Firing")
+
+
+def without_inhibited(
+    alerts: Sequence[_Firing], facts_of: Callable[[_Firing], AlertState | HistoryEntry]
+) -> tuple[_Firing, ...]:
+    """The alerts without the warnings that a critical alert of the same rule and labels inhibits, in their order."""
+    facts = [facts_of(alert) for alert in alerts]
+    critical = {(each.rule_id, each.labels) for each in facts if each.severity is Severity.CRITICAL}
+    return tuple(
+        alert
+        for alert, each in zip(alerts, facts, strict=True)
+        if each.severity is Severity.CRITICAL or (each.rule_id, each.labels) not in critical
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class AlertList:
     """All alerts as of `at` (the store's clock): worst severity first, then oldest first.
@@ -62,16 +79,7 @@ class AlertList:
     @property
     def incidents(self) -> tuple[Alert, ...]:
         """Firing alerts without the warnings that a critical alert of the same rule and labels inhibits."""
-        critical = {
-            (alert.state.rule_id, alert.state.labels)
-            for alert in self.firing
-            if alert.state.severity is Severity.CRITICAL
-        }
-        return tuple(
-            alert
-            for alert in self.firing
-            if alert.state.severity is Severity.CRITICAL or (alert.state.rule_id, alert.state.labels) not in critical
-        )
+        return without_inhibited(self.firing, lambda alert: alert.state)
 
     @property
     def worst(self) -> Severity | None:

@@ -13,7 +13,7 @@ from ..notification import HistoryEntry, build_history_entry
 from ..rules.rule import Severity
 from ..store import MAX_EPISODES, AlertStore
 from ..stored_values import stream_values
-from .alert_reader import AlertReader, FoldedIncidents, PastIncident, fold_incidents
+from .alert_reader import AlertReader, FoldedIncidents, PastIncident, fold_incidents, without_inhibited
 from .ownership import AlertOwnership
 
 ENTRIES_AT_ONCE = 1000  # of the history, in a round trip: about 300 kB
@@ -62,16 +62,7 @@ class PastAlerts:
     @property
     def incidents(self) -> tuple[PastAlert, ...]:
         """Firing alerts without the warnings that a critical alert of the same rule and labels inhibits."""
-        critical = {
-            (alert.entry.rule_id, alert.entry.labels)
-            for alert in self.firing
-            if alert.entry.severity is Severity.CRITICAL
-        }
-        return tuple(
-            alert
-            for alert in self.firing
-            if alert.entry.severity is Severity.CRITICAL or (alert.entry.rule_id, alert.entry.labels) not in critical
-        )
+        return without_inhibited(self.firing, lambda alert: alert.entry)
 
 
 @dataclass(frozen=True, slots=True)
