@@ -49,12 +49,13 @@ class Load:
         """Add all jobs in time; how many they are."""
         began, added, total = time.monotonic(), 0, int(self.per_s * self.seconds)
         while added < total:
-            due = min(total, int((time.monotonic() - began) * self.per_s)) - added
-            if due >= min(self.burst, total - added):
-                for number in range(added, added + due):
-                    add(self.ms[number % len(self.ms)], number % 100 < self.fail * 100)
-                added += due
-            time.sleep(0.005)  # jobs are due by the clock: there is no condition to wait for
+            next_at = began + min(total, added + self.burst) / self.per_s
+            # By the clock: there is no condition to wait for.
+            time.sleep(max(0.0, next_at - time.monotonic()))
+            due = min(total, int((time.monotonic() - began) * self.per_s))
+            for number in range(added, due):
+                add(self.ms[number % len(self.ms)], number % 100 < self.fail * 100)
+            added = max(added, due)
         return total
 
 

@@ -178,7 +178,7 @@ def test_jobs_of_the_last_minutes_are_counted_in_whole_minutes() -> None:
     recent.close_minutes(AT + LONGEST_S + 1500)
     assert [recent.count_jobs(MAIL, window_s) for window_s in (900, 3600)] == [0, 270]
     assert recent.quiet_of(MAIL) == recent.quiet_of(SEND) == (900, False)
-    for hour in range(3):  # minutes that nobody watched leave, too
+    for hour in range(3):  # minutes without samples are forgotten, too
         recent.close_minutes(AT + 2 * LONGEST_S + hour * HOUR_S)
     assert recent.count_jobs(MAIL, 7200) == 0
     recent.forget(lambda _: False)
