@@ -4,6 +4,7 @@
   "use strict";
   const MAX_WAIT_MS = 15000;
   const STALE_AFTER_INTERVALS = 3;
+  const MIN_STALE_MS = 6000; // with short intervals, a busy server is not an outage
   const MAX_MESSAGE = 400;
   const live = document.getElementById("live");
   const button = document.querySelector("[data-live-button]");
@@ -16,6 +17,7 @@
   }
 
   const intervalMs = Number(live.dataset.interval) * 1000;
+  const staleAfterMs = Math.max(MIN_STALE_MS, STALE_AFTER_INTERVALS * intervalMs);
   const { title } = window.queuedeck;
   let takenAt = null; // when the data was sampled, by our clock
   let paused = false;
@@ -43,7 +45,7 @@
     if (failures) return "lost";
     if (gone) return "gone";
     if (paused) return "paused";
-    return age() !== null && age() * 1000 > STALE_AFTER_INTERVALS * intervalMs ? "stale" : "live";
+    return age() !== null && age() * 1000 > staleAfterMs ? "stale" : "live";
   };
 
   const show = () => {

@@ -52,7 +52,10 @@ ROOM = """
 }
 """
 POLLS_A_ROUND = 2
-CONNECTION = re.compile("Cannot reach Queuedeck|no longer updating|not sampling")
+OUTAGES = (1, 4)
+LOST, LATE = "Cannot reach Queuedeck", "no longer updating"
+CONNECTION = re.compile(f"{LOST}|{LATE}|not sampling")
+LATE_AFTER_S = 6
 # In the six rounds, alerts begin to fire five times; a page that also said its figures would say them in each round.
 MOST_SAID = 8
 OUTAGE_SHOWN = {"wall board": "#alarm"}  # elsewhere it is the banner of all pages
@@ -60,6 +63,12 @@ OUTAGE_SHOWN = {"wall board": "#alarm"}  # elsewhere it is the banner of all pag
 WATCH = """
 window.shifts = [];
 window.said = [];
+window.lateAges = [];
+let state = "";
+document.addEventListener("queuedeck:state", ({ detail }) => {
+  if (detail.state === "stale" && state !== "stale") window.lateAges.push(detail.age);
+  state = detail.state;
+});
 new PerformanceObserver((list) => {
   for (const entry of list.getEntries()) {
     if (!entry.hadRecentInput) window.shifts.push([entry.value, entry.sources.map((source) => {
@@ -314,7 +323,7 @@ def test_pages_do_not_jump_and_say_little(
         change_everything(server, connection, workers, number)
         wait_until_read(url, connection, workers)
         poll(POLLS_A_ROUND, *pages.values())
-        if number in (1, 4):
+        if number in OUTAGES:
             for name, page in pages.items():
                 page.route("**/_*", lambda route: route.abort())
                 expect(page.locator(OUTAGE_SHOWN.get(name, "#connection"))).to_be_visible()
@@ -327,8 +336,13 @@ def test_pages_do_not_jump_and_say_little(
     worst = {name: sorted(found, reverse=True)[:3] for name, found in shifts.items() if sums[name] >= MAX_SHIFT}
     assert not worst, (sums, worst)
     said = {name: page.evaluate("window.said") for name, page in pages.items()}
-    # The connection twice, and what fires or no longer does: not the figures, and not their age.
-    assert {name: texts for name, texts in said.items() if len(texts) > 12} == {}
+    lost = {name: sum(LOST in text for text in texts) for name, texts in said.items()}
+    assert {name: times for name, times in lost.items() if times > len(OUTAGES)} == {}
+    # On a busy machine, figures can be late more often than there are outages: it is said once each time, and is true.
+    late = {name: page.evaluate("window.lateAges") for name, page in pages.items()}
+    assert {name: ages for name, ages in late.items() if ages and min(ages) <= LATE_AFTER_S} == {}
+    assert {name: texts for name, texts in said.items() if sum(LATE in text for text in texts) > len(late[name])} == {}
+    # Apart from that, what fires or no longer does: not the figures, and not their age.
     others = {name: [text for text in texts if not CONNECTION.search(text)] for name, texts in said.items()}
     assert {name: texts for name, texts in others.items() if len(texts) > MOST_SAID} == {}
     assert not [text for texts in said.values() for text in texts if "ago" in text or "UTC" in text]
