@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..actions.pauses import PauseLog
+from ..backends.monitored_sources import known_names
 from ..errors import ConfigurationError, QueuedeckError
 from ..history.activity.activities import NO_ACTIVITIES, Activities
 from ..history.run_times import RunTimes
@@ -38,7 +39,7 @@ DELIVERS_WITHIN_S = 60.0
 
 def build_ruleset(settings: Settings) -> Ruleset:
     """The rules of the settings and the default ones. Raises ConfigurationError."""
-    ruleset = Ruleset(settings.rules, settings.sample_interval_s)
+    ruleset = Ruleset(settings.rules, settings.sample_interval_s, known_names(settings))
     ruleset.check_names([str(channel.get("id")) for channel in settings.channels])
     return ruleset
 

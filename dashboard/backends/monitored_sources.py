@@ -10,6 +10,7 @@ import msgspec
 
 from ..errors import NotFound
 from ..settings import Settings
+from ..settings.known_names import KnownNames, check_scopes
 from ..sources.source import Source
 from . import registry
 from .base import Backend
@@ -97,11 +98,17 @@ def _server_address(url: str | None) -> str | None:
     return f"{place}{parts.path if parts.scheme == 'unix' else ''}/{database}"
 
 
+def known_names(settings: Settings) -> KnownNames:
+    """The sources of these settings, and all libraries that are installed. Raises ConfigurationError."""
+    return KnownNames(tuple(source.name for source in settings.effective_sources()), registry.backend_names())
+
+
 def open_sources(settings: Settings) -> MonitoredSources:
     """Create the sources and backends in `settings`, without connecting.
 
-    Raises ConfigurationError for an unknown library.
+    Raises ConfigurationError for an unknown library, and if a queue entry or an SLO names an unknown source or library.
     """
+    check_scopes(settings, known_names(settings))
     sources: dict[str, Source] = {}
     backends: dict[str, tuple[Backend, ...]] = {}
     for entry in settings.effective_sources():

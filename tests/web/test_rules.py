@@ -12,6 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.security import generate_password_hash
 
+from dashboard.alerts import keys
 from dashboard.alerts.evaluation import rule_history
 from dashboard.alerts.rules.metrics import METRICS, Subject
 from dashboard.web.context import EXTENSION
@@ -164,6 +165,8 @@ WRONG: list[tuple[dict[str, str], str, str]] = [
     ({"warning_recover": "50"}, "warning_recover", "healthy side"),
     ({"inhibited_by": "mine"}, "inhibited_by", "mutes itself"),
     ({"inhibited_by": "queue-ded"}, "inhibited_by", "unknown rule 'queue-ded'"),
+    ({"source": "mian"}, "source", "one of main; unknown source 'mian'"),
+    ({"backend": "sidekick"}, "backend", "unknown backend 'sidekick'"),
     ({"name": "x" * 121}, "name", "120"),
 ]
 
@@ -237,6 +240,16 @@ def test_the_api_saves_rules_too(client: FlaskClient) -> None:
     assert client.post(f"{path}/api/delete", json={"version": 2}, headers=SAME).status_code == 409
     assert client.post(f"{path}/api/delete", json={"version": 3}, headers=SAME).status_code == 200
     assert client.get(f"{path}/api").status_code == 404
+
+
+def test_a_rule_can_be_disabled_after_its_source_was_removed(client: FlaskClient, redis_client: redis.Redis) -> None:
+    rule = {"id": "elsewhere", "metric": "queue.depth", "warning": 7, "source": "gone-*"}
+    assert client.post("/api/v1/rules", json=rule, headers=SAME).status_code == 201
+    redis_client.set(keys.RULES, redis_client.get(keys.RULES).replace(b"gone-*", b"gone"))
+    off = client.post("/api/v1/rules/elsewhere/disable", json={"version": 1}, headers=SAME)
+    assert (off.status_code, off.get_json()["enabled"], off.get_json()["source"]) == (200, False, "gone")
+    moved = client.post("/api/v1/rules", json=rule | {"version": 2, "source": "lost"}, headers=SAME)
+    assert (moved.status_code, "unknown source 'lost'" in moved.text) == (422, True)
 
 
 def test_a_rule_can_be_disabled_after_its_inhibiting_rule_was_deleted(client: FlaskClient) -> None:

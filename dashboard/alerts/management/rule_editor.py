@@ -68,20 +68,29 @@ class RuleEditor:
 
     def parse_rule(self, values: Mapping[str, Any]) -> Rule:
         """The rule that a form describes, validated but not stored. Raises ConfigurationError. Cost: 1 round trip when
-        it names other rules."""
+        it names other rules, or a source or library that does not exist."""
         rule = self._ruleset.parse_rule(values, "form")
         wanted = {*rule.channels, *(rule.channels_warning or ()), *(rule.channels_critical or ())}
         wanted |= {rule.fallback_channel} if rule.fallback_channel else set()
         unknown = sorted(wanted - self._channels)
         if unknown:
             raise ConfigurationError(f"form: rule {rule.id!r}: channels: unknown channel {unknown[0]!r}")
-        if rule.inhibited_by:
-            rules = {entry.rule.id: entry.rule for entry in self.rules_in_force()}
-            # A rule that it named before may have been deleted since.
-            known = {*rules, *(rules[rule.id].inhibited_by if rule.id in rules else ())}
-            for name in sorted(set(rule.inhibited_by) - known):
-                raise ConfigurationError(f"form: rule {rule.id!r}: inhibited_by: unknown rule {name!r}")
+        scope_problem = self._ruleset.find_scope_problem(rule)
+        if rule.inhibited_by or scope_problem is not None:
+            self._check_names(rule, scope_problem)
         return rule
+
+    def _check_names(self, rule: Rule, scope_problem: str | None) -> None:
+        """Raise ConfigurationError for a name that does not exist, unless the rule as it is stored has it: a rule or a
+        source may have been removed since."""
+        rules = {entry.rule.id: entry.rule for entry in self.rules_in_force()}
+        before = rules.get(rule.id)
+        known = {*rules, *(before.inhibited_by if before is not None else ())}
+        for name in sorted(set(rule.inhibited_by) - known):
+            raise ConfigurationError(f"form: rule {rule.id!r}: inhibited_by: unknown rule {name!r}")
+        is_same = before is not None and (before.source, before.backend) == (rule.source, rule.backend)
+        if scope_problem is not None and not is_same:
+            raise ConfigurationError(f"form: rule {rule.id!r}: {scope_problem}")
 
     def save_rule(self, values: Mapping[str, Any], *, by: str, version: int | None) -> Rule:
         """Store a rule and return it with its version raised by one. `version` = the one edited; None for a new rule.

@@ -13,6 +13,7 @@ import msgspec
 from ...errors import ConfigurationError
 from ...model import Value
 from ...redact import masked_logger
+from ...settings.known_names import KnownNames
 from .default_rules import default_rules
 from .rule import Origin, Rule, parse_rule
 
@@ -48,8 +49,10 @@ class RuleInForce:
 class Ruleset:
     """Caches what it decoded: the same bytes are not decoded twice. Thread-safe: it only ever replaces one tuple."""
 
-    def __init__(self, toml: Sequence[Mapping[str, Any]], interval_s: float, where: str = "rules") -> None:
-        """Raises ConfigurationError for the first invalid rule of `toml`."""
+    def __init__(self, toml: Sequence[Mapping[str, Any]], interval_s: float, names: KnownNames | None = None) -> None:
+        """Raises ConfigurationError for the first invalid rule of `toml`. `names` None: any source and library."""
+        where = "rules"
+        self._names = names
         self._shipped = {rule.id: rule for rule in default_rules(interval_s)}
         self._toml: dict[str, Rule] = {}
         for values in toml:
@@ -70,9 +73,13 @@ class Ruleset:
         return parse_rule(values, where)
 
     def check_names(self, channels: Sequence[str], where: str = "rules") -> None:
-        """Raise ConfigurationError when a rule of the settings names a channel or rule that does not exist."""
+        """Raise ConfigurationError when a rule of the settings names a channel, rule, source or library that does not
+        exist."""
         known = {*self._shipped, *self._toml}
         for rule in self._toml.values():
+            problem = self.find_scope_problem(rule)
+            if problem is not None:
+                raise ConfigurationError(f"{where}: rule {rule.id!r}: {problem}")
             wanted = {*rule.channels, *(rule.channels_warning or ()), *(rule.channels_critical or ())}
             wanted |= {rule.fallback_channel} if rule.fallback_channel else set()
             for name in sorted(wanted - set(channels)):
@@ -83,6 +90,10 @@ class Ruleset:
                 raise ConfigurationError(
                     f"{where}: rule {rule.id!r}: inhibited_by: expected ids of rules; unknown rule {name!r}"
                 )
+
+    def find_scope_problem(self, rule: Rule) -> str | None:
+        """`field: expected …` for a rule that names a source or library that does not exist; else None."""
+        return self._names.find_problem(rule.source, rule.backend) if self._names is not None else None
 
     def rules_in_force(self, stored: bytes = b"") -> tuple[RuleInForce, ...]:
         """All rules, including disabled ones: default rules in their order, then the others by id."""
