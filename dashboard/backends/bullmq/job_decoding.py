@@ -15,6 +15,7 @@ from ...model import JobError
 from ...sources.source import Reply
 from ..payloads.decoding import loads, loads_dict, of_decoded, printable
 from ..payloads.masking import mask_payload
+from ..payloads.nesting import shallow_part
 from . import keys
 
 # The fields shown in lists; `data`, `returnvalue` and `stacktrace` have no size limit, only the job page shows them.
@@ -142,12 +143,12 @@ def newest_stack(raw: bytes | None) -> str | None:
     """Return the last complete stack trace of `stacktrace`, which may be cut; if the only one is cut, its beginning."""
     if not raw:
         return None
-    text, at = raw.decode("utf-8", "replace"), 1
+    text, at = shallow_part(raw).decode("utf-8", "replace"), 1
     found: str | None = None
     while 0 < at < len(text):
         try:
             value, end = _strings.raw_decode(text, at)
-        except (ValueError, RecursionError):
+        except ValueError:
             break
         found = value if isinstance(value, str) else found
         at = text.find('"', end)

@@ -19,6 +19,7 @@ from ...sources.source import raw_bytes, text
 from ...units import format_size
 from .json_values import JSONNumber, plain_value
 from .masking import CUT, mask_payload
+from .nesting import is_too_deep
 
 DECODE_LIMIT_BYTES = 256 * 1024
 
@@ -70,6 +71,8 @@ def loads(raw: bytes, *, exact: bool = False, limit: int = DECODE_LIMIT_BYTES) -
     """
     if len(raw) > limit:
         raise ValueError(f"longer than {limit} bytes")
+    if is_too_deep(raw):
+        raise ValueError("nested too deeply")
     numbers = JSONNumber if exact else None
     try:
         return json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant, parse_int=numbers, parse_float=numbers)

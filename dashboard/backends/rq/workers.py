@@ -236,8 +236,8 @@ def _lost_scheduler(source: str, scheduler: str, beat: float, silence_s: float) 
 
 def _schedules_of(source: str, prefix: str, scheduler: str, raw: bytes, refs: Mapping[str, QueueRef]) -> list[Schedule]:
     try:
-        jobs = json.loads(raw)
-    except (ValueError, RecursionError):
+        jobs = loads(raw, limit=len(raw))
+    except ValueError:
         jobs = None
     if not isinstance(jobs, list):
         wrong = "its list of jobs cannot be read"

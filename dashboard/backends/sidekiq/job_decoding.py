@@ -25,6 +25,7 @@ from ..payloads.decoding import (
     text_or_none,
 )
 from ..payloads.masking import mask_payload
+from ..payloads.nesting import is_too_deep
 from ..payloads.search_text import of_json, of_value
 
 # The most bytes that a backtrace may have after decompression.
@@ -101,9 +102,11 @@ def job_id(payload: Mapping[str, Any] | None, version: str, score: bytes | None)
 
 def jid_of(raw: bytes) -> Mapping[str, Any] | None:
     """As `decode_payload`, but only the jid, however long the rest is; None if it is not a JSON object."""
+    if is_too_deep(raw):
+        return None
     try:
         return {"jid": _JID.decode(raw).jid}
-    except (ValueError, RecursionError, msgspec.MsgspecError):
+    except (ValueError, msgspec.MsgspecError):
         return decode_payload(raw)  # which also accepts half a surrogate pair
 
 

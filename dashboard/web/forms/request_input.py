@@ -18,6 +18,7 @@ import msgspec
 from flask import Flask, request
 from werkzeug.exceptions import BadRequest, HTTPException, LengthRequired, RequestEntityTooLarge, UnsupportedMediaType
 
+from ...backends.payloads.nesting import is_too_deep
 from ...errors import ConfigurationError, Unsupported
 from ...spelling import close_name
 from ..access.security import SAFE_METHODS
@@ -183,12 +184,12 @@ def decode_object(raw: bytes, shape: type[BodyT]) -> BodyT:
 
     Rejects duplicate keys, NaN, numbers that exceed a double, text with lone surrogates and too deep nesting.
     """
+    if is_too_deep(raw):
+        raise Unsupported("The JSON is nested too deeply.")
     try:
         found = json.loads(
             raw.decode(), object_pairs_hook=_unique_object, parse_constant=_no_constant, parse_float=_finite_number
         )
-    except RecursionError:
-        raise Unsupported("The JSON is nested too deeply.") from None
     except ValueError:
         raise Unsupported(f"Invalid JSON. {OBJECT}", hint=OBJECT_HINT) from None
     if not isinstance(found, dict):

@@ -10,6 +10,7 @@ import msgspec
 from ....model import Quality, QueueFlow
 from ....sources.source import Reply
 from ...completion_balance import BALANCED
+from ...payloads.nesting import is_too_deep
 from .. import keys
 from .cursor import ENDS, NOTHING_GONE, EventCursor
 from .reasons import HIDDEN, NOTHING_KEPT, REMOVED_BEFORE, UNTRACED
@@ -64,6 +65,8 @@ def removal_flags(opts: bytes) -> tuple[bool, bool] | None:
 
     None if they cannot be read.
     """
+    if is_too_deep(opts):
+        return None
     try:
         options = msgspec.json.decode(opts)
     except msgspec.DecodeError:

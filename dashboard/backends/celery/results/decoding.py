@@ -19,6 +19,7 @@ import msgspec
 
 from ....sources.source import text
 from ...payloads.decoding import DECODE_LIMIT_BYTES, loads
+from ...payloads.nesting import shallow_part
 from ...payloads.pickle_display import describe
 from ...payloads.pickle_reader import NotAPickle, PickledMapping, PickledObject, PickledSequence, read, read_beginning
 
@@ -148,12 +149,13 @@ def _decode_json(raw: RawRecord) -> DecodedRecord:
         if isinstance(value, dict):
             return DecodedRecord(value, "json")
     # A record that is cut, or not strict JSON (NaN, lone surrogates), is read field by field up to the first error.
-    head = dict(_json_pairs(text(raw.head), 1))
+    head = dict(_json_pairs(text(shallow_part(raw.head)), 1))
     return DecodedRecord({**_json_end(text(raw.tail)), **head} if raw.tail else head, "json", whole=False)
 
 
-def _json_pairs(source: str, at: int) -> Iterator[tuple[str, Any]]:
-    """Yield the pairs of a JSON object from `at` on, up to the first incomplete one; a cut `result` in part."""
+def _json_pairs(source: str, at: int, in_part: str | None = "result") -> Iterator[tuple[str, Any]]:
+    """Yield the pairs of a JSON object from `at` on, up to the first incomplete one; the object `in_part` as far as it
+    goes."""
     end = len(source)
     while at < end:
         try:
@@ -162,13 +164,13 @@ def _json_pairs(source: str, at: int) -> Iterator[tuple[str, Any]]:
             if not isinstance(name, str) or source[at : at + 1] != ":":
                 return
             start = _skip_blank(source, at + 1)
-        except (ValueError, RecursionError):
+        except ValueError:
             return
         try:
             value, at = _decoder.raw_decode(source, start)
-        except (ValueError, RecursionError):
-            if name == "result" and source[start : start + 1] == "{":
-                yield name, dict(_json_pairs(source, start + 1))
+        except ValueError:
+            if name == in_part and source[start : start + 1] == "{":
+                yield name, dict(_json_pairs(source, start + 1, None))
             return
         at = _skip_blank(source, at)
         # A number that is cut would be a different number.

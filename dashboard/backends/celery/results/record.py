@@ -14,6 +14,7 @@ from ....model import State
 from ....sources.source import Source
 from ...actions import MAX_KEPT_BYTES, ActionResult, JobRef, Outcome, refused_result
 from ...payloads.decoding import text_or_none
+from ...payloads.nesting import is_too_deep
 from .. import keys
 from ..actions.scripts import WRITES
 from .decoding import TAIL_BYTES, RawRecord, as_raw_record, outline_record
@@ -140,15 +141,17 @@ _decoder = msgspec.json.Decoder(ResultRecord)
 
 
 def parse_record(raw: bytes) -> ResultRecord | None:
-    """Return the record in `raw`; None if it is not JSON, such as a pickled one."""
+    """Return the record in `raw`; None if it is not JSON, such as a pickled one, or nested too deeply."""
+    if is_too_deep(raw):
+        return None
     try:
         return _decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError):
         pass
     # Python's JSON allows NaN and lone surrogates, which strict JSON does not; such values are encoded again.
     try:
         plain = json.loads(raw)
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     if not isinstance(plain, dict):
         return None

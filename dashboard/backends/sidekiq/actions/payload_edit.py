@@ -15,6 +15,7 @@ import msgspec
 from ....clock import instant, iso
 from ...payloads.decoding import loads, written
 from ...payloads.editing import InvalidPayload, decoded_edit, with_originals
+from ...payloads.nesting import is_too_deep
 from ..job_decoding import arguments_of
 
 Fields = dict[str, msgspec.Raw]
@@ -133,12 +134,14 @@ def decode_fields(raw: bytes) -> Fields:
         if not raw.isascii():
             raw.decode("utf-8")
         return _parse_fields(raw)
-    except (ValueError, RecursionError, msgspec.DecodeError):
+    except (ValueError, msgspec.DecodeError):
         raise MalformedEntry("the entry is not a readable job and can only be deleted") from None
 
 
 def _parse_fields(raw: bytes) -> Fields:
     """The fields of a JSON object; they are re-encoded if it has half a surrogate pair, which JSON can spell."""
+    if is_too_deep(raw):
+        raise ValueError("nested too deeply")
     try:
         return _FIELDS.decode(raw)
     except msgspec.DecodeError:

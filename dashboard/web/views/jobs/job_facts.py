@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from ....backends.job_facts import IN_SECONDS, IN_WORDS
+from ....backends.payloads.decoding import loads
 from ....model import Job, State
 from ....units import format_number, format_percent
 from ...formatting import duration, one_line
@@ -55,8 +55,8 @@ def _describe_fact(label: str, text: str) -> JobFact:
 def _describe_seconds(text: str) -> str | None:
     """A number of seconds, or a JSON list of them, in words; None for anything else."""
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        value = loads(text.encode("utf-8", "replace"))
+    except ValueError:
         return None
     numbers = [_number_or_none(each) for each in (value if isinstance(value, list) else [value])]
     if not numbers or any(number is None for number in numbers):
