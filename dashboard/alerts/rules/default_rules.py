@@ -50,7 +50,7 @@ _RULES = (
          for_s=120),
     Rule(id="queue-overdue", metric="queue.overdue_s", name="Scheduled jobs are overdue", critical=300),
     Rule(id="schedule-late", metric="schedule.late_s", name="Schedule is late", warning=300, critical=3600,
-         inhibited_by=("queue-no-consumers",)),
+         inhibited_by=("queue-no-consumers", "queue-overdue")),
     Rule(id="queue-slower", metric="queue.runtime_p95_ratio", name="Jobs of a queue became slower", op="ge",
          warning=2, for_s=900, no_data="ok", inhibited_by=("class-slower",)),
     Rule(id="class-slower", metric="class.runtime_p95_ratio", name="Jobs of a class became slower", op="ge",
