@@ -238,7 +238,7 @@ def build_checker(
 
     watch = GroupWatch(dead_letter_service, store.now_s) if dead_letter_service is not None else None
     groups_of = watch.look if watch is not None else no_groups
-    schedule_watch = ScheduleWatch(sources)
+    schedule_watch = ScheduleWatch(sources, store)
     slos = SloWatch(settings.slos, store)
     recorder = HistoryRecording(store, settings.history_max_bytes, slos) if settings.history_max_bytes else None
     alerts = None

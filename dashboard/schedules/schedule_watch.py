@@ -12,11 +12,14 @@ from ..backends.base import Backend
 from ..backends.monitored_sources import MonitoredSources
 from ..background_reads import BackgroundReads
 from ..clock import monotonic_s
+from ..errors import BackendUnavailable, Forbidden
 from ..model import Capability, QueueRef, QueueStats, Schedule, Snapshot
 from ..redact import masked_logger
 from ..sampling.live_lists import LiveRows, read_live_rows
+from ..store.redis_store import Store
 from ..units import shorten_text
 from .lateness import due_at, late_s
+from .seen_schedules import SeenSchedule, SeenScheduleStore
 
 log = masked_logger(__name__)
 
@@ -114,8 +117,10 @@ def list_schedules(backend: Backend, refs: Sequence[QueueRef]) -> Sequence[Sched
 class ScheduleWatch:
     """Reads the schedules for the caller of `look`, who never waits. Call `look` from one thread only."""
 
-    def __init__(self, sources: MonitoredSources) -> None:
+    def __init__(self, sources: MonitoredSources, store: Store | None = None) -> None:
+        """`store` None: what was seen is not kept for the next leader."""
         self._sources = sources
+        self._store = SeenScheduleStore(store) if store is not None else None
         self._read: tuple[WatchedSchedules, float] | None = None  # as of when, monotonic
         self._skipped_at: dict[ScheduleKey, float] = {}
         self._patterns: dict[ScheduleKey, str] = {}  # of the reading before
@@ -127,7 +132,8 @@ class ScheduleWatch:
         """The schedules as they were read last, about READ_EVERY_S ago; None before the first reading, and if that was
         more than MAX_AGE_S ago.
 
-        Cost: none for the caller; every READ_EVERY_S, a reading in the thread: see `read_live_rows`.
+        Cost: none for the caller; every READ_EVERY_S, a reading in the thread: see `read_live_rows`, and 1 round trip
+        for what changed.
         """
         if monotonic_s() - self._looked_at >= READ_EVERY_S:
             self._looked_at, self._queues = monotonic_s(), snapshot.queues
@@ -148,6 +154,8 @@ class ScheduleWatch:
             self._read = None
 
     def _read_schedules(self) -> WatchedSchedules:
+        if self._read is None or monotonic_s() - self._read[1] > MAX_AGE_S:
+            self._load_seen()
         rows = read_live_rows(self._sources, Capability.SCHEDULES, list_schedules, self._queues)
         found = watched_schedules(rows, self._sources.now_s, self._skipped_at)
         before = self._patterns
@@ -156,4 +164,31 @@ class ScheduleWatch:
         kept = {key: at for key, at in self._skipped_at.items() if key in self._patterns}
         skipping = (each for each in found.schedules if each.is_paused)
         self._skipped_at = kept | {each.key: self._sources.now_s(each.source) for each in (*skipping, *changed)}
+        self._save_seen()
         return watched_schedules(rows, self._sources.now_s, self._skipped_at) if changed else found
+
+    def _load_seen(self) -> None:
+        """Continue from what the last leader saw."""
+        for each in self._store.load() if self._store is not None else ():
+            key = each.source, each.backend, each.queue, each.id
+            self._patterns[key] = each.pattern
+            if each.skipped_at is not None:
+                self._skipped_at[key] = min(each.skipped_at, self._sources.now_s(each.source))
+
+    def _save_seen(self) -> None:
+        if self._store is None:
+            return
+        try:
+            self._store.save(
+                SeenSchedule(
+                    source=key[0],
+                    backend=key[1],
+                    queue=key[2],
+                    id=key[3],
+                    pattern=pattern,
+                    skipped_at=self._skipped_at.get(key),
+                )
+                for key, pattern in self._patterns.items()
+            )
+        except (BackendUnavailable, Forbidden) as exc:
+            log.warning("what was seen of the schedules is not stored: %s", exc.message)

@@ -15,7 +15,7 @@ LETTERS: Final = {"string": "s", "list": "l", "set": "t", "zset": "z", "hash": "
 # Key names without the prefix that all keys share.
 TYPES: Final = {
     **dict.fromkeys(("lead", "epoch", "snapshot", "history", "changes", "born", "memory", "sights"), "string"),
-    **dict.fromkeys(("hours", "rules", "slos"), "string"),
+    **dict.fromkeys(("hours", "rules", "slos", "schedules"), "string"),
     **dict.fromkeys(("heartbeat", "silences", "acks", "pauses", "bin:sizes", "groups", "ts:ids", "counters"), "hash"),
     **dict.fromkeys(("live", "bulks:open"), "set"),
     **dict.fromkeys(("unsent", "dead", "channels", "bulks", "bin", "groups:seen", "marks"), "zset"),

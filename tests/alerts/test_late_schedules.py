@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from msgspec.structs import replace
 
 from dashboard.alerts.rules.default_rules import default_rules
+from dashboard.backends.monitored_sources import open_sources
 from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.model import Schedule
+from dashboard.sampling.live_lists import LiveRows
 from dashboard.schedules import schedule_watch
+from dashboard.schedules.schedule_watch import ScheduleWatch, WatchedSchedules
+from dashboard.schedules.seen_schedules import SCHEDULES
 from dashboard.services import build_services
 from dashboard.settings import load
+from dashboard.store.redis_store import Store
 from tests.alerts.channels.fake_providers import HttpSink
+from tests.unit.alerts.factories import sample
 from tests.waiting import wait_until
 
 
@@ -68,3 +76,38 @@ def test_the_message_about_a_late_schedule_says_when_it_was_due_and_whose_it_is(
         assert [message["kind"] for message in messages(2)] == ["firing", "resolved"]
     finally:
         services.stop()
+
+
+def test_the_next_leader_knows_which_runs_were_skipped(
+    server: EmbeddedRedis, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The schedules of sidekiq-cron keep only their last run: whether one was skipped on purpose, only a leader saw."""
+    rows: list[Schedule] = []
+    monkeypatch.setattr(schedule_watch, "read_live_rows", lambda *_: LiveRows(tuple(rows), (), 0, 0, 0.0))
+    sources = open_sources(load(environ={}, keywords={"redis_url": server.url}))
+    now = datetime.fromtimestamp(sources.now_s("main"), UTC)
+    nightly = Schedule(id="nightly", source="main", backend="sidekiq", kind="sidekiq-cron", pattern="0 3 * * *")
+    nightly = replace(nightly, queue="mails", next_run_at=now + timedelta(hours=22))
+    missed = replace(nightly, missed_at=now - timedelta(hours=2))
+    odd = replace(nightly, id="odd", queue="\ud800")
+
+    def read(*found: Schedule) -> dict[str, float | None]:
+        """How late each is for a new leader."""
+        rows[:] = found
+        watch = ScheduleWatch(sources, Store(sources.own))
+        read = wait_until(lambda: watch.look(sample([])), what="a reading")
+        watch.stop()
+        assert isinstance(read, WatchedSchedules)
+        return {each.id: each.late_s for each in read.schedules}
+
+    assert read(missed, odd)["nightly"] == pytest.approx(7200, abs=600), "it was missed as far as anyone knows"
+    paused = replace(nightly, paused=True)
+    assert read(paused, odd)["nightly"] == 0
+    assert read(missed, odd)["nightly"] == 0, "the run was due while the leader before saw that it was paused"
+    moved = replace(missed, pattern="0 4 * * *", missed_at=now - timedelta(hours=1))
+    assert read(moved)["nightly"] == 0, "it was moved while nobody led"
+    redis_client.set(SCHEDULES, b"\xff of a later version")
+    assert read(moved)["nightly"] == pytest.approx(3600, abs=600)
+    assert redis_client.ttl(SCHEDULES) > 39 * 86_400
+    assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
+    sources.close()

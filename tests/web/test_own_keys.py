@@ -20,6 +20,7 @@ from dashboard.model import Mark, Snapshot
 from dashboard.sampling import snapshot_parts
 from dashboard.sampling.sampler import Sampler
 from dashboard.sampling.snapshot_store import SnapshotStore
+from dashboard.schedules.seen_schedules import SeenSchedule, SeenScheduleStore
 from dashboard.settings import SloSettings
 from dashboard.slos.slo_watch import SloWatch
 from dashboard.store import key_types
@@ -190,6 +191,8 @@ def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
         services.alert_service.silences.draft_silence(for_s=3600, by="anna", queue="unused")
     )
     services.alert_service.notifications.send_test("ops", by="anna")
+    seen = SeenSchedule(source="main", backend="sidekiq", queue=None, id="nightly", pattern="0 3 * * *")
+    SeenScheduleStore(store).save([seen])
     services.marks.mark_store.add_mark(Mark(at=store.now_s(), text="deploy", version="v412", who="anna"))
     services.pauses.record_pause(snapshot.queues[0], "anna", whole_library=False)
     services.alert_service.rules.save_rule({**DEEP, "id": "deeper", "critical": 1000}, by="anna", version=None)
