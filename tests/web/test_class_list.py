@@ -178,6 +178,10 @@ def test_the_list_as_of_a_moment_ends_with_the_last_slot_before_it(browser: Flas
     start, end = (f"{instant(at):%Y-%m-%d %H:%M}:00 UTC" for at in (slow_s - 3600, slow_s))
     assert f"from {start} until {end}" in " ".join(re.sub(r"<[^>]+>", " ", before).split())
     assert "hx-get" not in before
+    then = api(browser, at=slow_s + 100)
+    assert (then["start"], then["end"]) == (iso(instant(slow_s - 3600)), iso(instant(slow_s)))
+    (slow_then,) = (row for row in then["classes"] if row["job_class"] == "app.Slow")
+    assert (slow_then["before"]["regressions"], slow_then["runtime_p95_s"]) == ([], pytest.approx(1, rel=0.05))
     kept = f"at={iso(instant(slow_s + 100))[:19]}Z"
     assert f"/classes/main/rq/mail/app.Slow?range=6h&amp;{kept}" in before
     assert f"/classes?sort=p95&amp;{kept}" in before
@@ -190,7 +194,8 @@ def test_the_list_as_of_a_moment_ends_with_the_last_slot_before_it(browser: Flas
     oldest = browser.get(f"/classes?at={int(now) - 20 * 86_400}").text
     assert "No classes in the hour before" in oldest
     for at in (now + 3600, now - 31 * 86_400, "yesterday"):
-        assert browser.get("/classes", query_string={"at": at}).status_code == 422
+        for path in ("/classes", "/api/v1/classes"):
+            assert browser.get(path, query_string={"at": at}).status_code == 422
 
 
 def test_wrong_parameters_are_refused_in_one_line(browser: FlaskClient) -> None:

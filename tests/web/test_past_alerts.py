@@ -11,6 +11,7 @@ from flask import Flask
 
 from dashboard.alerts import keys
 from dashboard.alerts.management import past_alerts
+from dashboard.alerts.rules.rule import Severity
 from dashboard.alerts.store import AlertStore
 from dashboard.clock import instant, iso, now_s
 from dashboard.history.series_keys import SAMPLE_END
@@ -68,6 +69,48 @@ def test_the_page_shows_what_was_firing_then(app: Flask, source: Source) -> None
     assert page_of(app, now - 9000).count("No alerts were firing") == 1
 
 
+def test_the_api_has_the_alerts_of_then(app: Flask, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    alert_store = AlertStore(Store(source))
+    now = int(alert_store.read_time())
+    browser = app.test_client()
+
+    def api(at: Any) -> dict[str, Any]:
+        response = browser.get("/api/v1/alerts", query_string={"at": at})
+        assert response.status_code == 200, response.text
+        found: dict[str, Any] = response.get_json()
+        return found
+
+    for entry in [
+        *incident(HOSTILE, now - 8000, now - 4000),
+        *incident("mail", now - 6000),
+        *incident("mail", now - 5000, severity=Severity.CRITICAL),
+    ]:
+        alert_store.append_history(entry)
+    found = api(now - 4800)
+    assert (found["at"], found["pending"], found["watched"]) == (iso(instant(now - 4800)), None, False)
+    assert found["age_s"] >= 4800
+    assert "Nothing was recorded then" in found["problem"]
+    critical, old, warning = found["alerts"]
+    assert [alert["severity"] for alert in (critical, old, warning)] == ["critical", "warning", "warning"]
+    assert (old["labels"]["queue"], old["since"], old["resolved_at"], old["firing_now"]) == (
+        HOSTILE,
+        iso(instant(now - 8000)),
+        iso(instant(now - 4000)),
+        False,
+    )
+    assert (old["state"], warning["resolved_at"], warning["muted"], critical["muted"]) == ("firing", None, True, None)
+    firing_now = browser.get("/api/v1/openapi.json").get_json()["components"]["schemas"]["FiringAlert"]["properties"]
+    assert old.keys() == firing_now.keys() | {"resolved_at", "firing_now"}
+    unknown = firing_now.keys() - {"fingerprint", "rule", "name", "metric", "severity", "state", "labels", "since"}
+    assert {old[name] for name in unknown - {"episode"}} == {None}  # never 0: none of it is recorded
+    assert api(now - 9000)["alerts"] == []
+    monkeypatch.setattr(past_alerts, "MAX_EPISODES", 2)
+    app.extensions[EXTENSION].services.alert_service.past_alerts._histories.invalidate()
+    assert "The alert history goes back to" in api(now - 9000)["problem"]
+    for at in (now + 3600, now - 40 * 86_400, "noon"):
+        assert browser.get("/api/v1/alerts", query_string={"at": at}).status_code == 422
+
+
 def test_a_history_that_does_not_go_back_so_far_says_so(
     app: Flask, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,6 +135,8 @@ def test_alerts_of_other_settings_are_no_all_clear(make_app: MakeApp, source: So
     app = make_app(checker="off")
     page = plain(page_of(app, int(now_s()) - 600))
     assert "what was firing then is not known here" in page
+    answer = app.test_client().get("/api/v1/alerts", query_string={"at": int(now_s()) - 600}).get_json()
+    assert (answer["alerts"], "other settings" in answer["problem"]) == (None, True)
     for words in ("No alerts were firing", "No alerts had resolved"):
         assert words not in page
     overview = plain(app.test_client().get("/", query_string={"at": int(now_s()) - 600}).text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -15,6 +16,7 @@ from ...alerts.evaluation.state_machine import AlertPhase
 from ...alerts.management.alert_groups import group_alerts
 from ...alerts.management.alert_owners import AlertOwners
 from ...alerts.management.alert_reader import Alert, AlertList
+from ...alerts.management.past_alerts import PastAlert, PastAlerts
 from ...alerts.rules.rule import Severity
 from ...alerts.silences import MAX_COMMENT, Silence, WeeklyWindow
 from ...clock import instant, iso
@@ -22,6 +24,9 @@ from ...errors import QueuedeckError, join_hint
 from ..context import app_services
 from ..forms.request_input import Body, json_body
 from ..pages.alerts import alerts as alerts_page
+from ..pages.alerts.past_alerts import was_sampled_at
+from ..pages.moments.asked_moment import asked_moment
+from ..views.moments.moment import Moment
 from .action_bodies import Text
 from .responses import JsonObject, Time, json_response
 
@@ -76,6 +81,50 @@ class AlertsJson(JsonObject, frozen=True, kw_only=True):
     alerts: list[FiringAlertJson]
     pending: list[AlertJson]
     watched: bool
+    problem: str | None
+    at: Time | None
+    age_s: float
+
+
+class PastAlertJson(JsonObject, frozen=True, kw_only=True):
+    """An alert that was firing at a moment, with the fields of a firing alert; those that are not recorded are null.
+    `since`: when it began. `resolved_at` null: it is still firing (`firing_now`), or its end is not recorded. `muted`
+    is true if the critical alert of the same rule and place was firing, too."""
+
+    fingerprint: str
+    rule: str
+    name: str
+    metric: str
+    severity: Severity
+    state: AlertPhase
+    labels: dict[str, str]
+    threshold: float | None
+    since: Time | None
+    resolved_at: Time | None
+    firing_now: bool
+    episode: str | None
+    muted: bool | None
+    group: None = None
+    value: None = None
+    last_value: None = None
+    unknown_s: None = None
+    acknowledged_by: None = None
+    silenced_until: None = None
+    owner: None = None
+    runbook_url: None = None
+    note: None = None
+    paused_by: None = None
+    paused_at: None = None
+
+
+class PastAlertsJson(JsonObject, frozen=True, kw_only=True):
+    """The alerts that were firing `at` a moment, `age_s` ago; null if a dashboard with other settings evaluates them.
+    `watched`: whether anything was sampled then, null if no history is recorded. `problem` says why alerts may be
+    missing."""
+
+    alerts: list[PastAlertJson] | None
+    pending: None = None
+    watched: bool | None
     problem: str | None
     at: Time | None
     age_s: float
@@ -157,12 +206,15 @@ class DeliveriesJson(JsonObject, frozen=True, kw_only=True):
 
 @bp.get("/alerts")
 @json_response
-def alerts() -> AlertsJson:
+def alerts() -> AlertsJson | PastAlertsJson:
     """List firing alerts, worst first.
 
     `watched` is true while rules are evaluated. Otherwise the list can be empty or out of date, and `problem` gives the
-    reason where it is known.
+    reason where it is known. With `at`, those that were firing at that moment, see docs/history.md: what is not
+    recorded is null, also `pending`.
     """
+    if (moment := asked_moment()) is not None:
+        return _past_alerts(moment)
     alert_service = app_services().alert_service
     alert_list = alert_service.alerts.list_or_recall()
     health = alert_list.health
@@ -177,6 +229,48 @@ def alerts() -> AlertsJson:
         at=iso(instant(alert_list.at)),
         age_s=round(alert_list.age_s, 3),
     )
+
+
+def _past_alerts(moment: Moment) -> PastAlertsJson:
+    found, watched = app_services().alert_service.past_alerts.firing_at(moment.at_s), was_sampled_at(moment)
+    shown = {alert.entry.fingerprint for alert in found.incidents}
+    return PastAlertsJson(
+        alerts=[_past_alert(alert, shown) for alert in found.firing] if found.is_ours else None,
+        watched=watched,
+        problem=_past_problem(found, watched),
+        at=iso(instant(moment.at_s)),
+        age_s=round(moment.ago_s, 3),
+    )
+
+
+def _past_alert(alert: PastAlert, shown: Collection[str]) -> PastAlertJson:
+    entry = alert.entry
+    return PastAlertJson(
+        fingerprint=entry.fingerprint,
+        rule=entry.rule_id,
+        name=entry.rule_name,
+        metric=entry.metric,
+        severity=entry.severity,
+        state=AlertPhase.FIRING,
+        labels=entry.labels.as_dict(),
+        threshold=entry.threshold,
+        since=iso(instant(alert.started_at)),
+        resolved_at=iso(instant(alert.ended_at)),
+        firing_now=alert.is_firing_now,
+        episode=entry.episode or None,
+        muted=None if entry.fingerprint in shown else True,
+    )
+
+
+def _past_problem(found: PastAlerts, watched: bool | None) -> str | None:
+    """Why the alerts of a moment may be incomplete."""
+    if not found.is_ours:
+        conflict = app_services().alert_service.ownership.conflict
+        return join_problem(conflict) or "A dashboard with other settings was the last to evaluate the rules."
+    if not found.is_complete:
+        back_to = iso(instant(found.goes_back_to))
+        return f"The alert history goes back to {back_to}: other alerts may have been firing."
+    return "Nothing was recorded then: no checker was running, or it could read no Redis." if watched is False else None
 
 
 @edit_bp.post("/alerts/<segment:fingerprint>/acknowledge")

@@ -19,9 +19,11 @@ from ...history.series_keys import SeriesKey
 from ...history.slots import FIGURES, figure_values
 from ...history.tiers import HOUR_S
 from ...model import Quality, QueueRef
-from ..class_rankings import API_WAIT_S, RankingQuery
+from ..class_rankings import API_WAIT_S
 from ..context import app_context, app_services
 from ..forms.job_query import MAX_PAGE, asked_amount, asked_number, asked_time
+from ..pages.classes.class_list import end_of, find_ranking
+from ..pages.moments.asked_moment import asked_moment
 from ..views.charts.chart_range import parse_range
 from ..views.classes.class_table import BY_CLASS, SORTS, ClassQuery, build_class_table
 from ..views.overview.overview_data import rounded
@@ -164,17 +166,16 @@ def classes() -> ClassListJson:
     `source`, `backend`, `queue` and `q` (part of the class or queue). `group=class` combines all queues of a class.
     `sort` is regressions, name, rate, failed, errors, p50, p95, trend, since or share; `dir` is up or down. Figures are
     of complete slots of 15 minutes, 2 hours from 24h on. Computed once per slot and process for all viewers; 503 if
-    that takes longer than 30 s.
+    that takes longer than 30 s. With `at`, the range ends with the last stored slot before that moment.
     """
     for name, words in _CHOICES.items():
         if (word := request.args.get(name)) and word not in words:
             raise Unsupported(f"{name}={word[:20]!r}: expected {', '.join(words)}.")
-    now_s = app_services().store.now_s()
-    query = ClassQuery.of(request.args, asked_time("since"), now_s)
+    moment = asked_moment()
+    query = ClassQuery.of(request.args, asked_time("since"), end_of(moment))
     query = replace(query, page=asked_number("page", 1, MAX_PAGE))
     per_page = asked_number("per_page", 200, MAX_PER_PAGE)
-    wanted = RankingQuery(query.range_name, query.since_s, query.group == BY_CLASS)
-    found = app_context().caches.class_rankings.find(wanted, now_s, API_WAIT_S)
+    found = find_ranking(query, moment, API_WAIT_S)
     if found is None:
         source = app_services().store.source.name
         raise BackendUnavailable("The figures of the classes are still being added up.", source=source, reason="busy")

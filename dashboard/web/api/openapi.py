@@ -48,11 +48,13 @@ QUERIES: dict[str, dict[str, dict[str, Any]]] = {
     "api_history.history": _OVER_TIME,
     "api_history.total_history": _OVER_TIME,
     "api_history.source_history": _OVER_TIME,
+    "api_alerting.alerts": {"at": _TIME},
     "api_marks.marks": {"from": _TIME, "to": _TIME},
     "api_incidents.incident": {"range": _TEXT, "from": _TIME, "to": _TIME, **_NARROWED, "queue": _TEXT},
     "api_redis.memory": {"again": _WHOLE},
     "api_redis.leftovers": {"again": _WHOLE},
     "api_history.classes": {
+        "at": _TIME,
         "range": _TEXT,
         "since": _TIME,
         "group": _TEXT,

@@ -27,7 +27,7 @@ def render_past(moment: Moment) -> str:
     with measure_cost() as meter:
         try:
             found = app_services().alert_service.past_alerts.firing_at(moment.at_s)
-            was_sampled = _was_sampled(moment)
+            was_sampled = was_sampled_at(moment)
             sample_end_s = sample_end_after(moment)
         except (BackendUnavailable, Forbidden) as exc:
             problem = exc
@@ -43,8 +43,11 @@ def render_past(moment: Moment) -> str:
     return layout.render_page(TEMPLATE, context)
 
 
-def _was_sampled(moment: Moment) -> bool | None:
-    """Whether a checker was running then; None if no history is recorded."""
+def was_sampled_at(moment: Moment) -> bool | None:
+    """Whether a checker was running then; None if no history is recorded. Raises BackendUnavailable, Forbidden.
+
+    Cost: 2 round trips.
+    """
     if app_services().settings.history_max_bytes == 0:
         return None
     key, window = SeriesKey(SOURCE), choose_window(moment.at_s, moment.now_s)

@@ -42,7 +42,7 @@ def index() -> str:
     """The page of job classes, also as of a moment in the past."""
     moment = asked_moment()
     context = _context(moment)
-    context["sample_end_s"] = _sample_end(context["class_query"], _end_of(moment))
+    context["sample_end_s"] = _sample_end(context["class_query"], end_of(moment))
     return layout.render_page("classes/index.html", context)
 
 
@@ -52,14 +52,14 @@ def fragment() -> Response:
     return layout.render_polled(LIST, _context(None))
 
 
-def _end_of(moment: Moment | None) -> float:
-    """When the figures of the page end at the latest, in seconds since 1970."""
+def end_of(moment: Moment | None) -> float:
+    """When the figures of now, or as of a moment, end at the latest; in seconds since 1970."""
     return app_services().store.now_s() if moment is None else float(moment.at_s)
 
 
 def _context(moment: Moment | None) -> dict[str, Any]:
     services = app_services()
-    end_s = _end_of(moment)
+    end_s = end_of(moment)
     query = ClassQuery.of(request.args, asked_time("since"), end_s)
     marks = [mark for mark in services.marks.recent_marks() if mark.id is not None]
     if query.since_s is None:
@@ -67,7 +67,7 @@ def _context(moment: Moment | None) -> dict[str, Any]:
     found: MeasuredRanking | None = None
     problem = None
     try:
-        found = _find_ranking(query, moment)
+        found = find_ranking(query, moment, PAGE_WAIT_S if moment is None else PAST_WAIT_S)
     except (BackendUnavailable, Forbidden) as exc:
         problem = exc
     ranking = found.ranking if found else None
@@ -85,13 +85,16 @@ def _context(moment: Moment | None) -> dict[str, Any]:
     }
 
 
-def _find_ranking(query: ClassQuery, moment: Moment | None) -> MeasuredRanking | None:
-    """The ranking that the page shows. Raises BackendUnavailable, Forbidden. Cost: as `ClassRankings.find`."""
+def find_ranking(query: ClassQuery, moment: Moment | None, wait_s: float) -> MeasuredRanking | None:
+    """The ranking of now, or as of a moment; None if it takes longer than `wait_s` seconds to compute.
+
+    Raises BackendUnavailable, Forbidden. Cost: as `ClassRankings.find`.
+    """
     now_s, caches = app_services().store.now_s(), app_context().caches
     wanted = RankingQuery(query.range_name, query.since_s, query.group == BY_CLASS)
     if moment is None:
-        return caches.class_rankings.find(wanted, now_s, PAGE_WAIT_S)
-    return caches.past_class_rankings.find(wanted._replace(until_s=moment.at_s), now_s, PAST_WAIT_S)
+        return caches.class_rankings.find(wanted, now_s, wait_s)
+    return caches.past_class_rankings.find(wanted._replace(until_s=moment.at_s), now_s, wait_s)
 
 
 def _sample_end(query: ClassQuery, end_s: float) -> int | None:
