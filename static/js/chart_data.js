@@ -18,8 +18,8 @@
   };
 
   const errorOf = async (response) => {
-    const answer = await response.json().catch(() => null);
-    return answer?.error?.message ?? `The server responded with status ${response.status}.`;
+    const { error } = (await response.json().catch(() => null)) ?? {};
+    return error ? [error.message, error.hint].filter(Boolean).join(" ") : `The server responded with status ${response.status}.`;
   };
 
   Object.assign(window.queuedeck.charts, { errorOf, join });

@@ -7,6 +7,17 @@
   const refreshes = new WeakMap(); // box -> reads newer figures
   const known = new WeakSet(); // details that were opened or left closed already
 
+  const signedOut = () => Object.assign(new Error("You are signed out."), { isSignedOut: true });
+  // What to say then: a link to this page leads to the sign-in form, and from there back here.
+  const signInAgain = () => {
+    const link = document.createElement("a");
+    link.href = location.pathname + location.search;
+    link.textContent = "Sign in";
+    return ["Your sign-in has ended. ", link, " to see the charts."];
+  };
+  // What an error page says: without a sign-in form, also how to get access again.
+  const errorOn = (page) => Array.from(page?.querySelectorAll("[data-error]") ?? [], (line) => line.textContent.trim()).join(" ");
+
   // As a document, since the page's policy permits no markup from strings.
   const read = (url) =>
     new Promise((resolve, reject) => {
@@ -14,11 +25,12 @@
       request.open("GET", url);
       request.responseType = "document";
       request.onload = () => {
-        const part = request.status === 200 ? request.response?.querySelector("[data-chart-part]") : null;
+        const { response, status } = request;
+        const part = status === 200 ? response?.querySelector("[data-chart-part]") : null;
         if (part) resolve(part);
         // A redirect leads to the sign-in form.
-        else if (request.status === 200) reject(new Error("You are signed out."));
-        else reject(new Error(`The server responded with status ${request.status}.`));
+        else if (status === 200 || status === 401) reject(signedOut());
+        else reject(new Error(errorOn(response) || `The server responded with status ${status}.`));
       };
       request.timeout = TIMEOUT_MS;
       request.onerror = request.ontimeout = () => reject(new Error("Cannot reach Queuedeck."));
@@ -38,7 +50,8 @@
       delete box.dataset.isRead;
       const note = box.querySelector("[data-chart-note]");
       const again = box.closest("details") ? "Fold and unfold" : "Reload the page";
-      if (note) note.textContent = `Charts could not be read: ${error.message} ${again} to try again.`;
+      const why = error.isSignedOut ? signInAgain() : [`Charts could not be read: ${error.message} ${again} to try again.`];
+      note?.replaceChildren(...why);
     }
   };
 
@@ -65,6 +78,7 @@
     },
     true,
   );
+  Object.assign(window.queuedeck, { signedOut, signInAgain });
   document.addEventListener("queuedeck:updated", look);
   look();
 })();

@@ -135,6 +135,7 @@
       try {
         const response = await fetch(url, { headers: { Accept: "application/json" } }).catch(() => null);
         if (!response) throw new Error("Cannot reach Queuedeck.");
+        if (response.status === 401) throw window.queuedeck.signedOut();
         if (!response.ok) throw new Error(await errorOf(response));
         data = join(data, await response.json());
         root.hidden = !Object.values(data.values).flat().some((value) => value !== null);
@@ -145,7 +146,8 @@
       } catch (error) {
         isDone = false;
         const until = data ? `Charts end at ${moment(data.end_s, data.step_s)}. ` : "";
-        status.querySelector("span").textContent = `${until}New figures could not be read: ${error.message.replace(/([^.])$/, "$1.")} Trying again every 10 s.`;
+        const other = `New figures could not be read: ${error.message.replace(/([^.])$/, "$1.")} Trying again every 10 s.`;
+        status.querySelector("span").replaceChildren(until, ...(error.isSignedOut ? window.queuedeck.signInAgain() : [other]));
         status.hidden = false;
       }
       plan(isDone);

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
+from werkzeug.security import generate_password_hash
 
 from dashboard.clock import now_s
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.demo.past.writing import write_past
 from tests.e2e.conftest import Visit, dashboard, wait_for_queues
+from tests.serving import serving
 
 pytestmark = pytest.mark.e2e
 
@@ -167,6 +170,55 @@ def test_charts_unfold_on_overview_and_queue_page_and_stay_so(visit: Visit, url:
     page.locator("#recent-charts").scroll_into_view_if_needed()
     drag_over(page, "depth")
     expect(page).to_have_url(re.compile(rf"{re.escape(CHARTS)}\?range=6h&from=\d+&to=\d+$"))
+
+
+def unfold(page: Page) -> Locator:
+    """Unfold the charts of the overview after the session has ended; what they say."""
+    page.context.clear_cookies()
+    page.locator("#recent-charts summary").press("Enter")
+    return page.locator("[data-chart-note]")
+
+
+def test_after_the_end_of_a_sign_in_charts_say_what_to_do(
+    visit: Visit, server: EmbeddedRedis, url: str, tmp_path: Path
+) -> None:
+    del url  # whose past they show
+    settings = tmp_path / "queuedeck.toml"
+    digest = generate_password_hash("correct horse", "scrypt:1024:8:1")
+    settings.write_text(
+        f'secret_key = "{"k" * 40}"\nredis_url = "{server.url}"\n'
+        f'[[users]]\nname = "ada"\npassword_hash = "{digest}"\nrole = "viewer"\n'
+    )
+    environ = {"QUEUEDECK_SAMPLE_INTERVAL_S": "5", "QUEUEDECK_AUTH": "auto"}
+    with serving("--config", settings, **environ) as served:
+        page = visit(served.url, outage=True).page
+        sign_in(page)
+        note = unfold(page)
+        expect(note).to_have_text("Your sign-in has ended. Sign in to see the charts.")
+        note.get_by_role("link", name="Sign in").click()
+        sign_in(page)
+        expect(page).to_have_url(f"{served.url}/")
+        page.goto(f"{served.url}/charts")
+        wait_until_drawn(page)
+        page.context.clear_cookies()
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # they ask for newer figures
+        status = page.locator("[data-chart-status]")
+        expect(status).to_contain_text("Your sign-in has ended. Sign in to see the charts.")
+        expect(status.get_by_role("link", name="Sign in")).to_have_attribute("href", "/charts")
+    with serving("--redis", server.url, **environ) as served:
+        address = re.search(r"http://\S+token=\S+", served.process.read_log())
+        assert address is not None
+        page = visit(address[0], outage=True).page
+        note = unfold(page)
+        expect(note).to_contain_text("read: Open the address that Queuedeck printed when it started. It ends")
+        expect(note).to_contain_text("Fold and unfold to try again.")
+
+
+def sign_in(page: Page) -> None:
+    page.get_by_label("Name").fill("ada")
+    page.get_by_label("Password").fill("correct horse")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.locator(".rail")).to_be_visible()
 
 
 def test_without_script_the_charts_are_a_link(visit: Visit, url: str) -> None:
