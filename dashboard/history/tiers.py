@@ -37,13 +37,21 @@ def tiers_of(kind: SeriesKind) -> tuple[Tier, ...]:
     return _OF_CLASSES if kind is CLASS else _OF_OTHERS
 
 
-# A leader stores a slot of the finest tier of classes within this time after its end.
-CLASSES_WRITTEN_WITHIN_S = 30
+# A leader stores a slot with the next sample after its end, within this time unless samples are far apart.
+WRITTEN_WITHIN_S = 30.0
+# A sample of slow servers takes that long.
+LONG_SAMPLE_S = 15.0
 
 
-def classes_until_s(now_s: float) -> int:
-    """The end of the last slot of classes that is stored. Of the one after it, nothing is."""
-    return slot_of(now_s - CLASSES_WRITTEN_WITHIN_S, CLASS_QUARTERS.step_s)
+def written_within_s(interval_s: float) -> float:
+    """How long after its end a slot is stored at the latest, with samples that are `interval_s` seconds apart."""
+    return max(WRITTEN_WITHIN_S, interval_s + LONG_SAMPLE_S)
+
+
+def classes_until_s(now_s: float, within_s: float = WRITTEN_WITHIN_S) -> int:
+    """The end of the last slot of classes that is stored. Of the one after it, nothing is. `within_s`: see
+    `written_within_s`."""
+    return slot_of(now_s - within_s, CLASS_QUARTERS.step_s)
 
 
 def slot_of(at: float, step_s: int) -> int:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ..errors import QueuedeckError
 from ..history.classes.ranking import ClassRanking
 from ..history.classes.windows import CLASS_RANGES, STEP_S
-from ..history.tiers import HOUR_S, classes_until_s, slot_of
+from ..history.tiers import HOUR_S, WRITTEN_WITHIN_S, classes_until_s, slot_of
 from ..redact import masked_logger
 from ..sources.metering import Meter, measure_cost
 
@@ -54,9 +54,11 @@ class MeasuredRanking:
 class ClassRankings:
     """The rankings of one process. Thread-safe."""
 
-    def __init__(self, read: Callable[[RankingQuery, float], ClassRanking]) -> None:
-        """`read`: computes the ranking of a query as of a moment in seconds since 1970."""
+    def __init__(self, read: Callable[[RankingQuery, float], ClassRanking], within_s: float = WRITTEN_WITHIN_S) -> None:
+        """`read`: computes the ranking of a query as of a moment in seconds since 1970. `within_s`: see
+        `written_within_s`."""
         self._read = read
+        self._within_s = within_s
         self._lock = threading.Lock()
         self._turn = threading.Lock()  # one ranking is computed at a time: others would only slow it down
         self._known: OrderedDict[RankingQuery, MeasuredRanking] = OrderedDict()
@@ -73,7 +75,7 @@ class ClassRankings:
         since_s = None if wanted.since_s is None else _same_slots(wanted.since_s)
         until_s = None if wanted.until_s is None else float(slot_of(wanted.until_s, STEP_S))
         wanted = wanted._replace(since_s=since_s, until_s=until_s)
-        slot_s = slot_of(classes_until_s(now_s), RENEWED_S.get(wanted.range_name, STEP_S))
+        slot_s = slot_of(classes_until_s(now_s, self._within_s), RENEWED_S.get(wanted.range_name, STEP_S))
         with self._lock:
             known = self._known.get(wanted)
             if known is not None and known.slot_s == slot_s:

@@ -14,6 +14,7 @@ from ..doctor.acl import missing_grants
 from ..errors import BackendUnavailable, Forbidden, QueuedeckError
 from ..history.classes.ranking import ClassRanking
 from ..history.classes.reader import ClassReader
+from ..history.tiers import written_within_s
 from ..leftovers.leftover_report import LeftoverReport
 from ..leftovers.leftover_scan import find_leftovers
 from ..memory_usage.measurement import measure_memory
@@ -72,15 +73,16 @@ class PageCaches:
         self._pauses: SingleFlightCache[RecordedPauses | None] = SingleFlightCache(PAUSES_KEPT_S)
         self._grants: SingleFlightCache[tuple[str, ...]] = SingleFlightCache(GRANTS_KEPT_S, max_entries=MAX_GRANTS)
         self._samples: SingleFlightCache[tuple[ErrorSample, ...]] = SingleFlightCache(max_entries=MAX_SAMPLED_GROUPS)
-        classes = ClassReader(services.store)
+        within_s = written_within_s(services.settings.sample_interval_s)
+        classes = ClassReader(services.store, within_s)
 
         def read_ranking(wanted: RankingQuery, now_s: float) -> ClassRanking:
             since_s, until_s, merged = wanted.since_s, wanted.until_s, wanted.merged
             return classes.read_ranking(range_of(wanted), now_s, since_s=since_s, until_s=until_s, merged=merged)
 
-        self.class_rankings = ClassRankings(read_ranking)
+        self.class_rankings = ClassRankings(read_ranking, within_s)
         # Apart from those of now, so that someone who moves through the past takes nothing from the others.
-        self.past_class_rankings = ClassRankings(read_ranking)
+        self.past_class_rankings = ClassRankings(read_ranking, within_s)
         self.incident_reports = IncidentReports(services)
         self._canaries: SingleFlightCache[list[tuple[QueueRef, Job]] | None] = SingleFlightCache(
             max_entries=MAX_CANARIES

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 import pytest
 import redis
 from flask.testing import FlaskClient
+from msgspec.structs import replace
 
 from dashboard.clock import now_s
 from dashboard.demo.embedded import EmbeddedRedis
@@ -220,6 +221,35 @@ def test_the_api_has_the_same_past(browser: FlaskClient, base_s: int) -> None:
     assert (gap["sampled_at"], gap["sources"], gap["queues"], gap["totals"]["depth"]) == (None, [], [], None)
     for query, status in (({"at": at(base_s, GAP)}, 404), ({"since": "1"}, 422)):
         assert browser.get("/api/v1/queues/main/rq/mail", query_string=query).status_code == status
+
+
+def test_a_moment_of_just_now_shows_what_rare_samples_have_stored(
+    make_app: MakeApp, source: Source, jobs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del jobs
+    interval_s, now = 120, now_s()
+    monkeypatch.setattr(Store, "now_s", lambda _: now)  # the next sample is yet to come, however slow the machine is
+    source.execute("SET", LEAD, "past:1", "PX", 60_000)
+    writer, recorder = HistoryWriter(Store(source), 64 * 2**20), HistoryRecorder()
+    writer.load_series()
+    for ago_s in range(9 * interval_s - 10, 0, -interval_s):
+        row, flow = queue_row("mail", 6), flow_of("mail", 240, 0, *([0.5] * 10), span_s=interval_s)
+        sample = replace(snapshot_of(now - ago_s, row), interval_s=float(interval_s))
+        assert writer.append_slots("past:1", recorder.add_sample(sample, flows_of(flow)))
+    browser = make_app(sample_interval_s=interval_s, checker="off").test_client()
+    just_now = format_at(now - 5)
+
+    def check(path: str, words: str) -> None:
+        page = words_of(browser.get(path, query_string={"at": just_now}).text)
+        assert words in page, page[:600]
+        assert "Nothing was recorded" not in page
+
+    assert failures_of(check, [("/", "Waiting 6 "), ("/queues/main/rq/mail", "Waiting 6 "), ("/redis", "main")]) == {}
+    assert browser.get("/api/v1/alerts", query_string={"at": just_now}).get_json()["watched"] is True
+    for path in (f"/charts/_data?from={now - 20:.0f}", f"/queues/main/rq/mail/charts/_data?range=15m&at={just_now}"):
+        found = browser.get(path).get_json()["values"]
+        assert 6 in found["depth"], path
+        assert 120 in found["throughput_per_min"], path
 
 
 def test_all_viewers_share_a_moment(browser: FlaskClient, base_s: int, redis_client: redis.Redis) -> None:

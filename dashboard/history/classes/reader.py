@@ -11,7 +11,7 @@ from ..columns import CLASS, SOURCE
 from ..encoding import decode_slice, decode_tail, split_blocks
 from ..history_reader import HistoryRange, HistoryReader
 from ..series_keys import IDS, SeriesKey, blocks_key, parse_ids, tail_key
-from ..tiers import CLASS_HOURS, CLASS_QUARTERS, Tier, slot_of
+from ..tiers import CLASS_HOURS, CLASS_QUARTERS, WRITTEN_WITHIN_S, Tier, slot_of
 from .ranking import ClassKey, ClassRanking, WindowTotals, rank_classes
 from .totals import SampledTime, StoredRecord, add_up
 from .windows import STEP_S, ClassWindows, Window, choose_windows
@@ -37,9 +37,11 @@ RecordsByTier = dict[Tier, list[StoredRecord]]
 class ClassReader:
     """Reads the totals of classes from the store. Thread-safe."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, within_s: float = WRITTEN_WITHIN_S) -> None:
+        """`within_s`: a slot is stored so many seconds after its end, see `written_within_s`."""
         self._store = store
         self._history = HistoryReader(store)
+        self._within_s = within_s
 
     def read_ranking(
         self,
@@ -56,7 +58,7 @@ class ClassReader:
         Raises BackendUnavailable, Forbidden. Cost: 3 round trips, and 1 for each SERIES_AT_ONCE of at most MAX_CLASSES
         classes; about 0.3 ms of computing for each class with jobs all the time, up to 3 ms for 30 days.
         """
-        windows = choose_windows(range_s, now_s, since_s, until_s)
+        windows = choose_windows(range_s, now_s, since_s, until_s, self._within_s)
         (raw,) = self._store.read_keys(("HGETALL", IDS))
         stored = {key: entry.series_id for key, entry in parse_ids(raw).items() if key.kind is CLASS}
         keys = sorted(stored, key=lambda key: key[1:])[:MAX_CLASSES]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..columns import CLASS
 from ..history_reader import choose_tier
-from ..tiers import CLASS_HOURS, CLASS_QUARTERS, CLASSES_WRITTEN_WITHIN_S, DAY_S, HOUR_S, Tier, classes_until_s, slot_of
+from ..tiers import CLASS_HOURS, CLASS_QUARTERS, DAY_S, HOUR_S, WRITTEN_WITHIN_S, Tier, classes_until_s, slot_of
 
 # Name -> seconds.
 CLASS_RANGES: Mapping[str, int] = {"1h": HOUR_S, "24h": DAY_S, "7d": 7 * DAY_S, "30d": 30 * DAY_S}
@@ -44,14 +44,19 @@ class ClassWindows(NamedTuple):
 
 
 def choose_windows(
-    range_s: int, now_s: float, since_s: float | None = None, until_s: float | None = None
+    range_s: int,
+    now_s: float,
+    since_s: float | None = None,
+    until_s: float | None = None,
+    within_s: float = WRITTEN_WITHIN_S,
 ) -> ClassWindows:
     """The last `range_s` seconds before now, or before `until_s`, and as many before them; with `since_s`, also the
     part of the range since that moment, and as many seconds as the range has before it.
 
-    A slot in which the moment lies belongs to neither, and that of `until_s` to none.
+    A slot in which the moment lies belongs to neither, and that of `until_s` to none. Slots are stored `within_s`
+    seconds after their end.
     """
-    end_s = classes_until_s(now_s) if until_s is None else last_end_s(until_s, now_s)
+    end_s = classes_until_s(now_s, within_s) if until_s is None else last_end_s(until_s, now_s, within_s)
     start_s = end_s - range_s
     tier = choose_tier(CLASS, start_s, now_s)
     current = Window(slot_of(start_s, tier.step_s), end_s, tier)
@@ -66,9 +71,9 @@ def choose_windows(
     return ClassWindows(current, before, since, _ending(since_s, range_s, now_s) if since else None)
 
 
-def last_end_s(at_s: float, now_s: float) -> int:
+def last_end_s(at_s: float, now_s: float, within_s: float) -> int:
     """The end of the last slot that had ended at a moment, of those that are still stored."""
-    end_s = classes_until_s(min(at_s + CLASSES_WRITTEN_WITHIN_S, now_s))
+    end_s = classes_until_s(min(at_s + within_s, now_s), within_s)
     # The slots of 15 minutes since the last one of 2 hours must still be there.
     is_fine = now_s - slot_of(end_s, CLASS_HOURS.step_s) <= CLASS_QUARTERS.keep_s
     return end_s if is_fine else slot_of(end_s, CLASS_HOURS.step_s)

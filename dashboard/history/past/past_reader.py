@@ -12,6 +12,7 @@ from ..columns import QUEUE, SOURCE
 from ..history_reader import decode_values
 from ..series_keys import IDS, SeriesKey, blocks_key, pack_key, parse_ids, parse_stored, tail_key
 from ..slots import Slot, StoredSeries, sampled_slots, slice_series
+from ..tiers import WRITTEN_WITHIN_S
 from .past_figures import health_as_of, history_as_of, last_sampled_s, memory_as_of, queue_as_of
 from .past_window import PastWindow, choose_window
 
@@ -65,8 +66,10 @@ class PastView:
 class PastReader:
     """Reads the past from the store. Thread-safe."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, within_s: float = WRITTEN_WITHIN_S) -> None:
+        """`within_s`: a slot is stored so many seconds after its end, see `written_within_s`."""
         self._store = store
+        self._within_s = within_s
 
     def read_view(self, at_s: float, now_s: float, known: KnownNow) -> PastView:
         """All queues as of `at_s`, at most MAX_QUEUES; only of sources and libraries that are known now.
@@ -74,7 +77,7 @@ class PastReader:
         Raises BackendUnavailable, Forbidden. Cost: 2 round trips, and 1 for each QUEUES_AT_ONCE; about 1 ms of
         computing for each queue with jobs all the time. Queues of a source that was not sampled then are not read.
         """
-        window = choose_window(at_s, now_s)
+        window = choose_window(at_s, now_s, self._within_s)
         (raw,) = self._store.read_keys(("HGETALL", IDS))
         stored = {key: entry.series_id for key, entry in parse_ids(raw).items()}
         above = _Above(window, self._read_series(_keys_above(known.addresses), stored, window))
@@ -98,7 +101,7 @@ class PastReader:
 
         Raises BackendUnavailable, Forbidden. Cost: 2 round trips.
         """
-        window, key = choose_window(at_s, now_s), SeriesKey(QUEUE, *place)
+        window, key = choose_window(at_s, now_s, self._within_s), SeriesKey(QUEUE, *place)
         keys = [*_keys_above([key.source]), key]
         (raw,) = self._store.read_keys(("HMGET", IDS, *map(pack_key, keys)))
         entries = zip(keys, map(parse_stored, raw or [None] * len(keys)), strict=True)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..history_reader import HistoryRange
-from ..tiers import MINUTES, QUARTERS, Tier, slot_of
+from ..tiers import MINUTES, QUARTERS, WRITTEN_WITHIN_S, Tier, slot_of
 
 # Rates and run times of a moment are those of the time before it, as those of now are; of a whole slot if it is longer.
 RATES_S = 300
-# A slot that has ended is stored with the next sample.
-WRITTEN_WITHIN_S = 30
 # The trend before a moment, in slots of a minute and in longer ones.
 MINUTE_POINTS, QUARTER_POINTS = 60, 12
 
@@ -54,12 +52,13 @@ class PastWindow(NamedTuple):
         return HistoryRange(self.end_s - self.trend_s, self.end_s, self.step_s)
 
 
-def choose_window(at_s: float, now_s: float) -> PastWindow:
+def choose_window(at_s: float, now_s: float, within_s: float = WRITTEN_WITHIN_S) -> PastWindow:
     """The slots for a moment: minutes while they are stored, otherwise those of the coarsest tier.
 
-    For one of just now, the last minute that is stored by then.
+    For one of just now, the last minute that is stored by then: `within_s` seconds after its end, see
+    `written_within_s`.
     """
-    end_s = slot_of(min(at_s, now_s - WRITTEN_WITHIN_S), MINUTES.step_s)
+    end_s = slot_of(min(at_s, now_s - within_s), MINUTES.step_s)
     if now_s - (end_s - MINUTE_POINTS * MINUTES.step_s) <= MINUTES.keep_s:
         return PastWindow(MINUTES, end_s, MINUTE_POINTS)
     return PastWindow(QUARTERS, slot_of(at_s, QUARTERS.step_s), QUARTER_POINTS)

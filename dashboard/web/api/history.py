@@ -24,7 +24,7 @@ from ..context import app_context, app_services
 from ..forms.job_query import MAX_PAGE, asked_amount, asked_number, asked_time
 from ..pages.classes.class_list import end_of, find_ranking
 from ..pages.moments.asked_moment import asked_moment
-from ..views.charts.chart_range import parse_range
+from ..views.charts.chart_range import least_range_s, parse_range
 from ..views.classes.class_table import BY_CLASS, SORTS, ClassQuery, build_class_table
 from ..views.overview.overview_data import rounded
 from .responses import JsonObject, Time, json_response
@@ -253,7 +253,8 @@ def _stored(key: SeriesKey, metric: str) -> HistoryJson:
     if metric not in known:
         raise Unsupported(f"No history for {metric[:50]!r}.", hint=f"Available metrics: {', '.join(known)}.")
     now = app_services().store.now_s()
-    asked = parse_range(None, asked_time("from"), asked_time("to"), None, now)
+    least_s = least_range_s(app_services().settings.sample_interval_s)
+    asked = parse_range(None, asked_time("from"), asked_time("to"), None, now, least_s=least_s)
     wanted = choose_range(key.kind, asked.start_s, asked.end_s, now, asked_amount("step_s") or 0)
     slots = app_services().history.read_slots([key], wanted, now)[key]
     values = figure_values(key.kind, metric, slots)

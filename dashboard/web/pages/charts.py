@@ -25,7 +25,7 @@ from ..formatting import queue_title, queue_url
 from ..forms.job_query import asked_time
 from ..views.charts.chart_data import ChartData, read_chart_data
 from ..views.charts.chart_marks import ChartMarks, collect_marks
-from ..views.charts.chart_range import COMPARISONS, RANGES, ChartRange, parse_range
+from ..views.charts.chart_range import COMPARISONS, RANGES, ChartRange, least_range_s, parse_range
 from ..views.charts.chart_table import build_chart_table
 from ..views.charts.charts import Chart, charts_of
 from . import layout
@@ -163,7 +163,9 @@ def redis_data(source: str) -> Response:
 def _asked_range(now: float) -> ChartRange:
     args, moment = request.args, shown_moment()
     until_s = None if moment is None else float(moment.at_s)
-    return parse_range(args.get("range"), asked_time("from"), asked_time("to"), args.get("compare"), now, until_s)
+    least_s = least_range_s(app_services().settings.sample_interval_s)
+    start_s, end_s = asked_time("from"), asked_time("to")
+    return parse_range(args.get("range"), start_s, end_s, args.get("compare"), now, until_s, least_s)
 
 
 def _asked_charts(kind: SeriesKind) -> tuple[Chart, ...]:

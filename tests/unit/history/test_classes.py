@@ -14,7 +14,7 @@ from dashboard.history.classes.windows import CLASS_RANGES, Window, choose_windo
 from dashboard.history.columns import CLASS, Record
 from dashboard.history.encoding import decode_block, decode_slice, encode_block, split_blocks
 from dashboard.history.histogram import add_durations
-from dashboard.history.tiers import CLASS_HOURS, CLASS_QUARTERS
+from dashboard.history.tiers import CLASS_HOURS, CLASS_QUARTERS, written_within_s
 from dashboard.model import Quality
 from tests.unit.history.class_samples import class_record, unknown_record
 
@@ -40,6 +40,10 @@ def test_windows_are_of_whole_slots_and_next_to_each_other() -> None:
         windows = choose_windows(seconds, NOW_S)
         assert windows.current.end_s == END_S
         assert choose_windows(seconds, END_S + 29).current.end_s == END_S - 900  # it may not be stored yet
+        rare = written_within_s(120)
+        for later_s, end_s in ((134, END_S - 900), (136, END_S)):  # with the next sample
+            assert choose_windows(seconds, END_S + later_s, within_s=rare).current.end_s == end_s
+            assert choose_windows(seconds, END_S + later_s, None, END_S + 1, rare).current.end_s == end_s
         for window in windows.known:
             assert window.start_s % window.tier.step_s == 0
         assert windows.current.end_s - windows.current.start_s == pytest.approx(seconds, abs=7200)

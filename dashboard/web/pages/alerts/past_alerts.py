@@ -7,10 +7,9 @@ from typing import Any
 from ....alerts.management.past_alerts import PastAlerts
 from ....errors import BackendUnavailable, Forbidden
 from ....history.columns import SOURCE
-from ....history.past.past_window import choose_window
 from ....history.series_keys import SeriesKey
 from ....sources.metering import measure_cost
-from ...context import app_services
+from ...context import app_context, app_services
 from ...views.moments.moment import Moment
 from .. import layout
 from ..moments.sample_data import sample_end_after
@@ -50,5 +49,5 @@ def was_sampled_at(moment: Moment) -> bool | None:
     """
     if app_services().settings.history_max_bytes == 0:
         return None
-    key, window = SeriesKey(SOURCE), choose_window(moment.at_s, moment.now_s)
+    key, window = SeriesKey(SOURCE), app_context().caches.past.window_of(moment)
     return app_services().history.read_slots([key], window.slots, moment.now_s)[key][-1].sampled_ms > 0

@@ -8,7 +8,7 @@ from typing import Any
 from ....errors import BackendUnavailable, Forbidden
 from ....history.columns import SOURCE
 from ....history.past.past_figures import last_sampled_s, memory_as_of
-from ....history.past.past_window import PastWindow, choose_window
+from ....history.past.past_window import PastWindow
 from ....history.series_keys import SeriesKey
 from ....history.slots import Slot
 from ....model import SourceStats
@@ -26,7 +26,7 @@ CHART_SIZE = 240, 48
 
 def past_list_context(moment: Moment) -> dict[str, Any]:
     """The variables of the list of all servers as of a moment. Cost: 2 round trips."""
-    services, window = app_services(), choose_window(moment.at_s, moment.now_s)
+    services, window = app_services(), app_context().caches.past.window_of(moment)
     addresses = {name: source.address for name, source in services.sources.sources.items()}
     with measure_cost() as meter:
         found, problem = _read_slots(list(addresses), window, moment)
@@ -41,7 +41,7 @@ def past_list_context(moment: Moment) -> dict[str, Any]:
 def past_server_context(name: str, moment: Moment) -> dict[str, Any]:
     """The variables of the page of one server as of a moment. Cost: 2 round trips, 1 for the sample data, and that of
     PastViews.firing."""
-    services, window = app_services(), choose_window(moment.at_s, moment.now_s)
+    services, window = app_services(), app_context().caches.past.window_of(moment)
     with measure_cost() as meter:
         found, problem = _read_slots([name], window, moment)
         firing = app_context().caches.past.firing(moment, SeriesKey(SOURCE, name))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from urllib.parse import urlencode
 
 from ....errors import Unsupported
-from ....history.tiers import DAY_S, HOUR_S, QUARTERS
+from ....history.tiers import DAY_S, HOUR_S, QUARTERS, WRITTEN_WITHIN_S, written_within_s
 
 # Name in the URL -> seconds, in the order of the picker.
 RANGES: Mapping[str, int] = {
@@ -25,7 +25,7 @@ TITLES: Mapping[str, str] = {"15m": "15 min", "1h": "1 hour", "6h": "6 hours", "
 }
 # Name in the URL -> how much earlier the faint line is.
 COMPARISONS: Mapping[str, int] = {"day": DAY_S, "week": 7 * DAY_S}
-LEAST_S = 60
+LEAST_S = 60.0
 
 
 def range_title(name: str) -> str:
@@ -51,6 +51,12 @@ class ChartRange(NamedTuple):
         return COMPARISONS[self.compare] if self.compare else 0
 
 
+def least_range_s(interval_s: float) -> float:
+    """How much time a range up to now covers at least, with samples that are `interval_s` seconds apart: something of
+    it is stored."""
+    return LEAST_S + written_within_s(interval_s) - WRITTEN_WITHIN_S
+
+
 def parse_range(
     name: str | None,
     start_s: float | None,
@@ -58,9 +64,10 @@ def parse_range(
     compare: str | None,
     now_s: float,
     until_s: float | None = None,
+    least_s: float = LEAST_S,
 ) -> ChartRange:
     """The range of a URL. Without a name or moments, the last hours; an end in the future means now, and a range up to
-    now covers LEAST_S at least. With moments, the name is that of the range before, of which they are a part. A range
+    now covers `least_s` at least. With moments, the name is that of the range before, of which they are a part. A range
     without an end ends at `until_s`; None for now.
 
     Raises Unsupported for an unknown name, and for a range that ends before it begins, is shorter than LEAST_S, or
@@ -77,7 +84,7 @@ def parse_range(
     end_s = min(now_s, next((at for at in (end_s, until_s) if at is not None), now_s))
     start_s = end_s - RANGES[DEFAULT_RANGE] if start_s is None else start_s
     if end_s == now_s and start_s <= now_s:
-        start_s = min(start_s, now_s - LEAST_S)  # a zoom into the newest slots, a script that asks for newer points
+        start_s = min(start_s, now_s - least_s)  # a zoom into the newest slots, a script that asks for newer points
     if end_s - start_s < LEAST_S:
         raise Unsupported("The range must end at least a minute after it begins.", hint="Check from and to.")
     if start_s < now_s - QUARTERS.keep_s - DAY_S:

@@ -11,6 +11,7 @@ from ....errors import BackendUnavailable, Forbidden
 from ....history.past.past_reader import KnownNow, PastReader, PastView, Place
 from ....history.past.past_window import PastWindow, choose_window
 from ....history.series_keys import SeriesKey
+from ....history.tiers import written_within_s
 from ....services import Services
 from ....store.cache import SingleFlightCache
 from ..charts.chart_marks import concerns
@@ -52,16 +53,21 @@ class PastViews:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._reader = PastReader(services.store)
+        self._within_s = written_within_s(services.settings.sample_interval_s)
+        self._reader = PastReader(services.store, self._within_s)
         self._views: SingleFlightCache[PastOverview] = SingleFlightCache(KEPT_S, max_entries=MAX_VIEWS)
         self._turn = threading.Lock()  # one moment is read at a time: others would only slow it and the checker down
+
+    def window_of(self, moment: Moment) -> PastWindow:
+        """The slots that show the moment."""
+        return choose_window(moment.at_s, moment.now_s, self._within_s)
 
     def overview(self, moment: Moment, thresholds: Thresholds) -> PastOverview:
         """All queues as of the moment. Raises Forbidden, BackendUnavailable, also if others take longer than WAIT_S.
 
         Cost: mostly none, else as PastReader.read_view.
         """
-        window = choose_window(moment.at_s, moment.now_s)
+        window = self.window_of(moment)
 
         def read() -> PastOverview:
             if not self._turn.acquire(timeout=WAIT_S):
