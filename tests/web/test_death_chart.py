@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
 from dashboard.dead_letters import index
+from dashboard.web.context import EXTENSION
 from tests.web.conftest import MakeApp
 
 SAME = {"Sec-Fetch-Site": "same-origin"}
@@ -49,6 +52,27 @@ def test_a_group_shows_when_its_jobs_died_and_after_what(client: FlaskClient, de
     assert "expected one of 15m" in wrong["error"]["message"]
     for path in ("_deaths", "_deaths_data"):
         assert client.get(f"/dead/{'0' * len(group)}/{path}").status_code == 404
+
+
+def test_while_jobs_are_being_read_the_range_is_not_guessed(client: FlaskClient, dead: list[str]) -> None:
+    group = first_group(client)
+    service = client.application.extensions[EXTENSION].services.dead_letter_service
+    whole = service.current_groups()
+    service._next_read = float("inf")
+    service._group_list = replace(whole, grouped=replace(whole.grouped, reading=True))
+    for path in ("", "/_group"):
+        early = text_of(client, f"/dead/{group}{path}")
+        assert "when the first of these jobs died is not known yet" in early
+        assert "data-chart-from" not in early
+        assert "<figure" not in early
+        assert "data-kept" not in early[early.index('id="deaths-over-time"') :].partition(">")[0]  # a poll replaces it
+    (link,) = re.findall(r'href="([^"]+)#deaths-over-time">Show the deaths', early)
+    asked = text_of(client, link)
+    assert 'aria-current="true">24 hours</a>' in asked
+    assert "<figure" in asked
+    service._group_list = whole
+    assert f'data-kept data-chart-from="/dead/{group}/_deaths"' in text_of(client, f"/dead/{group}/_group")
+    assert 'aria-current="true">15 min</a>' in text_of(client, f"/dead/{group}")
 
 
 def test_what_was_not_read_is_not_shown_as_zero(

@@ -25,6 +25,11 @@ MOST_QUEUES = 20
 SHORTLY_S = 3600.0
 
 
+def has_range() -> bool:
+    """Whether the URL has a range of time; otherwise it depends on when the first job died."""
+    return any(request.args.get(name) for name in ("range", "from", "to"))
+
+
 def chart_context(group: ErrorGroup, *, is_final: bool) -> dict[str, Any]:
     """The variables of `dead_letters/_death_chart.html` for the range of the URL; none if no job has a time.
 

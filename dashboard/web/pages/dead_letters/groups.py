@@ -31,7 +31,7 @@ from ...views.group_table import (
     why_none_offered,
 )
 from .. import layout
-from .group_chart import chart_context, chart_data
+from .group_chart import chart_context, chart_data, has_range
 
 bp = Blueprint("dead", __name__, url_prefix="/dead")
 
@@ -67,8 +67,10 @@ def show(fingerprint: str) -> str:
     """One group. 404 for one that has neither jobs nor a stored annotation."""
     confirmation = CONFIRMATIONS.get(request.args.get("said", ""))
     context = _one(fingerprint) | {"confirmation": confirmation}
-    if (row := context["row"]) is not None:
-        context |= chart_context(row.group, is_final=not context["grouped"].reading)
+    is_final = not context["grouped"].reading
+    # Without a range in the URL, the chart begins with the first death.
+    if (row := context["row"]) is not None and (is_final or has_range()):
+        context |= chart_context(row.group, is_final=is_final)
     return layout.render_page("dead_letters/show.html", context)
 
 
