@@ -40,8 +40,8 @@ PAUSED: Final = Idle.PAUSED  # an alert that ends with it, or with NOT_USUAL, ha
 NOT_USUAL: Final = Idle.NOT_USUAL
 Figure: TypeAlias = "float | Idle | None"
 
-# Short jobs vary a lot: what takes less than this longer than usual does not count as slower.
-LEAST_SLOWER_S = 1.0
+# Very short jobs vary a lot: what takes less than this longer than usual does not count as slower.
+LEAST_SLOWER_S = 0.1
 # Metric -> the windows of which the lower burn rate counts: the long one says that it matters, the short one that it
 # still is so.
 BURN_RATE_WINDOWS: Final = {

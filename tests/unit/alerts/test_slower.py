@@ -28,7 +28,8 @@ def test_what_is_compared() -> None:
     assert compare_run_times(SLOWER, 50) == 3.0
     assert compare_run_times(SLOWER, 101) is None, "too few jobs"
     assert compare_run_times(RunTimes(6.0, 100, None), 50) is None, "the usual run time is not known"
-    assert compare_run_times(RunTimes(0.9, 100, 0.1), 50) is IDLE, "less than a second longer"
+    assert compare_run_times(RunTimes(0.9, 100, 0.3), 50) == pytest.approx(3.0), "short jobs, too"
+    assert compare_run_times(RunTimes(0.19, 100, 0.1), 50) is IDLE, "less than 0.1 s longer"
     assert compare_run_times(RunTimes(1.0, 100, 2.0), 50) is IDLE, "faster"
     assert compare_run_times(None, 0) is None
 
