@@ -88,6 +88,7 @@ def browser() -> Iterator[Browser]:
 
 Visit = Callable[..., Visitor]
 VISITORS = pytest.StashKey[list[Visitor]]()
+SAVED = pytest.StashKey[str]()  # where the pages with errors are saved
 
 
 def save_pages(item: pytest.Item, visitors: Sequence[Visitor]) -> str:
@@ -111,6 +112,17 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if report.when == "call" and report.failed and visitors:
         report.sections.append(("pages of the browser", save_pages(item, visitors)))
     return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Close the pages before any fixture ends: one that still polls a server that has ended would report that."""
+    visitors = item.stash.get(VISITORS, [])
+    if any(visitor.errors for visitor in visitors):
+        item.stash[SAVED] = save_pages(item, visitors)
+    for visitor in visitors:
+        with contextlib.suppress(PlaywrightError):
+            visitor.page.context.close()
 
 
 def press(page: Page, *keys: str) -> None:
@@ -151,10 +163,7 @@ def visit(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Visit]:
         return visitor
 
     yield open_tab
-    where = save_pages(request.node, visitors) if any(visitor.errors for visitor in visitors) else ""
-    for visitor in visitors:
-        visitor.page.context.close()
-    assert [visitor.errors for visitor in visitors] == [[] for _ in visitors], where
+    assert [visitor.errors for visitor in visitors] == [[] for _ in visitors], request.node.stash.get(SAVED, "")
 
 
 @contextmanager
