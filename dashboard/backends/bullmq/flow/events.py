@@ -90,8 +90,9 @@ def _flow_of_row(key: str, row: Sequence[Any], before: EventCursor | None) -> tu
         if reason and not kept and now - start < SHORTEST_STREAM_S * 1000:
             return QueueFlow.unknown(key, reason), cursor
     if kept:
-        # Without their earlier events, only short jobs can be matched; hashes have the run times of all.
-        times = found.tally.runtimes_s or times
+        # Without their earlier events, only short jobs may be matched, and then none are returned; hashes have the run
+        # times of all.
+        times = found.tally.runtimes_s or (times if runtimes else [])
         sets = parse_finished(kept)
         if _are_all(sets, completed, dead, before) and sets.start_ms is not None and sets.start_ms <= since:
             completed, dead, start, reason = sets.completed, sets.dead, since, CUT_KEPT
