@@ -114,12 +114,12 @@ class Shown(NamedTuple):
 
 def read_shown(store: Store, key: SeriesKey, ended: Sequence[Ended], *, gaps_allowed: bool = False) -> Shown:
     """Compare all slots from the first to the last end of a job; with `gaps_allowed`, only those that were sampled as a
-    whole."""
+    whole and count all jobs."""
     start_s, last_s = (slot_of(find(one.at for one in ended), SLOT_S) for find in (min, max))
     end_s = last_s + 2 * SLOT_S  # a job is counted in the sample after its end
     wanted = HistoryRange(start_s, end_s, SLOT_S)
     slots = HistoryReader(store).read_slots([key], wanted, end_s)[key]
-    shown = [slot for slot in slots if slot.cells is not None and (slot.sampled_ms >= WHOLE_MS or not gaps_allowed)]
+    shown = [slot for slot in slots if slot.cells is not None and (not gaps_allowed or _is_whole(slot))]
     times = {slot.start_s for slot in shown}
     true = [one for one in ended if not gaps_allowed or slot_of(one.at, SLOT_S) in times]
     merged: Histogram = {}
@@ -138,6 +138,11 @@ def read_shown(store: Store, key: SeriesKey, ended: Sequence[Ended], *, gaps_all
         true_p95_s=took[min(len(took) - 1, int(0.95 * len(took)))] if took else None,
         gaps=sum(slot.cells is None for slot in slots if slot.start_s <= last_s),
     )
+
+
+def _is_whole(slot: Slot) -> bool:
+    """Whether all of the slot was sampled, and all its jobs were counted."""
+    return slot.sampled_ms >= WHOLE_MS and _quality_of([slot]) != "unknown"
 
 
 def _sum(slots: Sequence[Slot], column: str) -> int | None:
