@@ -11,7 +11,7 @@ from ..errors import QueuedeckError
 from ..forecasts.wording import describe_forecast
 from ..history.activity.activities import NO_ACTIVITIES, Activities
 from ..history.columns import CLASS, QUEUE
-from ..history.run_times import RunTimes
+from ..history.run_times import RECENT_S, RunTimes
 from ..history.series_keys import SeriesKey
 from ..marks.mark_reader import find_mark_before
 from ..model import Mark, QueueStats, Snapshot, State
@@ -34,6 +34,7 @@ from .rules.rule import Rule
 
 # One incident can pause many queues: they share a read.
 PAUSES_KEPT_S = 5.0
+MAX_MARKS = 3
 ErrorsOf = Callable[[AlertLabels, Snapshot], Sequence[str]]
 
 
@@ -41,6 +42,17 @@ def no_errors(labels: AlertLabels, snapshot: Snapshot) -> Sequence[str]:
     """No errors; the default where errors are not grouped."""
     del labels, snapshot
     return ()
+
+
+def _describe_marks(marks: Sequence[Mark], began_at: float | None, sources: Sequence[str]) -> str:
+    """The last mark before run times changed, and others before it that the change can come from: compared are the run
+    times of RECENT_S. "" without any."""
+    found: dict[str, str] = {}
+    while (before := find_mark_before(marks, began_at, sources)) and (not found or before.after_s < RECENT_S):
+        label = before.mark.short_label
+        found.setdefault(label, f"{format_duration(before.after_s)} after {label}")
+        marks = marks[marks.index(before.mark) + 1 :]
+    return " and ".join(list(found.values())[:MAX_MARKS])
 
 
 class NotificationBuilder:
@@ -154,12 +166,8 @@ class NotificationBuilder:
             f"usually {format_duration(found.usual_p95_s)}"
         )
         began_at = None if state.started_at is None else state.started_at - (rule.for_s if rule else 0.0)
-        before = find_mark_before(self._marks(), began_at, [labels.source or ""])
-        return (
-            text
-            if before is None
-            else f"{text}, since {format_duration(before.after_s)} after {before.mark.short_label}"
-        )
+        changes = _describe_marks(self._marks(), began_at, [labels.source or ""])
+        return f"{text}, since {changes}" if changes else text
 
     def _schedule_detail(self, state: AlertState) -> str | None:
         """When the run of a schedule was due; None for alerts about anything else."""

@@ -271,7 +271,10 @@ def test_the_last_mark_is_compared_with_the_time_before_it(browser: FlaskClient,
     assert f"since={since}" in page  # also when it is sorted
     fresh = {"text": "deploy", "version": "v413"}
     assert browser.post("/api/v1/marks", json=fresh, headers=SAME).status_code == 201
-    assert ">Since v412</a>" in browser.get("/classes?range=24h").text  # there are no figures since v413
+    page = browser.get("/classes?range=24h").text
+    assert ">Since v412</a>" in page  # there are no figures since v413
+    assert re.search(r"Newer than v412:\s+v413 \([^)]+ UTC, compared from [^)]+ UTC on\)\.", page)
+    assert "come from" not in page
 
 
 def test_classes_without_a_name_are_shown_and_link_nowhere(

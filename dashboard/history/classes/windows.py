@@ -79,6 +79,12 @@ def last_end_s(at_s: float, now_s: float, within_s: float) -> int:
     return end_s if is_fine else slot_of(end_s, CLASS_HOURS.step_s)
 
 
+def first_figures_s(since_s: float, now_s: float) -> int:
+    """When the first whole slot since a moment ends, in seconds since 1970: before it, nothing can be compared."""
+    step_s = choose_tier(CLASS, since_s, now_s).step_s
+    return slot_of(since_s + step_s - 1, step_s) + step_s
+
+
 def _ending(end_s: float, range_s: int, now_s: float) -> Window | None:
     tier = choose_tier(CLASS, end_s - range_s, now_s)
     stop_s = slot_of(end_s, tier.step_s)

@@ -78,12 +78,20 @@ def test_a_class_of_a_redis_that_is_down_stays_as_it_was() -> None:
     assert state.phase == "ok", "it has not run for ten minutes"
 
 
-def test_a_notification_says_how_much_slower_and_since_which_mark() -> None:
+@pytest.mark.parametrize(
+    ("older_at", "since"),
+    [
+        (41.0, "40 s after v412"),
+        (900.0, "40 s after v412 and 2 m 20 s after v411"),  # the run times are those of 15 minutes
+    ],
+)
+def test_a_notification_says_how_much_slower_and_since_which_marks(older_at: float, since: str) -> None:
     judged = rule(metric="class.runtime_p95_ratio", warning=2, op="ge", for_s=20, name="Slower")
     marks = [
         Mark(at=1060.0, text="too late", version="v413"),
         Mark(at=1001.0, text="elsewhere", source="other"),
         Mark(at=1000.0, text="deploy", version="v412"),
+        Mark(at=older_at, text="deploy", version="v411"),
     ]
     evaluator, states = Evaluator(10.0), dict[str, AlertState]()
     builder = NotificationBuilder(
@@ -98,4 +106,4 @@ def test_a_notification_says_how_much_slower_and_since_which_mark() -> None:
             details += [
                 each.notification.detail for each in builder.build_notifications(transition, History(), snapshot)
             ]
-    assert details == ["95th percentile 6 s of 100 jobs, usually 2 s, since 40 s after v412"]
+    assert details == [f"95th percentile 6 s of 100 jobs, usually 2 s, since {since}"]

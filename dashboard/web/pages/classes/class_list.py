@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from flask import Blueprint, Response, request
 
-from ....clock import instant
 from ....errors import BackendUnavailable, Forbidden
 from ....history.classes.ranking import ClassRanking
-from ....history.classes.windows import CLASS_RANGES
-from ....history.tiers import CLASS_HOURS
-from ....marks.mark_reader import AFTER_MARK_S
-from ....model import Mark
+from ....history.classes.windows import CLASS_RANGES, last_end_s
+from ....history.tiers import CLASS_HOURS, classes_until_s, written_within_s
 from ...class_rankings import PAGE_WAIT_S, MeasuredRanking, RankingQuery
 from ...context import app_context, app_services
 from ...forms.job_query import asked_time
 from ...views.classes.class_table import BY_CLASS, ClassQuery, build_class_table
+from ...views.classes.compared_marks import FigureTimes, compare_marks, last_compared_s
 from ...views.moments.moment import Moment
 from .. import layout
 from ..moments.asked_moment import asked_moment
@@ -26,11 +23,8 @@ from ..moments.asked_moment import asked_moment
 bp = Blueprint("classes", __name__, url_prefix="/classes")
 
 LIST = "classes/_list.html"
-# Classes are stored by quarters of an hour: the first whole one after a mark has ended by then.
-FIRST_FIGURES_S = 1800
 # A period can begin that much before its range.
 LONGEST_SLOT_S = CLASS_HOURS.step_s
-MAX_TITLE = 20
 # A page of the past does not poll, so it waits longer for the list.
 PAST_WAIT_S = 5.0
 # With more queues than this, the text filter is the way to choose one.
@@ -61,9 +55,9 @@ def _context(moment: Moment | None) -> dict[str, Any]:
     services = app_services()
     end_s = end_of(moment)
     query = ClassQuery.of(request.args, asked_time("since"), end_s)
-    marks = [mark for mark in services.marks.recent_marks() if mark.id is not None]
+    marks, times = services.marks.recent_marks(), _figure_times(moment)
     if query.since_s is None:
-        query = replace(query, since_s=_last_mark_s(marks, end_s))
+        query = replace(query, since_s=last_compared_s(marks, times))
     found: MeasuredRanking | None = None
     problem = None
     try:
@@ -73,7 +67,7 @@ def _context(moment: Moment | None) -> dict[str, Any]:
     ranking = found.ranking if found else None
     return {
         "class_query": query,
-        "since_title": _since_title(query.since_s, marks),
+        "marks_compared": compare_marks(marks, query.since_s, ranking.windows.since if ranking else None, times),
         "ranges": list(CLASS_RANGES),
         "ranking": ranking,
         "table": build_class_table(ranking, query) if ranking else None,
@@ -108,16 +102,12 @@ def _sample_end(query: ClassQuery, end_s: float) -> int | None:
     return sample_end_s if sample_end_s is not None and sample_end_s > end_s - compared_s else None
 
 
-def _last_mark_s(marks: Sequence[Mark], now_s: float) -> float | None:
-    """When the last mark was after which there are figures; None without one in the last AFTER_MARK_S."""
-    return next((mark.at for mark in marks if FIRST_FIGURES_S <= now_s - mark.at <= AFTER_MARK_S), None)
-
-
-def _since_title(since_s: float | None, marks: Sequence[Mark]) -> str:
-    if since_s is None:
-        return ""
-    mark = next((mark for mark in marks if round(mark.at) == round(since_s)), None)
-    return f"Since {mark.short_label[:MAX_TITLE] if mark else format(instant(since_s), '%b %d, %H:%M')}"
+def _figure_times(moment: Moment | None) -> FigureTimes:
+    """Until when figures are stored, now or as of a moment."""
+    now_s, within_s = app_services().store.now_s(), written_within_s(app_services().settings.sample_interval_s)
+    if moment is None:
+        return FigureTimes(now_s, now_s, classes_until_s(now_s, within_s), within_s)
+    return FigureTimes(now_s, moment.at_s, last_end_s(moment.at_s, now_s, within_s), within_s)
 
 
 def _list_choices(ranking: ClassRanking | None, query: ClassQuery) -> dict[str, Any]:
