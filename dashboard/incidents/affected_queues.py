@@ -14,7 +14,8 @@ _DEPTH, _FINISHED, _FAILED = (QUEUE.index_of(name) for name in ("depth", "finish
 
 
 class AffectedQueue(NamedTuple):
-    """A queue in the range; None where a figure is unknown. `peak_at_s`: the start of the slot with the peak.
+    """A queue in the range; None where a figure is unknown. `peak_at_s`, `peak_until_s`: the slot with the
+    peak, which is as long as the range makes it.
 
     `finished` counts all jobs that ended, and `failed` those of them that failed.
     """
@@ -23,6 +24,7 @@ class AffectedQueue(NamedTuple):
     depth_before: int | None
     depth_peak: int | None
     peak_at_s: int | None
+    peak_until_s: int | None
     depth_after: int | None
     finished: int | None
     failed: int | None
@@ -54,14 +56,15 @@ class AffectedQueues(NamedTuple):
     known: int = 0
 
 
-def rank_queues(slots_of: Mapping[SeriesKey, Sequence[Slot]], known: int) -> AffectedQueues:
-    """The queues of `slots_of` that are affected; `known`: how many there are in all."""
-    found = [queue for key, slots in slots_of.items() if (queue := measure_queue(key, slots)).is_affected]
+def rank_queues(slots_of: Mapping[SeriesKey, Sequence[Slot]], step_s: int, known: int) -> AffectedQueues:
+    """The queues of `slots_of` that are affected; `step_s`: the length of a slot; `known`: how many queues there
+    are in all."""
+    found = [queue for key, slots in slots_of.items() if (queue := measure_queue(key, slots, step_s)).is_affected]
     found.sort(key=lambda queue: (-queue.score, queue.key[1:]))
     return AffectedQueues(tuple(found[:MOST_AFFECTED]), max(0, len(found) - MOST_AFFECTED), len(slots_of), known)
 
 
-def measure_queue(key: SeriesKey, slots: Sequence[Slot]) -> AffectedQueue:
+def measure_queue(key: SeriesKey, slots: Sequence[Slot], step_s: int) -> AffectedQueue:
     """The figures of one queue over its slots, oldest first."""
     depths = [(slot.start_s, cell) for slot in slots if isinstance(cell := _cell(slot, _DEPTH), int)]
     # The first of the highest: when it was reached.
@@ -71,6 +74,7 @@ def measure_queue(key: SeriesKey, slots: Sequence[Slot]) -> AffectedQueue:
         depths[0][1] if depths else None,
         peak[1],
         peak[0],
+        None if peak[0] is None else peak[0] + step_s,
         depths[-1][1] if depths else None,
         _total(slots, _FINISHED),
         _total(slots, _FAILED),

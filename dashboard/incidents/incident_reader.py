@@ -192,7 +192,7 @@ class IncidentReader:
         records_each = max(1, (wanted.end_s - wanted.start_s) // tier_step_s)
         most = min(MOST_QUEUES, max(LEAST_QUEUES, MOST_RECORDS // records_each))
         slots = self._history.read_slots(keys[:most], wanted, found.read_at_s, coarse=True)
-        found.affected = rank_queues(slots, len(keys))
+        found.affected = rank_queues(slots, wanted.step_s, len(keys))
 
     def _candidates(self, found: IncidentRecords) -> list[SeriesKey]:
         """The queues of the scope: first those that alerts were about, then those with the most jobs now."""

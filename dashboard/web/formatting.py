@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flask import Flask, url_for
@@ -79,6 +79,7 @@ def install(app: Flask) -> None:
         printable,
         capitalize_first,
         format_moment,
+        format_slot,
         format_day,
         one_line,
         iso,
@@ -173,6 +174,15 @@ def size(count: float | None) -> str:
 def format_moment(moment: datetime | None) -> str:
     """The time in UTC to the second, without the zone; a dash for None."""
     return UNKNOWN if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def format_slot(from_s: float, until_s: float) -> str:
+    """The time from until in UTC, to the minute where slots are whole minutes: 2026-11-25 08:00–10:00."""
+    start, end = datetime.fromtimestamp(from_s, UTC), datetime.fromtimestamp(until_s, UTC)
+    clock = "%H:%M" if from_s % 60 == until_s % 60 == 0 else "%H:%M:%S"
+    # The end of a day belongs to it.
+    is_same_day = (end - timedelta(seconds=1)).date() == start.date()
+    return f"{start:%Y-%m-%d {clock}}–{end:{clock if is_same_day else f'%Y-%m-%d {clock}'}}"
 
 
 def format_day(moment: datetime | None) -> str:

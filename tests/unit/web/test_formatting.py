@@ -15,6 +15,7 @@ from dashboard.web.formatting import (
     anchor,
     duration,
     format_moment,
+    format_slot,
     interval,
     one_line,
     printable,
@@ -88,3 +89,14 @@ def test_anchors_are_plain_and_unique_per_name() -> None:
 def test_an_alert_of_which_nothing_else_is_stored_has_no_report() -> None:
     ended_s = now_s() - HISTORY_S - 60
     assert alert_report_url(AlertLabels(), ended_s - 600, ended_s) is None
+
+
+def test_a_slot_has_its_beginning_and_its_end() -> None:
+    midnight = 1_764_028_800  # 2025-11-25
+    cases = [
+        (midnight + 8 * 3600, midnight + 10 * 3600, "2025-11-25 08:00–10:00"),
+        (midnight - 7200, midnight, "2025-11-24 22:00–00:00"),
+        (midnight - 7200, midnight + 7200, "2025-11-24 22:00–2025-11-25 02:00"),
+        (midnight + 10, midnight + 20, "2025-11-25 00:00:10–00:00:20"),
+    ]
+    assert [format_slot(from_s, until_s) for from_s, until_s, _ in cases] == [text for *_, text in cases]

@@ -68,8 +68,8 @@ def test_a_gap_stays_a_gap_and_the_highest_value_has_its_time() -> None:
     assert waiting.path == "M48 112.5L144 0M432 75h0"
     assert waiting.area.count("z") == 2
     assert (dead.path, dead.area) == ("", "")
-    assert waiting.summary == (4, 1010, 2, 20)
-    assert dead.summary == (None, None, None, 50)
+    assert waiting.summary == (4, 1010, 1020, 2, 20)
+    assert dead.summary == (None, None, None, None, 50)
     assert found.gaps == ((192.0, 192.0),)
     assert [(each.x, each.mark.label) for each in found.marks] == [(288.0, "v1")]
     assert not found.is_empty
@@ -98,13 +98,16 @@ def test_the_most_affected_queues_come_first_and_calm_ones_are_left_out() -> Non
         SeriesKey(QUEUE, "main", "rq", "failed"): [slot(10, None, 100), gap],
         SeriesKey(QUEUE, "main", "rq", "unknown"): [gap, slot(30, None, None)],
     }
-    found = rank_queues(of, 9)
+    found = rank_queues(of, 10, 9)
     assert [queue.key.name for queue in found.queues] == ["failed", "grew"]
-    assert found.queues[0][1:] == (None, None, None, None, 10, 100)
-    assert found.queues[1][1:] == (5, 25, 30, 7, 40, 0)
+    assert found.queues[0][1:] == (None, None, None, None, None, 10, 100)
+    assert found.queues[1][1:] == (5, 25, 30, 40, 7, 40, 0)
     assert (found.hidden, found.examined, found.known) == (0, 4, 9)
     many = {SeriesKey(QUEUE, "main", "rq", str(n)): [slot(10, 0), slot(20, n)] for n in range(1, 40)}
-    assert (len(rank_queues(many, 39).queues), rank_queues(many, 39).hidden) == (MOST_AFFECTED, 39 - MOST_AFFECTED)
+    assert (len(rank_queues(many, 10, 39).queues), rank_queues(many, 10, 39).hidden) == (
+        MOST_AFFECTED,
+        39 - MOST_AFFECTED,
+    )
 
 
 def test_a_scope_covers_what_it_names() -> None:

@@ -167,10 +167,12 @@ def test_the_api_has_the_same_figures(browser: FlaskClient) -> None:
     found = browser.get("/api/v1/incident", query_string=query, headers={"Authorization": "Bearer viewer"}).get_json()
     [queue] = found["affected_queues"]
     assert (queue["name"], queue["depth_peak"], queue["failed"]) == ("mail", BAD_DEPTH, FAILED)
+    assert queue["peak_at"] < queue["peak_until"]
     [alert] = found["alerts"]
     assert (alert["severity"], alert["lasted_s"], alert["firing"]) == ("critical", pytest.approx(600), False)
     assert [event["kind"] for event in found["timeline"]] == ["mark", "firing", "resolved"]
     figures = {figure["metric"]: figure for figure in found["figures"]}
+    assert figures["depth"]["highest_at"] < figures["depth"]["highest_until"]
     assert figures["depth"]["highest"] == BAD_DEPTH
     assert figures["error_ratio"]["highest"] == 0.5
     assert figures["runtime_p95_s"]["highest"] == pytest.approx(2.0, rel=0.06)

@@ -21,14 +21,15 @@ MAX_MESSAGE = 400
 
 
 class IncidentFigureJson(JsonObject, frozen=True, kw_only=True):
-    """A figure over the range: `highest` and when, and the `last` one; null where nothing is known. `metric` and `unit`
-    are those of the history. `redis`: the name of the server that it is about."""
+    """A figure over the range: `highest`, from when until when, and the `last` one; null where nothing is known.
+    `metric` and `unit` are those of the history. `redis`: the name of the server that it is about."""
 
     metric: str
     unit: str
     redis: str | None
     highest: float | None
     highest_at: Time | None
+    highest_until: Time | None
     last: float | None
     unknown_s: int
 
@@ -71,13 +72,16 @@ class IncidentGroupJson(JsonObject, frozen=True, kw_only=True):
 
 
 class AffectedQueueJson(JsonObject, frozen=True, kw_only=True):
-    """A queue that grew, or in which jobs failed, in the range."""
+    """A queue that grew, or in which jobs failed, in the range. `depth_peak` was reached between `peak_at` and
+    `peak_until`, a slot of the history."""
 
     source: str
     backend: str
     name: str
     depth_before: int | None
     depth_peak: int | None
+    peak_at: Time | None
+    peak_until: Time | None
     depth_after: int | None
     finished: int | None
     failed: int | None
@@ -144,6 +148,7 @@ def _figures(drawn: SvgChart) -> list[IncidentFigureJson]:
             redis=drawn.about.removeprefix("Redis ") or None,
             highest=each.summary.highest,
             highest_at=_time(each.summary.highest_at_s),
+            highest_until=_time(each.summary.highest_until_s),
             last=each.summary.last,
             unknown_s=each.summary.unknown_s,
         )
@@ -184,6 +189,8 @@ def _queue(queue: AffectedQueue) -> AffectedQueueJson:
         name=queue.key.name,
         depth_before=queue.depth_before,
         depth_peak=queue.depth_peak,
+        peak_at=_time(queue.peak_at_s),
+        peak_until=_time(queue.peak_until_s),
         depth_after=queue.depth_after,
         finished=queue.finished,
         failed=queue.failed,

@@ -20,13 +20,14 @@ MOST_GAPS = 60
 
 
 class LineSummary(NamedTuple):
-    """A line in words: its highest value and the start of its slot, its last value; None where nothing is known.
+    """A line in words: its highest value and the slot of it, its last value; None where nothing is known.
 
     `unknown_s`: for how long of the range it is unknown.
     """
 
     highest: float | int | None
     highest_at_s: int | None
+    highest_until_s: int | None
     last: float | int | None
     unknown_s: int
 
@@ -101,7 +102,13 @@ def summarize(values: Values, data: ChartData) -> LineSummary:
     known = [(place, value) for place, value in enumerate(values) if value is not None]
     place, highest = max(known, key=lambda each: each[1], default=(None, None))
     at_s = None if place is None else data.start_s + place * data.step_s
-    return LineSummary(highest, at_s, known[-1][1] if known else None, (len(values) - len(known)) * data.step_s)
+    return LineSummary(
+        highest,
+        at_s,
+        None if at_s is None else at_s + data.step_s,
+        known[-1][1] if known else None,
+        (len(values) - len(known)) * data.step_s,
+    )
 
 
 def _runs(values: Values) -> list[tuple[int, list[float | int]]]:
