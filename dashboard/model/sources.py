@@ -38,8 +38,9 @@ class RedisHealth(Value, frozen=True, kw_only=True):
     used_memory_peak_bytes: int | None = None
     used_memory_rss_bytes: int | None = None  # what the operating system has given it
     system_memory_bytes: int | None = None  # of its machine
-    last_save_age_s: float | None = None  # since the last snapshot on disk, or since the start
-    last_save_ok: bool | None = None
+    saved_since_start: bool | None = None  # whether a snapshot was written to disk since the server started
+    last_save_age_s: float | None = None  # since the last snapshot on disk; None if none was written since the start
+    last_save_ok: bool | None = None  # None if none was tried since the start
     changes_since_save: int | None = None
     aof_enabled: bool | None = None
     aof_ok: bool | None = None  # the last write and the last rewrite of the AOF; None while it is off

@@ -73,6 +73,19 @@ def _all_ok(statuses: Sequence[str | None]) -> bool | None:
     return all(status in (None, "ok") for status in statuses) if any(statuses) else None
 
 
+def _saved_since_start(
+    saves: int | None, saved_at: int | None, now_us: int | None, uptime_s: int | None
+) -> bool | None:
+    """Whether a snapshot was written since the server started: until the first one, Redis reports the time of its start
+    as that of the last one.
+
+    `saves`: how many were tried, from Redis 7 on; CONFIG RESETSTAT sets it to 0, so it counts only without times.
+    """
+    if saved_at is None or now_us is None or uptime_s is None:
+        return False if saves == 0 else None
+    return saved_at > now_us / 1e6 - uptime_s + 1
+
+
 def parse_info(info: bytes, keys: int | None) -> RedisHealth:
     """RedisHealth from the text of INFO; a field that is missing or not a number stays None."""
     fields = info_fields(info)
@@ -82,12 +95,15 @@ def parse_info(info: bytes, keys: int | None) -> RedisHealth:
     link = fields.get("master_link_status")
     appends = number("aof_enabled")
     saves = [fields.get("rdb_last_bgsave_status"), fields.get("aof_last_write_status")]
+    clock_us, uptime_s, saved_at = number("server_time_usec"), number("uptime_in_seconds"), number("rdb_last_save_time")
+    saved = _saved_since_start(number("rdb_saves"), saved_at, clock_us, uptime_s)
+    save_ok = _all_ok(saves[:1])
     return RedisHealth(
         version=fields.get("valkey_version") or fields.get("redis_version"),
         flavour="valkey" if "valkey_version" in fields else "redis",
         role=fields.get("role"),
         run_id=fields.get("run_id"),
-        uptime_s=number("uptime_in_seconds"),
+        uptime_s=uptime_s,
         used_memory_bytes=used,
         maxmemory_bytes=limit or None,
         memory_limited=None if limit is None else limit > 0,
@@ -112,8 +128,9 @@ def parse_info(info: bytes, keys: int | None) -> RedisHealth:
         used_memory_peak_bytes=number("used_memory_peak"),
         used_memory_rss_bytes=number("used_memory_rss"),
         system_memory_bytes=number("total_system_memory"),
-        last_save_age_s=_age_s(number("server_time_usec"), number("rdb_last_save_time")),
-        last_save_ok=_all_ok(saves[:1]),
+        saved_since_start=saved,
+        last_save_age_s=None if saved is False else _age_s(clock_us, saved_at),
+        last_save_ok=None if saved is False and save_ok else save_ok,
         changes_since_save=number("rdb_changes_since_last_save"),
         aof_enabled=None if appends is None else appends == 1,
         aof_ok=_all_ok([saves[1], fields.get("aof_last_bgrewrite_status")]) if appends else None,

@@ -61,6 +61,24 @@ def test_figures_of_info() -> None:
     assert (bare.last_save_age_s, bare.last_save_ok, bare.aof_enabled, bare.aof_ok) == (None,) * 4
 
 
+def test_the_start_of_the_server_is_no_snapshot() -> None:
+    started = b"server_time_usec:1700000100900000\r\nuptime_in_seconds:60\r\n"
+    for head, saved_at, expected in (
+        (started, b"1700000040", False),
+        (started + b"rdb_saves:0\r\n", b"1700000090", True),  # after CONFIG RESETSTAT
+        (started + b"rdb_saves:1\r\n", b"1700000040", False),  # it failed, or is being written
+        (b"rdb_saves:0\r\n", b"1700000040", False),
+        (b"", b"1700000040", None),
+    ):
+        health = parse_info(head + b"rdb_last_bgsave_status:ok\r\nrdb_last_save_time:" + saved_at + b"\r\n", None)
+        assert health.saved_since_start is expected, head
+    health = parse_info(started + b"rdb_last_save_time:1700000040\r\nrdb_last_bgsave_status:ok\r\n", None)
+    assert (health.last_save_age_s, health.last_save_ok) == (None, None)
+    figures = shown(source(health))
+    assert figures["Last snapshot"][0] == "none since the server started"
+    assert figures["Snapshots"][0] == "not tried yet"
+
+
 def source(health: RedisHealth, *, reachable: bool = True) -> SourceStats:
     return SourceStats(name="main", address="redis://h", reachable=reachable, health=health)
 

@@ -113,15 +113,18 @@ def _persistence_figures(health: RedisHealth, scale: Scale, why: str) -> tuple[S
     failed = scale.level(thresholds.PERSISTENCE, 1.0)
     aof_off = health.aof_enabled is False
     aof = None if health.aof_enabled is None else "off" if aof_off else "failing" if health.aof_ok is False else "on"
-    age = health.last_save_age_s
+    age, unsaved = health.last_save_age_s, health.saved_since_start is False
+    last = "none since the server started" if unsaved else None if age is None else f"{duration(age)} ago"
+    none_tried = unsaved and health.last_save_ok is None
+    works = ("not tried yet", "", ProblemLevel.OK) if none_tried else _works(health.last_save_ok, failed)
     return (
         figure_or_dash(
             "Last snapshot",
-            None if age is None else f"{duration(age)} ago",
-            f"{format_count(changes, 'change')} since then" if changes is not None else "",
+            last,
+            _changes_note(changes, "the server started" if unsaved else "then"),
             why=why,
         ),
-        figure_or_dash("Snapshots", *_works(health.last_save_ok, failed), why=why),
+        figure_or_dash("Snapshots", *works, why=why),
         figure_or_dash(
             "Append-only file",
             aof,
@@ -181,6 +184,10 @@ def figure_or_dash(
     if text is None or text == UNKNOWN:
         return ServerFigure(label, UNKNOWN, "", ProblemLevel.OK, why)
     return ServerFigure(label, text, note, level)
+
+
+def _changes_note(changes: int | None, since: str) -> str:
+    return f"{format_count(changes, 'change')} since {since}" if changes is not None else ""
 
 
 def _works(ok: bool | None, failed: ProblemLevel) -> tuple[str | None, str, ProblemLevel]:
