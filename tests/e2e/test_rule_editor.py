@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 from rq import Queue
 
 from dashboard.demo.embedded import EmbeddedRedis
@@ -107,6 +107,38 @@ def test_the_chosen_metric_is_explained_at_once(visit: Visit, url: str) -> None:
     fill(page, critical="3")
     page.locator("[name=metric]").select_option(value="queue.depth")
     expect(page.locator("[name=op]")).to_have_value("lt")  # of a rule that has thresholds, it is the user's
+
+
+def test_a_preview_on_its_way_is_shown_as_such(visit: Visit, url: str) -> None:
+    page = visit(f"{url}/alerts/rules/new", viewport=DESKTOP).page
+    held: list[Route] = []
+    page.route("**/alerts/rules*", lambda route: held.append(route))
+    fill(page, warning="30")
+    expect(page.locator("[data-draft-status]")).to_have_text("Checking…")
+    expect(page.locator(".rule-preview h2")).to_contain_text("Checking…")
+    expect(page.locator("[data-draft-busy]")).to_have_text("Checking…")  # only after a while
+    for route in held:
+        route.continue_()
+    expect(page.locator(".rule-preview")).to_contain_text("Breaching: 1 of 2.")
+    expect(page.locator(".rule-preview h2")).to_have_text("Preview")
+    expect(page.locator("[data-draft-busy]")).to_have_text("")
+    expect(page.locator("[data-draft-status]")).to_have_text("Not saved yet.")
+    expect(page.locator("#draft")).not_to_have_class(re.compile("old"))
+
+
+def test_thresholds_of_another_unit_do_not_stay(visit: Visit, url: str) -> None:
+    page = visit(f"{url}/alerts/rules/new", viewport=DESKTOP).page
+    warning, critical, metric = (page.locator(f"[name={name}]") for name in ("warning", "critical", "metric"))
+    fill(page, warning=(warning.get_attribute("placeholder") or "").removeprefix("such as "), critical="1")
+    expect(page.locator("#wrong-critical")).to_have_text("expected a value above warning")
+    page.route("**/alerts/rules*", lambda route: route.abort())
+    metric.select_option(label="Redis: memory used")
+    expect(warning).to_have_value("75%")  # as the built-in rule suggests
+    expect(critical).to_have_value("1")
+    expect(page.locator("#wrong-critical")).to_have_count(0)
+    fill(page, warning="60%", for_s="x")
+    metric.select_option(value="queue.depth")
+    expect(warning).to_have_value("60%")  # typed
 
 
 def test_a_threshold_is_dragged_and_typed(visit: Visit, url: str) -> None:

@@ -47,6 +47,7 @@ def test_a_draft_says_when_it_would_have_fired(make_app: MakeApp, source: Source
     said = outlook(client, metric="queue.depth", warning="", critical="100", for_s="2 min", recover_for_s="1 min")
     assert re.match(r"Would have fired 1 time, (40|45|50) m in all", said), said
     assert re.search(r"critical .* for (40|45|50) m", said), said
+    assert "now highest 500 critical at 100" in said
     assert "5 min of the last 2 days, and in each 15 min before" in said
     assert re.search(r"Values go back 3 h", said), said
     calm = outlook(client, metric="queue.depth", warning="", critical="1000", for_s="2 min")
