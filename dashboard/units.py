@@ -43,9 +43,11 @@ EXPECTED = {
 
 
 def format_duration(seconds: float | None) -> str:
-    """A duration in at most two units: 240 ms, 3.2 s, 4 m 10 s, 1 h 12 m, 3 d 4 h; a dash for None."""
+    """A duration in at most two units: <1 ms, 240 ms, 3.2 s, 4 m 10 s, 1 h 12 m, 3 d 4 h; a dash for None."""
     if seconds is None or not _is_finite(seconds):
         return UNKNOWN
+    if 0 < abs(seconds) < 0.0005:
+        return "<1 ms"
     if seconds < 0:
         return f"-{format_duration(-seconds)}"
     if 0 < seconds < 0.9995:

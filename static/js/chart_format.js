@@ -19,6 +19,7 @@
   };
   const span = (value) => {
     if (!value) return "0 s";
+    if (value > 0 && value < 0.0001) return "<0.1 ms"; // the lowest bucket of run times
     if (value < 1) return `${Number((value * 1000).toPrecision(3))} ms`;
     for (const [name, factor] of [["d", 86400], ["h", 3600], ["m", 60]]) {
       if (value >= factor) return `${Number((value / factor).toPrecision(3))} ${name}`;

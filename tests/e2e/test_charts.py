@@ -225,5 +225,6 @@ def test_without_script_the_charts_are_a_link(visit: Visit, url: str) -> None:
     page = visit(url, java_script_enabled=False).page
     page.locator("#recent-charts summary").click()
     expect(page.get_by_text("Loading…")).to_be_hidden()
+    expect(page.locator(".recent-box")).to_be_hidden()  # no empty room of the height of the charts
     page.get_by_role("link", name="All charts of all queues").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Charts of all queues")

@@ -194,7 +194,7 @@ def wait_until_resolved(demo: Demo, url: str, page: Page) -> None:
     expect(problems(page).get_by_role("listitem").filter(has_not_text="payments")).to_have_count(0)
     page.goto(f"{url}/alerts")
     expect(page.get_by_role("main")).to_contain_text("No alerts are firing")
-    expect(page.get_by_role("row").filter(has_text="Payments are failing").first).to_contain_text("resolved after")
+    expect(page.get_by_role("row").filter(has_text="Payments are failing").first).to_contain_text("lasted")
     page.goto(f"{url}/dead")
     expect(page.get_by_role("main")).to_contain_text("No dead letters")
 

@@ -61,7 +61,9 @@ def test_a_lower_bound_is_never_rounded_up(value: float, text: str) -> None:
     ("seconds", "text"),
     [
         (0, "0 s"),
-        (0.0001, "1 ms"),
+        (0.0000954, "<1 ms"),
+        (-0.0001, "<1 ms"),
+        (0.0005, "1 ms"),
         (-0.0, "0 s"),
         (0.24, "240 ms"),
         (0.9999, "1 s"),

@@ -76,7 +76,7 @@ def test_the_page_has_the_figures_of_the_moment(browser: FlaskClient, now: float
             "Hit ratio 64%",
             "Evicted keys per minute 3",
             "Rejected per minute 1",
-            "Fragmentation 1.25",
+            "Fragmentation 125%",
             "Keys 5,678",
         ):
             assert words in text, words

@@ -45,9 +45,7 @@ def past_figure_groups(slots: Sequence[Slot], rate_points: int) -> tuple[FigureG
             "Memory",
             (
                 figure_or_dash("Limit", size(health.maxmemory_bytes), "maxmemory", why=NO_LIMIT),
-                figure_or_dash(
-                    "Fragmentation", None if ratio is None else format_number(round(ratio, 2)), why=UNKNOWN_THEN
-                ),
+                figure_or_dash("Fragmentation", None if ratio is None else format_percent(ratio), why=UNKNOWN_THEN),
                 figure_or_dash("Keys", format_number(health.keys), "in this database", why=UNKNOWN_THEN),
             ),
         ),

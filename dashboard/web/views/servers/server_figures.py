@@ -96,7 +96,7 @@ def _memory_figures(health: RedisHealth, scale: Scale, why: str) -> tuple[Server
         ),
         figure_or_dash(
             "Fragmentation",
-            None if ratio is None else format_number(round(ratio, 2)),
+            None if ratio is None else format_percent(ratio),
             f"{_size(resident)} from the operating system" if resident is not None else "",
             ProblemLevel.WARNING if fragmented else ProblemLevel.OK,
             why,
