@@ -26,12 +26,12 @@ def test_a_newer_mark_is_named_until_it_is_compared_itself() -> None:
     marks, times = [SAME, NEW, OLD], at_time(9, 50)
     assert last_compared_s(marks, times) == OLD.at
     found = compare_marks(marks, OLD.at, since_at(times, OLD.at), times)
-    assert (found.title, found.is_mixed) == ("Since v412 and v413", True)  # 9:30 to 9:45 has jobs of both
+    assert (found.title, found.mixed) == ("Since v412 and v413", "v413")  # 9:30 to 9:45 has jobs of both
     assert [(mark.label, mark.at, mark.compared_from) for mark in found.newer] == [("v413", "09:36", "10:01")]
 
     times = at_time(9, 40)
     found = compare_marks(marks, OLD.at, since_at(times, OLD.at), times)
-    assert (found.title, found.is_mixed, len(found.newer)) == ("Since v412", False, 1)
+    assert (found.title, found.mixed, len(found.newer)) == ("Since v412", "", 1)
 
     times = at_time(10, 1)
     assert last_compared_s(marks, times) == NEW.at
@@ -45,7 +45,7 @@ def test_the_first_mark_of_a_day_is_named_before_it_is_compared() -> None:
     times = at_time(9, 50)
     assert last_compared_s([NEW], times) is None
     found = compare_marks([NEW], None, None, times)
-    assert (found.title, found.is_mixed, found.newer[0].compared_from) == ("", False, "10:01")
+    assert (found.title, found.mixed, found.newer[0].compared_from) == ("", "", "10:01")
     assert compare_marks([SAME], None, None, times).newer == ()  # of one Redis only
 
 

@@ -41,15 +41,15 @@ class NewerMark(NamedTuple):
 class ComparedMarks:
     """What the list compares with. `title`: of the column; "" without one. `label`: the mark, if it is one.
 
-    `newer`: at most MAX_NEWER, the newest first; `hidden`: how many more there are. `is_mixed`: the figures since the
-    mark include slots after a newer one, so a change can come from either.
+    `newer`: at most MAX_NEWER, the newest first; `hidden`: how many more there are. `mixed`: the newer marks that lie
+    within the figures since the mark, so that a change can come from either: "v413"; "" without any.
     """
 
     title: str = ""
     label: str = ""
     newer: tuple[NewerMark, ...] = ()
     hidden: int = 0
-    is_mixed: bool = False
+    mixed: str = ""
 
 
 def last_compared_s(marks: Iterable[Mark], times: FigureTimes) -> float | None:
@@ -75,13 +75,13 @@ def compare_marks(
         if is_newer and (label := _label_of(each)) not in (own, *found):
             found[label] = each
     labels = [label for label, each in found.items() if since is not None and each.at < since.end_s]
-    others = labels[0] if len(labels) == 1 else f"{len(labels)} newer"
+    mixed = "" if mark is None or not labels else labels[0] if len(labels) == 1 else f"{len(labels)} newer"
     return ComparedMarks(
-        title=f"Since {own}{f' and {others}' if labels else ''}" if mark else "",
+        title=f"Since {own}{f' and {mixed}' if mixed else ''}" if mark else "",
         label=own,
         newer=tuple(_newer(label, each, times) for label, each in list(found.items())[:MAX_NEWER]),
         hidden=max(0, len(found) - MAX_NEWER),
-        is_mixed=bool(mark and labels),
+        mixed=mixed,
     )
 
 
