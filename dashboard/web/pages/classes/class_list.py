@@ -9,7 +9,7 @@ from flask import Blueprint, Response, request
 
 from ....errors import BackendUnavailable, Forbidden
 from ....history.classes.ranking import ClassRanking
-from ....history.classes.windows import CLASS_RANGES, last_end_s
+from ....history.classes.windows import CLASS_RANGES, Window, last_end_s
 from ....history.tiers import CLASS_HOURS, classes_until_s, written_within_s
 from ...class_rankings import PAGE_WAIT_S, MeasuredRanking, RankingQuery
 from ...context import app_context, app_services
@@ -67,7 +67,7 @@ def _context(moment: Moment | None) -> dict[str, Any]:
     ranking = found.ranking if found else None
     return {
         "class_query": query,
-        "marks_compared": compare_marks(marks, query.since_s, ranking.windows.since if ranking else None, times),
+        "marks_compared": compare_marks(marks, query.since_s, *_compared_windows(ranking), times),
         "ranges": list(CLASS_RANGES),
         "ranking": ranking,
         "table": build_class_table(ranking, query) if ranking else None,
@@ -108,6 +108,11 @@ def _figure_times(moment: Moment | None) -> FigureTimes:
     if moment is None:
         return FigureTimes(now_s, now_s, classes_until_s(now_s, within_s), within_s)
     return FigureTimes(now_s, moment.at_s, last_end_s(moment.at_s, now_s, within_s), within_s)
+
+
+def _compared_windows(ranking: ClassRanking | None) -> tuple[Window | None, Window | None]:
+    """The slots since and until the moment that is compared with."""
+    return (ranking.windows.since, ranking.windows.until) if ranking else (None, None)
 
 
 def _list_choices(ranking: ClassRanking | None, query: ClassQuery) -> dict[str, Any]:

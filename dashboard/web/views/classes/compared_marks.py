@@ -42,7 +42,8 @@ class ComparedMarks:
     """What the list compares with. `title`: of the column; "" without one. `label`: the mark, if it is one.
 
     `newer`: at most MAX_NEWER, the newest first; `hidden`: how many more there are. `mixed`: the newer marks that lie
-    within the figures since the mark, so that a change can come from either: "v413"; "" without any.
+    within the figures since the mark, so that a change can come from either: "v413"; "" without any. `earlier`: the
+    same, of those between the figures before the mark and the mark.
     """
 
     title: str = ""
@@ -50,6 +51,7 @@ class ComparedMarks:
     newer: tuple[NewerMark, ...] = ()
     hidden: int = 0
     mixed: str = ""
+    earlier: str = ""
 
 
 def last_compared_s(marks: Iterable[Mark], times: FigureTimes) -> float | None:
@@ -60,29 +62,39 @@ def last_compared_s(marks: Iterable[Mark], times: FigureTimes) -> float | None:
 
 
 def compare_marks(
-    marks: Sequence[Mark], since_s: float | None, since: Window | None, times: FigureTimes
+    marks: Sequence[Mark], since_s: float | None, since: Window | None, until: Window | None, times: FigureTimes
 ) -> ComparedMarks:
-    """What is compared with the moment `since_s`. `since`: the slots whose figures are; None without any."""
+    """What is compared with the moment `since_s`. `since`, `until`: the slots whose figures are compared; None without
+    any."""
     mark = None if since_s is None else next((each for each in marks if round(each.at) == round(since_s)), None)
     if since_s is not None and mark is None:
         return ComparedMarks(title=f"Since {instant(since_s):%b %d, %H:%M}")
     own = "" if mark is None else one_line(mark.short_label, MAX_TITLE)
     after_s = times.end_s - AFTER_MARK_S if mark is None else mark.at
     found: dict[str, Mark] = {}
+    earlier: list[str] = []
     for each in marks:
+        if mark is not None and until is not None and until.end_s <= each.at < mark.at:
+            earlier.append(_label_of(each))
         # A library rounds its marks, so the same version can have two.
         is_newer = after_s < each.at <= times.end_s and (mark is not None or each.id is not None)
         if is_newer and (label := _label_of(each)) not in (own, *found):
             found[label] = each
     labels = [label for label, each in found.items() if since is not None and each.at < since.end_s]
-    mixed = "" if mark is None or not labels else labels[0] if len(labels) == 1 else f"{len(labels)} newer"
+    mixed = _name_all(labels if mark is not None else [], "newer")
+    ahead = _name_all([label for label in dict.fromkeys(earlier) if label not in (own, *found)], "earlier")
     return ComparedMarks(
-        title=f"Since {own}{f' and {mixed}' if mixed else ''}" if mark else "",
+        title=f"Since {' and '.join(name for name in (ahead, own, mixed) if name)}" if mark else "",
         label=own,
         newer=tuple(_newer(label, each, times) for label, each in list(found.items())[:MAX_NEWER]),
         hidden=max(0, len(found) - MAX_NEWER),
         mixed=mixed,
+        earlier=ahead,
     )
+
+
+def _name_all(labels: Sequence[str], kind: str) -> str:
+    return f"{len(labels)} {kind}" if len(labels) > 1 else "".join(labels)
 
 
 def _newer(label: str, mark: Mark, times: FigureTimes) -> NewerMark:
