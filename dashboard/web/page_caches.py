@@ -40,6 +40,7 @@ from .views.servers.server_reports import ServerReports
 from .views.servers.source_reports import SourceReports
 
 HEALTH_KEPT_S = 1.0  # the health check needs no sign-in, so strangers can call it
+SAMPLE_DATA_KEPT_S = 60.0
 PAUSES_KEPT_S = 60.0  # unless other queues are paused by then
 INCIDENTS_KEPT_S = 60.0  # unless alerts change by then
 GRANTS_KEPT_S, MAX_GRANTS = 60.0, 64
@@ -69,6 +70,7 @@ class PageCaches:
         self._status: SingleFlightCache[AlertStatus] = SingleFlightCache(firing_banner.KEEP_S, stale_s=math.inf)
         self._status_reader = AlertStatusReader(services.alert_service, evaluates=services.settings.alerts == "on")
         self._rules: SingleFlightCache[RuleOverview] = SingleFlightCache()
+        self._sample_end: SingleFlightCache[int | None] = SingleFlightCache(SAMPLE_DATA_KEPT_S, stale_s=math.inf)
         self._incidents: SingleFlightCache[RecentIncidents] = SingleFlightCache(INCIDENTS_KEPT_S, stale_s=math.inf)
         self._pauses: SingleFlightCache[RecordedPauses | None] = SingleFlightCache(PAUSES_KEPT_S)
         self._grants: SingleFlightCache[tuple[str, ...]] = SingleFlightCache(GRANTS_KEPT_S, max_entries=MAX_GRANTS)
@@ -160,6 +162,14 @@ class PageCaches:
             return summarize_history(history, now)
 
         return self._incidents.get("", read, status.revision)
+
+    def sample_end(self) -> int | None:
+        """When the sample data of a demo ends, in seconds since 1970; None where there is none, or while it cannot be
+        read. Cost: mostly none; 1 round trip every SAMPLE_DATA_KEPT_S."""
+        try:
+            return self._sample_end.get("", self._services.history.read_sample_end)
+        except (BackendUnavailable, Forbidden):
+            return None  # the page says so
 
     def forget_firing(self) -> None:
         """Drop the cached summary, so that the next page shows what an action changed."""

@@ -18,6 +18,7 @@ from dashboard.history.series_keys import SAMPLE_END
 from dashboard.sources.source import Source
 from dashboard.store.redis_store import Store
 from dashboard.web.context import EXTENSION
+from tests.caches import expire_values
 from tests.unit.alerts.test_past_alerts import incident
 from tests.web.conftest import MakeApp
 
@@ -125,7 +126,8 @@ def test_a_history_that_does_not_go_back_so_far_says_so(
     assert "1 alert firing" in plain(page_of(app, now - 450))
     assert "sample data" not in text
     source.execute("SET", SAMPLE_END, str(now - 500))
-    assert "Alerts before" in plain(page_of(app, now - 600))
+    expire_values(app.extensions[EXTENSION].caches._sample_end)
+    assert "Figures and alerts before" in plain(page_of(app, now - 600))
     assert "sample data" not in page_of(app, now - 450)
 
 

@@ -31,6 +31,7 @@ from ..views.charts.charts import Chart, charts_of
 from . import layout
 from .marks.mark_forms import CONFIRMATIONS
 from .moments.asked_moment import asked_moment, shown_moment
+from .moments.sample_data import sample_end_after
 from .queues import find_queue
 from .servers.servers import check_source, tab_context
 
@@ -183,12 +184,6 @@ def _read(key: SeriesKey) -> tuple[ChartRange, ChartData]:
     return wanted, read_chart_data(app_services().history, key, _asked_charts(key.kind), wanted, now)
 
 
-def _sample_end(wanted: ChartRange) -> int | None:
-    """When the sample data ends that the range shows; None if it shows none. Cost: 1 round trip."""
-    end_s = app_services().history.read_sample_end()
-    return end_s if end_s is not None and end_s > wanted.start_s else None
-
-
 def _own_url() -> str:
     """The URL of this page, without the result of an action."""
     query = {name: value for name, value in request.args.items() if name != "said"}
@@ -221,11 +216,7 @@ def _send_data(key: SeriesKey) -> Response:
 
 
 def _render_part(names: Sequence[str], page: str, data: str, **place: Any) -> str:
-    """The charts `names`, without figures: charts.js reads those. Cost: 1 round trip."""
-    try:
-        sample_end_s = app_services().history.read_sample_end()
-    except (BackendUnavailable, Forbidden):
-        sample_end_s = None  # the figures say why
+    """The charts `names`, without figures: charts.js reads those. Cost: none."""
     current = app_services().snapshots.current()
     return render_template(
         "charts/part.html",
@@ -233,7 +224,7 @@ def _render_part(names: Sequence[str], page: str, data: str, **place: Any) -> st
         charts=[chart._replace(note="") for chart in charts_of(QUEUE) if chart.id in names],
         data_url=url_for(data, **place, range=PART_RANGE, charts=",".join(names)),
         page_url=url_for(page, **place, range=PART_RANGE),
-        sample_end_s=sample_end_s,
+        sample_end_s=sample_end_after(app_services().store.now_s() - RANGES[PART_RANGE]),
     )
 
 
@@ -266,7 +257,7 @@ def _render_page(
         try:
             data = read_chart_data(app_services().history, series, charts, wanted, now)
             variables["table"] = build_chart_table(charts, data)
-            variables["sample_end_s"] = _sample_end(wanted)
+            variables["sample_end_s"] = sample_end_after(wanted.start_s)
             variables["chart_marks"] = _read_marks(series, data, wanted)
         except (BackendUnavailable, Forbidden) as exc:
             variables["problem"] = exc

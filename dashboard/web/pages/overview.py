@@ -22,6 +22,7 @@ from ..views.moments.moment import Moment
 from ..views.overview.heat_map import build_heat_map
 from ..views.overview.overview_data import OverviewData
 from ..views.overview.queue_table import HEAT, QueueTableQuery, build_table
+from ..views.overview.recent_incidents import DAYS
 from ..views.overview.wall_board import MAX_PROBLEMS as WALL_PROBLEMS
 from ..views.overview.wall_board import MAX_QUEUES, build_headline, round_age
 from ..views.problems import outage
@@ -31,6 +32,7 @@ from ..views.problems.problem_list import ProblemLine
 from ..views.sparkline import line
 from . import layout
 from .moments.asked_moment import asked_moment
+from .moments.sample_data import sample_end_after, sample_end_of
 
 bp = Blueprint("overview", __name__)
 
@@ -137,6 +139,7 @@ def render_past(current: CurrentSnapshot, query: QueueTableQuery, moment: Moment
         source_counts=overview.sources,
         overview_total=len(overview.queues),
         span_text=format_duration(view.window.trend_s),
+        sample_end_s=sample_end_after(moment.at_s - view.window.trend_s),
         spark=lambda points: line(points, span, 72, 20),
         searching="",
         down=(),
@@ -163,6 +166,7 @@ def wall_context(current: CurrentSnapshot, query: QueueTableQuery) -> dict[str, 
     """The variables of the wall board; they depend only on the reading and the query."""
     answer, overview = _shared_context(current, query, WALL_PROBLEMS)
     parts = [query.q and f"“{one_line(query.q, 40)}”", answer["titles"].get(query.library, query.library), query.source]
+    answer["sample_end_s"] = sample_end_after(app_services().store.now_s() - DAYS * 86_400)
     answer["filter_text"] = ", ".join(part for part in parts if part)
     if overview is None:
         return answer
@@ -195,10 +199,12 @@ def _shared_context(
     overview = app_context().caches.overview_data(snapshot, current)
     lines = overview.problem_lines
     calm = no_problems_text(overview, current)
+    recent = None if calm is None else app_context().caches.recent_incidents(snapshot.sampled_at)
     return answer | problem_counts(lines, most_problems) | {
         "snapshot": overview.snapshot,
         "no_problems_text": calm,
-        "recent": None if calm is None else app_context().caches.recent_incidents(snapshot.sampled_at),
+        "recent": recent,
+        "sample_end_s": sample_end_of(recent.resolved) if recent else None,
         "taken_at": overview.taken_at,
         "figures": build_figures(overview),
         "source_counts": overview.sources,

@@ -28,6 +28,7 @@ from ...forms.request_input import form_fields, form_word
 from ...urls import read_segment
 from .. import layout
 from ..moments.asked_moment import asked_moment
+from ..moments.sample_data import sample_end_of
 from .group_result import GroupResult
 from .past_alerts import render_past
 
@@ -88,12 +89,14 @@ def _context() -> dict[str, Any]:
         }
         if alert_list.problem is None:
             health = alert_service.checker.read_health()
+            history = alert_service.alerts.list_history(alert_list.firing, SHOWN)
             variables |= {
                 "health": health,
                 "problem": None if health.ok else app_services().checker_problem,
                 "deliveries": alert_service.notifications.list_deliveries(SHOWN),
                 "given_up": alert_service.notifications.list_failed_notifications(),
-                "history": alert_service.alerts.list_history(alert_list.firing, SHOWN),
+                "history": history,
+                "sample_end_s": sample_end_of(history),
             }
     cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
     checker = app_services().checker

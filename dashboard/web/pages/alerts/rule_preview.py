@@ -26,6 +26,7 @@ from ....sampling.snapshot_reader import CurrentSnapshot
 from ...context import app_services
 from ...forms.rule_form import RuleForm
 from ...views.rule_chart import ChartSeries, RuleChart, build_chart, build_small_chart, thresholds_of
+from ..moments.sample_data import sample_end_after
 
 SMALL, LARGE, WIDE = (96, 24), (640, 200), (640, 96)
 MAX_NAMED = 8  # of what a draft matches
@@ -138,7 +139,7 @@ def _outlook(
     }
 
 
-_NO_WEEK = {"week": None, "no_week": None}
+_NO_WEEK = {"week": None, "no_week": None, "sample_end_s": None}
 
 
 def _week_outlook(rule: Rule, current: CurrentSnapshot, hours: SubjectHistories | None) -> dict[str, Any]:
@@ -153,11 +154,12 @@ def _week_outlook(rule: Rule, current: CurrentSnapshot, hours: SubjectHistories 
     except (BackendUnavailable, Forbidden):  # the preview says so already
         week = None
     if week is None:
-        return {"week": None, "no_week": why_not_replayed(rule)}
-    points = even_points(rule, week)
+        return _NO_WEEK | {"no_week": why_not_replayed(rule)}
+    points, replayed = even_points(rule, week), replay_week(rule, week)
     return {
         "no_week": None,
-        "week": replay_week(rule, week),
+        "sample_end_s": sample_end_after(current.snapshot.sampled_at - replayed.covered_s),
+        "week": replayed,
         "week_graph": build_small_chart(rule, points, len(points), *WIDE),
     }
 

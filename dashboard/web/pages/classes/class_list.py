@@ -19,6 +19,7 @@ from ...views.classes.compared_marks import FigureTimes, compare_marks, last_com
 from ...views.moments.moment import Moment
 from .. import layout
 from ..moments.asked_moment import asked_moment
+from ..moments.sample_data import sample_end_after
 
 bp = Blueprint("classes", __name__, url_prefix="/classes")
 
@@ -92,14 +93,9 @@ def find_ranking(query: ClassQuery, moment: Moment | None, wait_s: float) -> Mea
 
 
 def _sample_end(query: ClassQuery, end_s: float) -> int | None:
-    """When the sample data ends that a list of figures until `end_s` is made of; None if it is made of none. Cost:
-    1 round trip."""
-    try:
-        sample_end_s = app_services().history.read_sample_end()
-    except (BackendUnavailable, Forbidden):
-        return None  # the list says so
-    compared_s = 2 * CLASS_RANGES[query.range_name] + LONGEST_SLOT_S
-    return sample_end_s if sample_end_s is not None and sample_end_s > end_s - compared_s else None
+    """When the sample data ends that a list of figures until `end_s` is made of; None if it is made of none. Cost: as
+    `sample_end_after`."""
+    return sample_end_after(end_s - 2 * CLASS_RANGES[query.range_name] - LONGEST_SLOT_S)
 
 
 def _figure_times(moment: Moment | None) -> FigureTimes:

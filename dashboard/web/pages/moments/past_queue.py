@@ -21,6 +21,7 @@ from ...views.problems.problem import ProblemKind, level_of
 from ...views.problems.problem_list import AlertFacts, list_queue_problems
 from ...views.sparkline import line
 from .. import layout
+from .sample_data import sample_end_after
 
 CHART_SIZE = (240, 48)
 
@@ -56,6 +57,7 @@ def render_past_queue(source: str, backend: str, name: str, moment: Moment) -> s
         exists=exists,
         info=services.queue_directory.find(*place),
         is_recorded=services.settings.history_max_bytes > 0,
+        sample_end_s=sample_end_after(moment.at_s - view.window.trend_s),
     )
 
 

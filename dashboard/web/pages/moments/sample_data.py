@@ -1,17 +1,23 @@
-"""Whether a page in the past shows the sample data of a demo."""
+"""Whether a page shows the sample data of a demo."""
 
 from __future__ import annotations
 
-from ....errors import BackendUnavailable, Forbidden
-from ...context import app_services
-from ...views.moments.moment import Moment
+from collections.abc import Iterable
+
+from ....alerts.management.alert_reader import FoldedIncidents
+from ...context import app_context
 
 
-def sample_end_after(moment: Moment) -> int | None:
-    """When the sample data ends that the page shows, in seconds since 1970; None if it shows none, or while that cannot
-    be read. Cost: 1 round trip."""
-    try:
-        end_s = app_services().history.read_sample_end()
-    except (BackendUnavailable, Forbidden):
-        return None  # the page says so
-    return end_s if end_s is not None and end_s > moment.at_s else None
+def sample_end_after(begin_s: float) -> int | None:
+    """When the sample data ends that a page shows whose figures begin at `begin_s`; both in seconds since 1970.
+
+    None if it shows none, or while that cannot be read. Cost: as PageCaches.sample_end.
+    """
+    end_s = app_context().caches.sample_end()
+    return end_s if end_s is not None and end_s > begin_s else None
+
+
+def sample_end_of(history: Iterable[FoldedIncidents]) -> int | None:
+    """As `sample_end_after`, for a page that lists incidents; None without any."""
+    oldest_s = min((entry.newest.known.at for entry in history), default=None)
+    return None if oldest_s is None else sample_end_after(oldest_s)

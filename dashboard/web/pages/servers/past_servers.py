@@ -35,17 +35,22 @@ def past_list_context(moment: Moment) -> dict[str, Any]:
         slots = found.get(name, ())
         figures = _main_figures(name, slots, window) if _is_sampled(slots) else ()
         rows.append((name, address, _stats_of(name, address) if figures else None, None, figures))
-    return {"rows": rows, "window": window, "problem": problem, "cost": _format_cost(meter)}
+    return {
+        "rows": rows,
+        "window": window,
+        "problem": problem,
+        "sample_end_s": sample_end_after(window.start_s),
+        "cost": _format_cost(meter),
+    }
 
 
 def past_server_context(name: str, moment: Moment) -> dict[str, Any]:
-    """The variables of the page of one server as of a moment. Cost: 2 round trips, 1 for the sample data, and that of
-    PastViews.firing."""
+    """The variables of the page of one server as of a moment. Cost: 2 round trips, and that of PastViews.firing."""
     services, window = app_services(), app_context().caches.past.window_of(moment)
     with measure_cost() as meter:
         found, problem = _read_slots([name], window, moment)
         firing = app_context().caches.past.firing(moment, SeriesKey(SOURCE, name))
-        sample_end_s = sample_end_after(moment)
+        sample_end_s = sample_end_after(moment.at_s - window.trend_s)
     slots = found.get(name, ())
     is_sampled = _is_sampled(slots)
     return {

@@ -25,6 +25,8 @@ from .svg_chart import SvgChart
 from .timeline import Timeline, build_timeline, marks_of
 
 MAX_MISSING, MAX_SENTENCE = 20, 400
+# As pages say it.
+SAMPLE_DATA = "Figures and alerts before {} UTC are sample data: this is a demo, which began then."
 NO_AUDIT = "The audit log is not included: it needs the admin role."
 
 
@@ -118,7 +120,7 @@ def _name_missing(records: IncidentRecords, charts: tuple[SvgChart, ...], titles
         ]:
             yield f"No figures were recorded, or none are known, of: {', '.join(empty)}."
     if records.sample_end_s is not None and records.sample_end_s > records.start_s:
-        yield f"Figures until {format_moment(instant(records.sample_end_s))} UTC are sample data of the demo."
+        yield SAMPLE_DATA.format(format_moment(instant(records.sample_end_s)))
     for each in records.marks.unread:
         library = titles.get(each.backend, each.backend)
         yield f"Marks of {library} on {each.source} could not be read: {each.why}"
