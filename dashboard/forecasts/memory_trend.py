@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from ..model import RedisHealth
-from .robust_slope import MAX_POINTS, Point, robust_slope, scatter_around, thin_points
+from .robust_slope import MAX_POINTS, Point, find_slower_end, robust_slope, scatter_around, thin_points
 
 STEP_S = 30.0
 LONGEST_S = 6 * 3600.0
@@ -39,7 +39,9 @@ class MemoryTrend:
     def full_in_s(self, at: float, health: RedisHealth) -> float | None:
         """Seconds until maxmemory is reached, after adding `health` as of `at`.
 
-        None without a limit, while the used memory does not rise by more than chance, and beyond 30 days.
+        At the slope of the last hours, or of the last half hour if that is much faster; in both, of their last third if
+        it is clearly slower, so that an old rise is not continued. None without a limit, while the used memory does not
+        rise by more than chance, also in that last third, and beyond 30 days.
         """
         used, limit = health.used_memory_bytes, health.maxmemory_bytes
         if used is None or not limit:
@@ -72,13 +74,22 @@ def _soonest_full(points: Sequence[Point], room: float, limit: float) -> float |
 
 
 def _rising_slope(points: Sequence[Point], limit: float) -> float | None:
-    """The slope per second; None if it is not a rise, or can be chance."""
+    """The slope per second, of the last third if it is clearly slower; None if it is not a rise, or can be chance."""
     slope = robust_slope(points)
-    if slope is None or slope <= 0:
+    if slope is None or points[-1][0] - points[0][0] < SHORTEST_S or not _is_rise(points, slope, limit):
         return None
-    thinned, span_s = thin_points(points, MAX_POINTS), points[-1][0] - points[0][0]
+    slower = find_slower_end(points, slope)
+    if slower is None:
+        return slope
+    end_slope, end = slower
+    return end_slope if _is_rise(end, end_slope, limit) else None
+
+
+def _is_rise(points: Sequence[Point], slope: float, limit: float) -> bool:
+    """Whether points of that slope rise by more than chance."""
+    thinned, rise = thin_points(points, MAX_POINTS), slope * (points[-1][0] - points[0][0])
     least = max(RISE_SCATTERS * scatter_around(thinned, slope), RISE_FALLS * _largest_fall(thinned), RISE_SHARE * limit)
-    return slope if span_s >= SHORTEST_S and slope * span_s >= least else None
+    return slope > 0 and rise >= least
 
 
 def _largest_fall(points: Sequence[Point]) -> float:

@@ -181,6 +181,13 @@ def test_the_forecast_ignores_a_few_outliers() -> None:
     assert left_s == pytest.approx((1000 - points[-1][1]) / 0.1, rel=0.05)
 
 
+def test_a_rise_that_has_ended_is_not_continued() -> None:
+    ended = [(60.0 * minute, 100.0 + 10 * min(minute, 18)) for minute in range(31)]
+    assert forecast.full_in_s(ended, 1000.0) == (None, True)
+    slower = [(60.0 * minute, 100.0 + 10 * min(minute, 18) + max(0, minute - 18)) for minute in range(31)]
+    assert forecast.full_in_s(slower, 1000.0) == (pytest.approx((1000 - 292) * 60), False)
+
+
 def test_a_forecast_needs_enough_points_and_a_rise() -> None:
     rising = [(float(at), float(at)) for at in range(19)]
     assert forecast.full_in_s(rising, 100.0) == (None, False)
