@@ -160,7 +160,9 @@ class QueueForecaster:
         change = self._change
         finishing_per_s = change.finished_per_s if change else None
         arriving = None if change is None or finishing_per_s is None else max(0.0, finishing_per_s + change.per_s)
-        growing = change.per_s if change and verdict.state is ForecastState.GROWING else None
+        # While another state is not confirmed yet, the change can already be none.
+        is_growing = change is not None and verdict.state is ForecastState.GROWING and change.per_s > 0
+        growing = change.per_s if change and is_growing else None
         if self._worker_rate is not None and at - self._worker_rate[1] > RATE_KEPT_S:
             self._worker_rate = None
         return QueueForecast(

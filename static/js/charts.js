@@ -109,6 +109,10 @@
       note.textContent = isKnown ? "" : "Not known in this range.";
       legend.fill(figure, charts.get(figure), data, plots.get(figure)?.cursor.idx ?? null);
       const drawn = lines.map((line) => line.figure).join();
+      const about = data.notes?.[charts.get(figure).id] ?? "";
+      const line = figure.querySelector("[data-note]");
+      if (line.textContent !== about) line.textContent = about;
+      line.hidden = !about;
       const old = plots.get(figure);
       if (old?.drawn === drawn) return old.setData(columns(figure, lines));
       old?.destroy();

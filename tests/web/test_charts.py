@@ -18,7 +18,7 @@ from dashboard.demo.past.writing import write_past
 from dashboard.history.history_writer import HistoryWriter
 from dashboard.history.recorder import HistoryRecorder
 from dashboard.history.series_keys import SAMPLE_END
-from dashboard.model import HistoryProblem
+from dashboard.model import HistoryProblem, Quality
 from dashboard.settings import Settings
 from dashboard.sources.source import Source
 from dashboard.store.redis_store import LEAD, Store
@@ -46,7 +46,7 @@ def browser(make_app: MakeApp, source: Source, redis_client: redis.Redis, jobs: 
     return make_app().test_client()
 
 
-def record_past(source: Source) -> None:
+def record_past(source: Source, quality: Quality = Quality.EXACT) -> None:
     """Record the last HOURS of a queue with 60 jobs a minute, as a leader would."""
     source.execute("SET", LEAD, "past:1", "PX", 60_000)
     writer, recorder = HistoryWriter(Store(source), 64 * 2**20), HistoryRecorder()
@@ -54,7 +54,7 @@ def record_past(source: Source) -> None:
     end_s = now_s()
     for number in range(HOURS * 360, 0, -1):
         flow = flow_of("mail", 10, 1, *([0.5] * 10), span_s=10)
-        flow = msgspec.structs.replace(flow, waits_s=(0.2, 0.2, 0.2, 9.0), retried=2)
+        flow = msgspec.structs.replace(flow, waits_s=(0.2, 0.2, 0.2, 9.0), retried=2, quality=quality)
         sample = snapshot_of(end_s - number * 10, queue_row("mail", 4))
         assert writer.append_slots("past:1", recorder.add_sample(sample, flows_of(flow)))
     assert writer.append_slots("past:1", recorder.close())
@@ -99,6 +99,22 @@ def test_a_page_has_its_figures_as_a_table_and_links_to_ranges(browser: FlaskCli
     assert "Jobs per minute: processed" in page
     assert ">60</td>" in page
     assert ">500 ms</td>" not in page  # no more exact than a bucket
+
+
+def test_estimated_figures_say_so_in_the_page_its_table_and_its_data(
+    make_app: MakeApp, source: Source, jobs: list[str]
+) -> None:
+    record_past(source, Quality.ESTIMATED)
+    browser, path = make_app().test_client(), "/queues/main/rq/mail/charts"
+    whole = data_of(browser, path, range="1h")
+    assert whole["notes"]["flow"].startswith("≈ Estimated in this range")
+    assert whole["notes"]["depth"] == "Scheduled and retrying jobs are not reported by RQ."
+    newer = data_of(browser, path, range="1h", since=whole["end_s"] - 2 * whole["step_s"], charts="errors")
+    assert newer["notes"] == {"errors": "≈ Estimated in this range."}
+    page = browser.get(path, query_string={"range": "1h"}).text
+    assert f"data-note>{whole['notes']['depth']}</p>" in page
+    assert "Error ratio: ≈ Estimated in this range.</p>" in page
+    assert page.count("data-note hidden>") == 3  # of run time, waiting time and workers
 
 
 def test_sparklines_and_rates_lead_to_the_charts_of_what_they_show(browser: FlaskClient) -> None:

@@ -25,6 +25,7 @@ from ..formatting import queue_title, queue_url
 from ..forms.job_query import asked_time
 from ..views.charts.chart_data import ChartData, read_chart_data
 from ..views.charts.chart_marks import ChartMarks, collect_marks
+from ..views.charts.chart_notes import FiguresNow
 from ..views.charts.chart_range import COMPARISONS, RANGES, ChartRange, least_range_s, parse_range
 from ..views.charts.chart_table import build_chart_table
 from ..views.charts.charts import Chart, charts_of
@@ -181,7 +182,16 @@ def _asked_charts(kind: SeriesKind) -> tuple[Chart, ...]:
 def _read(key: SeriesKey) -> tuple[ChartRange, ChartData]:
     now = app_services().store.now_s()
     wanted = _asked_range(now)
-    return wanted, read_chart_data(app_services().history, key, _asked_charts(key.kind), wanted, now)
+    return wanted, read_chart_data(app_services().history, key, _asked_charts(key.kind), wanted, now, _figures_now(key))
+
+
+def _figures_now(key: SeriesKey) -> FiguresNow:
+    """What is known now of the figures of a series, from the last sample. Cost: none."""
+    services = app_services()
+    library = services.sources.titles.get(key.backend, "")
+    snapshot = services.snapshots.current().snapshot
+    queue = snapshot.find(key.source, key.backend, key.name) if snapshot and key.kind is QUEUE else None
+    return FiguresNow(library, queue.flow_quality, queue.flow_reason or "") if queue else FiguresNow(library)
 
 
 def _own_url() -> str:
@@ -255,7 +265,8 @@ def _render_page(
         wanted = _asked_range(now)
         charts = charts_of(series.kind)
         try:
-            data = read_chart_data(app_services().history, series, charts, wanted, now)
+            data = read_chart_data(app_services().history, series, charts, wanted, now, _figures_now(series))
+            variables["notes"] = data.notes
             variables["table"] = build_chart_table(charts, data)
             variables["sample_end_s"] = sample_end_after(wanted.start_s)
             variables["chart_marks"] = _read_marks(series, data, wanted)

@@ -10,6 +10,7 @@ from ....history.history_reader import HistoryRange, HistoryReader, choose_range
 from ....history.series_keys import SeriesKey
 from ....history.slots import Slot, figure_values
 from .chart_marks import ChartMark
+from .chart_notes import FiguresNow, note_charts
 from .chart_range import ChartRange
 from .charts import Chart
 
@@ -22,7 +23,7 @@ class ChartData(msgspec.Struct, frozen=True, kw_only=True):
     """Values by figure, one for each slot from `start_s` on; null is a gap. Seconds since 1970.
 
     `earlier`: the values of the time before that the URL compares with, in as many slots. `marks`: all of the range,
-    newest first.
+    newest first. `notes`: by the ID of a chart, what is estimated or unknown in the whole range.
     """
 
     start_s: int
@@ -31,6 +32,7 @@ class ChartData(msgspec.Struct, frozen=True, kw_only=True):
     values: dict[str, Values]
     earlier: dict[str, Values] = {}
     marks: tuple[ChartMark, ...] = ()
+    notes: dict[str, str] = {}
 
     def since(self, start_s: float | None) -> ChartData:
         """Only the slots that end after `start_s`; all of them for None."""
@@ -44,13 +46,19 @@ class ChartData(msgspec.Struct, frozen=True, kw_only=True):
             values={name: values[skipped:] for name, values in self.values.items()},
             earlier={name: values[skipped:] for name, values in self.earlier.items()},
             marks=self.marks,
+            notes=self.notes,
         )
 
 
 def read_chart_data(
-    reader: HistoryReader, key: SeriesKey, charts: Sequence[Chart], wanted: ChartRange, now_s: float
+    reader: HistoryReader,
+    key: SeriesKey,
+    charts: Sequence[Chart],
+    wanted: ChartRange,
+    now_s: float,
+    figures_now: FiguresNow,
 ) -> ChartData:
-    """The data of `charts` about one series. Raises BackendUnavailable, Forbidden.
+    """The data of `charts` about one series, of which `figures_now` is known now. Raises BackendUnavailable, Forbidden.
 
     Cost: 2 round trips, 4 if the range is compared with an earlier one; both then have the slots of the earlier one.
     """
@@ -65,6 +73,7 @@ def read_chart_data(
         end_s=slots.end_s,
         values=_values_of(key, charts, found),
         earlier=earlier,
+        notes=note_charts(key.kind, charts, found, figures_now),
     )
 
 

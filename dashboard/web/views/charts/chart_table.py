@@ -22,11 +22,15 @@ class TableColumn(NamedTuple):
 
 
 class ChartTable(NamedTuple):
-    """Rows newest first, each `step_s` long; `starts_s` in seconds since 1970. Columns without values are left out."""
+    """Rows newest first, each `step_s` long; `starts_s` in seconds since 1970. Columns without values are left out.
+
+    `notes`: what is estimated or unknown, by the title of the chart.
+    """
 
     step_s: int
     starts_s: list[int]
     columns: list[TableColumn]
+    notes: dict[str, str]
 
 
 def build_chart_table(charts: Sequence[Chart], data: ChartData) -> ChartTable:
@@ -40,7 +44,8 @@ def build_chart_table(charts: Sequence[Chart], data: ChartData) -> ChartTable:
             if any(value is not None for value in values):
                 columns.append(TableColumn(chart.title, line.label, chart.unit, values[::-1]))
     starts = list(range(data.start_s, data.end_s, data.step_s * joined))
-    return ChartTable(data.step_s * joined, starts[::-1], columns)
+    notes = {chart.title: data.notes[chart.id] for chart in charts if chart.id in data.notes}
+    return ChartTable(data.step_s * joined, starts[::-1], columns, notes)
 
 
 def _highest(values: Sequence[float | int | None]) -> float | int | None:
