@@ -33,7 +33,7 @@ def test_estimated_figures_say_so_with_the_reason_of_now() -> None:
     said = notes_of(RQ, None, RQ, now=FiguresNow("RQ", Quality.ESTIMATED, WHY))
     assert said == {
         "depth": "Retrying jobs are not reported by RQ.",
-        "flow": f"≈ Estimated in this range: {WHY} Enqueued jobs are not reported by RQ.",
+        "flow": f"≈ Estimated in this range. {WHY} Enqueued jobs are not reported by RQ.",
         "errors": "≈ Estimated in this range.",
     }
     part = notes_of(EXACT, RQ, now=FiguresNow("RQ", Quality.EXACT, WHY))
@@ -43,9 +43,9 @@ def test_estimated_figures_say_so_with_the_reason_of_now() -> None:
 
 
 def test_unknown_figures_say_so() -> None:
-    why = FiguresNow("Celery", Quality.UNKNOWN, "Results are off.")
+    why = FiguresNow("Celery", Quality.UNKNOWN, "Results are off")
     assert notes_of(NONE_COUNTED, now=why) == {
-        "flow": "Unknown in this range: Results are off.",
+        "flow": "Unknown in this range. Results are off.",
         "errors": "Unknown in this range.",
     }
     assert notes_of(NONE_COUNTED, EXACT)["errors"] == "Unknown in part of this range."

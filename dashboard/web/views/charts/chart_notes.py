@@ -64,7 +64,7 @@ def _figures_of(chart: Chart) -> list[str]:
 
 
 def _why(reason: str, is_known: bool) -> str:
-    return f": {reason}" if reason and is_known else "."
+    return f". {reason.rstrip('.')}." if reason and is_known else "."
 
 
 def _share(kind: SeriesKind, slots: Sequence[Slot], column: str, value: int | None) -> float:
