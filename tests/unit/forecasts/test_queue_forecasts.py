@@ -187,3 +187,12 @@ def test_a_new_leader_continues_from_what_the_last_one_published() -> None:
         assert filled is not None
         assert filled.reason == TOO_SHORT
         assert filled.per_worker_per_min == last.forecast.per_worker_per_min
+
+
+def test_a_queue_that_has_stopped_growing_does_not_grow_by_less_than_nothing() -> None:
+    """While another state is not confirmed yet."""
+    for seed in range(5):
+        seen = simulate(0, lambda at: 20 if at < 600 else 10, lambda at: 10, 1800, seed=seed)
+        growth = [one.forecast.growing_per_min for one in seen if one.forecast.growing_per_min is not None]
+        assert growth
+        assert min(growth) > 0
