@@ -18,6 +18,14 @@ from tests.conftest import start_server
 
 
 @pytest.fixture
+def sink() -> Iterator[HttpSink]:
+    """A server that keeps what webhooks send."""
+    server = HttpSink()
+    yield server
+    server.close()
+
+
+@pytest.fixture
 def make_process(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[Callable[..., Process]]:
     """Makes processes with these channels (None: without any) and rules; closed at the end."""
     made: list[Process] = []

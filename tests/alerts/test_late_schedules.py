@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import pytest
 import redis
 from msgspec.structs import replace
 
-from dashboard.alerts.rules.default_rules import default_rules
 from dashboard.backends.monitored_sources import open_sources
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import Schedule
@@ -20,44 +18,24 @@ from dashboard.sampling.live_lists import LiveRows
 from dashboard.schedules import schedule_watch
 from dashboard.schedules.schedule_watch import ScheduleWatch, WatchedSchedules
 from dashboard.schedules.seen_schedules import SCHEDULES
-from dashboard.services import build_services
 from dashboard.settings import load
 from dashboard.store.redis_store import Store
 from tests.alerts.channels.fake_providers import HttpSink
+from tests.alerts.webhook_services import AT_ONCE, build_webhook_services
 from tests.unit.alerts.factories import sample
 from tests.waiting import wait_until
-
-
-@pytest.fixture
-def sink() -> Iterator[HttpSink]:
-    made = HttpSink()
-    yield made
-    made.close()
 
 
 def test_the_message_about_a_late_schedule_says_when_it_was_due_and_whose_it_is(
     sink: HttpSink, server: EmbeddedRedis, redis_client: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schedule_watch, "READ_EVERY_S", 0.5)
-    own: dict[str, dict[str, Any]] = {rule.id: {"id": rule.id, "enabled": False} for rule in default_rules()}
-    at_once = {"for_s": 0, "min_samples": 1, "recover_for_s": 0, "group_wait_s": 0}
-    own["schedule-late"] |= {"enabled": True, **at_once}
-    values: dict[str, Any] = {
-        "redis_url": server.url,
-        "sample_interval_s": 0.5,
-        "spool_dir": str(tmp_path / "spool"),
-        "allow_private_webhooks": True,
-        "public_url": "https://queues.example",
-        "channels": [{"id": "ops", "kind": "webhook", "url": sink.url}],
-        "queues": [{"match": "mails", "owner": "Team Mail"}],
-        "rules": list(own.values()),
-    }
     due = datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
     redis_client.sadd("queues", "mails")
     redis_client.lpush("queue:mails", json.dumps({"class": "Mail", "args": [], "jid": "a" * 24, "created_at": 1.0}))
     redis_client.hset("schedules", "ping", json.dumps({"class": "PingJob", "every": "5m", "queue": "mails"}))
     redis_client.hset("sidekiq-scheduler:next_times", "ping", str(due))
-    services = build_services(load(environ={}, keywords=values), checks=True)
+    services = build_webhook_services(server.url, sink.url, tmp_path, {"schedule-late": AT_ONCE}, owned="mails")
 
     def messages(count: int) -> list[dict[str, Any]]:
         wait_until(lambda: len(sink.requests) >= count, what=f"{count} messages")
@@ -105,7 +83,7 @@ def test_the_next_leader_knows_which_runs_were_skipped(
     assert read(paused, odd)["nightly"] == 0
     assert read(missed, odd)["nightly"] == 0, "the run was due while the leader before saw that it was paused"
     moved = replace(missed, pattern="0 4 * * *", missed_at=now - timedelta(hours=1))
-    assert read(moved)["nightly"] == 0, "it was moved while nobody led"
+    assert read(moved)["nightly"] == 0, "its time was changed while no process was leading"
     redis_client.set(SCHEDULES, b"\xff of a later version")
     assert read(moved)["nightly"] == pytest.approx(3600, abs=600)
     assert redis_client.ttl(SCHEDULES) > 39 * 86_400

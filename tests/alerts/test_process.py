@@ -37,13 +37,6 @@ INTERVAL_S = 0.5
 
 
 @pytest.fixture
-def sink() -> Iterator[HttpSink]:
-    sink = HttpSink()
-    yield sink
-    sink.close()
-
-
-@pytest.fixture
 def start_checker(
     server: EmbeddedRedis, redis_client: redis.Redis, sink: HttpSink, tmp_path: Path
 ) -> Iterator[Callable[..., tuple[CheckerThreads, AlertService]]]:

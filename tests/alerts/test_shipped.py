@@ -44,7 +44,7 @@ from dashboard.sampling.live_lists import read_live_rows
 from dashboard.sampling.sampler import Sampler
 from dashboard.sampling.snapshot_store import SnapshotStore
 from dashboard.schedules.schedule_watch import list_schedules, watched_schedules
-from dashboard.services import build_checker, build_services
+from dashboard.services import build_checker
 from dashboard.settings import SloSettings, load
 from dashboard.slos.slo_watch import SloWatch
 from dashboard.store.redis_store import LEAD, Store
@@ -52,6 +52,7 @@ from tests.alerts.channels.fake_providers import HttpSink, status
 from tests.alerts.harness import DEEP, Process, Recorder, deep
 from tests.alerts.incident_scenario import QUICK
 from tests.alerts.test_outbox import make_due
+from tests.alerts.webhook_services import build_webhook_services
 from tests.conftest import start_server
 from tests.contract.bullmq_library import WORKLOAD, BullMQLibrary
 from tests.contract.celery_live import Shop
@@ -828,20 +829,9 @@ def test_a_new_error_is_reported_once_and_again_when_it_returns(
     delivery: DeliveryScene, server: EmbeddedRedis, redis_client: redis.Redis, tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(group_watch, "LOOK_EVERY_S", 0.5)
-    own: dict[str, dict[str, Any]] = {rule.id: {"id": rule.id, "enabled": False} for rule in default_rules()}
-    for name in ("error-new", "error-regressed"):
-        own[name] |= {"enabled": True, "group_wait_s": 0, "notify_resolved": True}
-    values: dict[str, Any] = {
-        "redis_url": server.url,
-        "sample_interval_s": 0.5,
-        "spool_dir": str(tmp_path / "spool"),
-        "allow_private_webhooks": True,
-        "public_url": "https://queues.example",
-        "channels": [{"id": "ops", "kind": "webhook", "url": delivery.sink.url}],
-        "queues": [{"match": "mail", "owner": "Team Mail"}],
-        "rules": list(own.values()),
-    }
-    services = build_services(load(environ={}, keywords=values), checks=True)
+    told = {"group_wait_s": 0, "notify_resolved": True}
+    rules = {"error-new": told, "error-regressed": told}
+    services = build_webhook_services(server.url, delivery.sink.url, tmp_path, rules, owned="mail")
 
     def messages(count: int) -> list[dict[str, Any]]:
         wait_until(lambda: len(delivery.sink.requests) >= count, what=f"{count} messages")

@@ -2,56 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
 from rq import Queue
 
-from dashboard.alerts.rules.default_rules import default_rules
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.history.columns import CLASS
 from dashboard.history.recording import HistoryRecording
 from dashboard.history.run_times import RunTimes
 from dashboard.history.series_keys import SeriesKey
 from dashboard.model import Mark
-from dashboard.services import build_services
-from dashboard.settings import load
 from tests.alerts.channels.fake_providers import HttpSink
+from tests.alerts.webhook_services import AT_ONCE, build_webhook_services
 from tests.waiting import wait_until
 
 MAIL = SeriesKey(CLASS, "main", "rq", "mail", "app.mail.send")
 
 
-@pytest.fixture
-def sink() -> Iterator[HttpSink]:
-    made = HttpSink()
-    yield made
-    made.close()
-
-
 def test_the_message_names_the_deployment_and_comes_once(
     sink: HttpSink, server: EmbeddedRedis, redis_client: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own: dict[str, dict[str, Any]] = {rule.id: {"id": rule.id, "enabled": False} for rule in default_rules()}
-    at_once = {"for_s": 0, "min_samples": 1, "recover_for_s": 0, "group_wait_s": 0}
-    own["class-slower"] |= {"enabled": True, **at_once}
-    values: dict[str, Any] = {
-        "redis_url": server.url,
-        "sample_interval_s": 0.5,
-        "spool_dir": str(tmp_path / "spool"),
-        "allow_private_webhooks": True,
-        "channels": [{"id": "ops", "kind": "webhook", "url": sink.url}],
-        "queues": [{"match": "mail", "owner": "Team Mail"}],
-        "rules": list(own.values()),
-    }
     Queue("mail", connection=redis_client).enqueue("app.mail.send")
     compared: dict[SeriesKey, RunTimes] = {}
     # In whole minutes by the clock, which a test does not wait for.
     monkeypatch.setattr(HistoryRecording, "run_times", property(lambda _: compared))
-    services = build_services(load(environ={}, keywords=values), checks=True)
+    services = build_webhook_services(server.url, sink.url, tmp_path, {"class-slower": AT_ONCE}, owned="mail")
     marks = services.marks.mark_store
     marks.add_mark(Mark(at=services.store.now_s() - 60, text="deploy", version="v412", who="anna"))
 

@@ -26,7 +26,7 @@ def _measure_yardstick(client: redis.Redis) -> float:
 
 
 @contextmanager
-def short_scripts(client: redis.Redis, most: float) -> Iterator[None]:
+def assert_short_scripts(client: redis.Redis, most: float) -> Iterator[None]:
     """Fail if the scripts within take more than this share of the time of YARDSTICK on average."""
     yardstick_s = _measure_yardstick(client)
     before_s, before = _read_usage(client)

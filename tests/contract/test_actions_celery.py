@@ -27,7 +27,7 @@ from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.celery_live import Shop
-from tests.contract.script_time import short_scripts
+from tests.contract.script_time import assert_short_scripts
 from tests.contract.test_celery import SEP, backend, declare_queues, discover, message, store_result
 from tests.waiting import CEILING_S, wait_until
 
@@ -447,14 +447,14 @@ def test_messages_of_a_long_queue_are_deleted_and_moved_while_it_changes(
     # A worker picks up more than the search around the old position covers, and the app sends others.
     any_redis.rpop("alpha", 250)
     any_redis.lpush("alpha", *(message(f"new{n}") for n in range(50)))
-    with short_scripts(any_redis, MOST_OF_YARDSTICK):
+    with assert_short_scripts(any_redis, MOST_OF_YARDSTICK):
         results = backend.delete_jobs(refs["alpha"], State.WAITING, backups)
     assert outcomes(results) == [*[Outcome.GONE] * 25, *[Outcome.DONE] * 575]
     left = [name for n, name in enumerate(names) if n >= 250 and n % 10] + [f"new{n}" for n in range(50)]
     assert [entry["headers"]["id"] for entry in waiting_messages(any_redis)] == left
     moved = left[1::9]
     asked, options = [JobRef(id=each) for each in reversed(moved)], ActionOptions(target="beta")
-    with short_scripts(any_redis, MOST_OF_YARDSTICK):
+    with assert_short_scripts(any_redis, MOST_OF_YARDSTICK):
         results = backend.act_on_jobs(refs["alpha"], Action.MOVE, State.WAITING, asked, options)
     assert outcomes(results) == [Outcome.DONE] * len(moved)
     gone = set(moved)

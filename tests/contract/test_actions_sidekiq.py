@@ -21,7 +21,7 @@ from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
 from dashboard.sources.metering import measure_cost
 from dashboard.sources.source import Source
-from tests.contract.script_time import short_scripts
+from tests.contract.script_time import assert_short_scripts
 from tests.contract.sidekiq_worker import failed_payload, jid_of, payload, running_sidekiq
 from tests.waiting import wait_until
 
@@ -412,7 +412,7 @@ def test_no_script_blocks_the_server_for_long(backend: Sidekiq, any_redis: redis
     for step in (Action.RETRY, Action.DELETE):
         state = State.DEAD if step is Action.RETRY else State.WAITING
         for _ in range(3):
-            with short_scripts(any_redis, 0.3), measure_cost() as meter:
+            with assert_short_scripts(any_redis, 0.3), measure_cost() as meter:
                 job_refs = job_refs_of(backend, state)
                 if step is Action.RETRY:
                     answers = act(backend, step, state, job_refs)

@@ -125,22 +125,24 @@ def test_rq(stage: Stage) -> None:
 
     def run(watched_: Watched) -> Sequence[Ended]:
         ended = run_rq(stage, Load(seconds=3, ms=(20,)))(watched_)
-        return [one._replace(took_s=took_s) for one, took_s in zip(ended, rq_times(stage), strict=True)]
+        return [one._replace(took_s=took_s) for one, took_s in zip(ended, rq_times(stage, len(ended)), strict=True)]
 
     with running_rq_worker(stage.url, "simple", "alone"):
         run_first_job(stage)
         stage.check("RQ, a few jobs", queue_key("rq", "alone"), run, ESTIMATED)
 
 
-def rq_times(stage: Stage) -> list[float]:
-    """The run times of all jobs but the first, in seconds, as RQ recorded them."""
-    jobs = stage.client.keys("rq:job:*")
-    wait_until(lambda: all(stage.client.hexists(job, "ended_at") for job in jobs), what="the ends of all jobs")
-    times = [
-        [datetime.fromisoformat(at.decode()) for at in stage.client.hmget(job, "started_at", "ended_at")]
-        for job in jobs
-    ]
-    return [(ended - began).total_seconds() for began, ended in sorted(times)[1:]]
+def rq_times(stage: Stage, count: int) -> list[float]:
+    """The run times of the last `count` jobs, of which there is one more, in seconds, as RQ recorded them."""
+    queue = Queue("alone", connection=stage.client)
+
+    def times() -> list[list[datetime]]:
+        ids = (*queue.finished_job_registry.get_job_ids(), *queue.failed_job_registry.get_job_ids())
+        stored = [stage.client.hmget(f"rq:job:{job_id}", "started_at", "ended_at") for job_id in ids]
+        return [[datetime.fromisoformat(at.decode()) for at in job] for job in stored if None not in job]
+
+    wait_until(lambda: len(times()) == count + 1, what="the ends of all jobs")
+    return [(ended - began).total_seconds() for began, ended in sorted(times())[1:]]
 
 
 def run_first_job(stage: Stage) -> None:

@@ -51,14 +51,13 @@ class Ruleset:
 
     def __init__(self, toml: Sequence[Mapping[str, Any]], interval_s: float, names: KnownNames | None = None) -> None:
         """Raises ConfigurationError for the first invalid rule of `toml`. `names` None: any source and library."""
-        where = "rules"
         self._names = names
         self._shipped = {rule.id: rule for rule in default_rules(interval_s)}
         self._toml: dict[str, Rule] = {}
         for values in toml:
-            rule = self.parse_rule(values, where)
+            rule = self.parse_rule(values, "rules")
             if rule.id in self._toml:
-                raise ConfigurationError(f"{where}: rule {rule.id!r}: id: expected a unique id for each rule")
+                raise ConfigurationError(f"rules: rule {rule.id!r}: id: expected a unique id for each rule")
             self._toml[rule.id] = rule
         self._last: tuple[bytes, tuple[RuleInForce, ...]] | None = None
 

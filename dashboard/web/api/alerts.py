@@ -37,11 +37,8 @@ edit_bp = Blueprint("api_alerting_edit", __name__, url_prefix="/api/v1")
 SHOWN_STEP_S = 0.001
 
 
-class AlertJson(JsonObject, frozen=True, kw_only=True):
-    """An alert. `value` null: the value has been unknown for `unknown_s` and was `last_value` before; the alert keeps
-    firing until the value is known. `episode` identifies the incident. `owner` and `note` are those of its queue,
-    `runbook_url` is that of its rule, otherwise of its queue. `paused_by`, `paused_at`: who paused its queue in
-    Queuedeck, and when."""
+class AlertFactsJson(JsonObject, frozen=True, kw_only=True):
+    """What identifies an alert."""
 
     fingerprint: str
     rule: str
@@ -50,6 +47,14 @@ class AlertJson(JsonObject, frozen=True, kw_only=True):
     severity: Severity
     state: AlertPhase
     labels: dict[str, str]
+
+
+class AlertJson(AlertFactsJson, frozen=True, kw_only=True):
+    """An alert. `value` null: the value has been unknown for `unknown_s` and was `last_value` before; the alert keeps
+    firing until the value is known. `episode` identifies the incident. `owner` and `note` are those of its queue,
+    `runbook_url` is that of its rule, otherwise of its queue. `paused_by`, `paused_at`: who paused its queue in
+    Queuedeck, and when."""
+
     value: float | None
     last_value: float | None
     unknown_s: float
@@ -86,18 +91,11 @@ class AlertsJson(JsonObject, frozen=True, kw_only=True):
     age_s: float
 
 
-class PastAlertJson(JsonObject, frozen=True, kw_only=True):
+class PastAlertJson(AlertFactsJson, frozen=True, kw_only=True):
     """An alert that was firing at a moment, with the fields of a firing alert; those that are not recorded are null.
     `since`: when it began. `resolved_at` null: it is still firing (`firing_now`), or its end is not recorded. `muted`
     is true if the critical alert of the same rule and place was firing, too."""
 
-    fingerprint: str
-    rule: str
-    name: str
-    metric: str
-    severity: Severity
-    state: AlertPhase
-    labels: dict[str, str]
     threshold: float | None
     since: Time | None
     resolved_at: Time | None

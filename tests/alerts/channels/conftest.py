@@ -20,13 +20,6 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture
-def sink() -> Iterator[HttpSink]:
-    server = HttpSink()
-    yield server
-    server.close()
-
-
-@pytest.fixture
 def tls_sink(authority: Authority) -> Iterator[HttpSink]:
     server = HttpSink(authority.server_context(), "localhost")
     yield server

@@ -11,8 +11,8 @@
 -- result of `classes_of`, jobs that failed and will be retried, {id, name, ms when it was added or false... of jobs that
 -- have not finished}}.
 local PER_QUEUE_MOST, PER_QUEUE_LEAST, SAMPLE, ID_LIMIT, LOOKED_UP = 1000, 20, 200, 200, 10
--- Where events are missing, run times are taken from the others if of this share of the finished jobs the start is known.
-local MOST_STARTS = 0.95
+-- Where events are missing, run times come from the others only if the start of this share of the finished jobs is there.
+local LEAST_STARTS = 0.95
 local IN_VAIN = {duplicated = true, deduplicated = true, debounced = true, removed = true, cleaned = true}
 local pool, window = tonumber(ARGV[1]), tonumber(ARGV[2])
 -- The finished jobs whose hashes are read: at most, in each queue, and at least.
@@ -136,8 +136,8 @@ local function tally(base, events, cut_short, is_brief)
       end
     end
   end
-  -- Of jobs that took longer than the events reach back, the start is missing: the others are the short ones.
-  if cut_short and #runtimes < MOST_STARTS * (completed + dead) then
+  -- The starts of long jobs are further back than the events that were read, so the rest would be the short jobs.
+  if cut_short and #runtimes < LEAST_STARTS * (completed + dead) then
     runtimes = {}
     for _, entry in pairs(ending) do entry[3] = false end
   end
