@@ -6,8 +6,10 @@ BIN := $(VENV)/bin
 # not the number of tests in them.
 TEST_PROCESSES ?= 5
 PYTEST := $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
-# Compile the test modules once, in two halves; otherwise each test process of a first run compiles all of them.
-COMPILE_TESTS = @for half in 'tests/[a-d]*/' 'tests/[e-z]*/'; do $(BIN)/pytest --collect-only -q $$half >/dev/null 2>&1 & done; wait
+# Import all test modules once, in two halves: a module that cannot be imported ends the run here, and each test process of
+# a first run finds the modules compiled.
+IMPORT_TESTS = @import() { found=$$($(BIN)/pytest --collect-only -q "$$@" 2>&1) || { echo "$$found" | sed -n '/^==/,$$p'; return 1; }; }; \
+	import tests/[a-d]*/ & first=$$!; import tests/[e-z]*/; second=$$?; wait $$first && exit $$second
 # Check types in parallel with the tests, which do not always use all cores; findings are printed last.
 BESIDE_TYPES = @types=$$(mktemp); $(BIN)/mypy >"$$types" 2>&1 & checker=$$!; \
 	$(1); tests=$$?; \
@@ -41,7 +43,7 @@ quick: test-ready ## lint, types, unit tests, template and import rules, a smoke
 test: test-ready ## install what the tests need (apt on Debian and Ubuntu) and run all deterministic tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(COMPILE_TESTS)
+	$(IMPORT_TESTS)
 	$(call BESIDE_TYPES,$(PYTEST) --rerun-alone)
 
 soak: test-ready ## run randomized tests: races, load, kills at random moments (ROUNDS=1, SEED random)

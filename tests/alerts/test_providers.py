@@ -12,7 +12,7 @@ import redis
 from dashboard.alerts.delivery.channels.base import build_channel
 from dashboard.alerts.delivery.transport.deadline import Deadline
 from tests.alerts.channels import fake_providers
-from tests.alerts.channels.conftest import sink, smtp_sink  # noqa: F401
+from tests.alerts.channels.conftest import smtp_sink  # noqa: F401
 from tests.alerts.channels.fake_providers import SOON_S, HttpSink, at_most, status
 from tests.alerts.channels.smtp import SmtpSink
 from tests.alerts.harness import DEEP, Process, Recorder, deep
@@ -91,7 +91,7 @@ def post(server: SmtpSink) -> Any:
 )
 def test_a_failed_http_delivery_is_retried_with_the_same_id(
     make_process: Make,
-    sink: HttpSink,  # noqa: F811
+    sink: HttpSink,
     any_redis: redis.Redis,
     answer: Callable[[Any], None],
 ) -> None:
@@ -109,7 +109,7 @@ def test_a_failed_http_delivery_is_retried_with_the_same_id(
 @pytest.mark.parametrize("code", [301, 302, 307, 400, 401, 404, 410])
 def test_a_permanent_http_refusal_goes_to_the_fallback_channel(
     make_process: Make,
-    sink: HttpSink,  # noqa: F811
+    sink: HttpSink,
     any_redis: redis.Redis,
     code: int,
 ) -> None:
