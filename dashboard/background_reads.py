@@ -25,6 +25,7 @@ class BackgroundReads:
         self._wanted, self._finished = threading.Event(), threading.Event()
         self._is_resting = False
         self._stopped = threading.Event()
+        self._starting = threading.Lock()  # a thread that has not started yet cannot be waited for
         self._thread: threading.Thread | None = None
 
     def request(self, wait_s: float = 0.0) -> None:
@@ -34,9 +35,10 @@ class BackgroundReads:
         """
         self._finished.clear()
         self._wanted.set()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run_loop, name=self._name, daemon=True)
-            self._thread.start()
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run_loop, name=self._name, daemon=True)
+                self._thread.start()
         if wait_s and not self._is_resting:
             self._finished.wait(wait_s)
 
@@ -44,8 +46,10 @@ class BackgroundReads:
         """Stop the thread; one that is reading does not block the exit."""
         self._stopped.set()
         self._wanted.set()
-        if self._thread is not None:
-            self._thread.join(timeout=STOP_S)
+        with self._starting:
+            thread = self._thread
+        if thread is not None:
+            thread.join(timeout=STOP_S)
 
     def _run_loop(self) -> None:
         while self._wanted.wait() and not self._stopped.is_set():

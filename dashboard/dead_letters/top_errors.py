@@ -48,6 +48,7 @@ class TopErrors:
         self._period_ends = float("-inf")  # monotonic
         self._tasks: queues_of_threads.Queue[_Task | None] = queues_of_threads.Queue(maxsize=1)
         self._kept: dict[_Key, tuple[float, tuple[str, ...]]] = {}
+        self._starting = threading.Lock()  # a thread that has not started yet cannot be waited for
         self._thread: threading.Thread | None = None
 
     def top_errors_of(self, source: str, backend: str, name: str, queues: Sequence[QueueStats]) -> tuple[str, ...]:
@@ -80,12 +81,14 @@ class TopErrors:
 
     def stop(self) -> None:
         """Stop the thread if it is idle; otherwise it does not block the exit."""
-        if self._thread is not None:
+        with self._starting:
+            thread = self._thread
+        if thread is not None:
             try:
                 self._tasks.put_nowait(None)
             except queues_of_threads.Full:
                 return
-            self._thread.join(timeout=1.0)
+            thread.join(timeout=1.0)
 
     def _build_task(self, key: _Key, queues: Sequence[QueueStats]) -> _Task | None:
         """What to read; None if there are no dead letters, or no list of them."""
@@ -106,9 +109,10 @@ class TopErrors:
         return None
 
     def _start_thread(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run_loop, name="queuedeck-top-errors", daemon=True)
-            self._thread.start()
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run_loop, name="queuedeck-top-errors", daemon=True)
+                self._thread.start()
 
     def _run_loop(self) -> None:
         while (task := self._tasks.get()) is not None:

@@ -75,8 +75,10 @@ class BulkRunner:
         """Finish the current batch and leave the operations to other processes."""
         self._stopped = True
         self._wake.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout=5)
+        with self._lock:  # a thread that has not started yet cannot be waited for
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout=5)
 
     def _run_loop(self) -> None:
         while not self._stopped:
