@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from playwright.sync_api import Page
 
@@ -75,32 +75,46 @@ SIDEWAYS = """
     .map(([part, right]) => `${part.tagName}.${part.className} reaches ${right}`);
 }
 """
+# Charts take their new width when a frame is drawn.
+DRAWN = "() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
 DESKTOP, TABLET = {"viewport": {"width": 1440, "height": 900}}, {"viewport": {"width": 1024, "height": 768}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 
 
 @dataclass
 class Inspector:
-    """A page, the page that keeps axe for it, and what was found."""
+    """A page, the page that keeps axe for it, and what was found.
+
+    Axe takes most of the time, so it judges a page once for each kind of layout: on the first of the `screens`, and in
+    the dark theme on the desktop alone, for there only colors can differ. `thorough`: on all screens in both themes.
+    """
 
     page: Page
     keeper: Page
     screens: Sequence[dict[str, Any]]
+    thorough: bool = False
     found: list[str] = field(default_factory=list)
 
-    def look(self, name: str) -> None:
-        """Note what is wrong with the page as it is now; in the dark only colors can be."""
+    def look(self, name: str, *, only_here: bool = False) -> None:
+        """Note what is wrong with the page as it is now. `only_here`: no other kind of screen shows it."""
         self.keeper.evaluate(PREPARE)
         for screen in self.screens:
             if len(self.screens) > 1:
                 self.page.set_viewport_size(screen["viewport"])
             width = self.page.evaluate("innerWidth")
             assert width == screen["viewport"]["width"], name
-            for theme in ("light", "dark"):
+            for theme in self.themes_of(screen, only_here):
                 self.page.emulate_media(color_scheme=theme)
                 self.note(f"{name}, {width} px, {theme}", self.page.evaluate(RUN_AXE, theme == "dark"))
+            self.page.evaluate(DRAWN)
             crowded = self.page.evaluate(CROWDED, 24 if screen is PHONE else 20)
             self.note(f"{name}, {width} px", self.page.evaluate(SIDEWAYS) + crowded)
+
+    def themes_of(self, screen: dict[str, Any], only_here: bool) -> Sequence[Literal["light", "dark"]]:
+        """The themes in which axe judges this screen."""
+        if self.thorough or only_here or screen is DESKTOP:
+            return ("light", "dark")
+        return ("light",) if screen is self.screens[0] else ()
 
     def note(self, where: str, findings: Sequence[str]) -> None:
         self.found += [f"{where}: {finding}" for finding in findings]

@@ -79,6 +79,9 @@ SEND = """
 IMPORTS = {f"import-of-warehouse-{number}": 4 for number in range(6)}
 PEOPLE = {"ada": "admin", "vera": "viewer"}
 PARTS = 2
+THOROUGH = pytest.mark.parametrize(
+    "thorough", [False, pytest.param(True, marks=pytest.mark.soak)], ids=["each layout", "each screen and theme"]
+)
 CALM_S = "2"  # between two polls: a page is looked at, not what it becomes
 
 
@@ -223,13 +226,15 @@ def paths(browser: Browser, server: EmbeddedRedis, url: str) -> dict[str, str]:
 
 
 @contextmanager
-def inspecting(browser: Browser, url: str, name: str, screens: Sequence[dict[str, Any]]) -> Iterator[Inspector]:
+def inspecting(
+    browser: Browser, url: str, name: str, screens: Sequence[dict[str, Any]], thorough: bool
+) -> Iterator[Inspector]:
     """An inspector of the pages of `name`, who has signed in."""
     with signed_in(browser, url, name, **screens[0], reduced_motion="reduce") as keeper:
         keeper.goto(f"{url}/healthz")  # of the same site, and it asks for nothing
         with keeper.expect_popup() as opened:
             keeper.evaluate(KEEP_AXE, AXE.read_text())
-        yield Inspector(opened.value, keeper, screens)
+        yield Inspector(opened.value, keeper, screens, thorough)
 
 
 def open_question(page: Page) -> None:
@@ -291,10 +296,11 @@ STEPS = {
 # In parts, so that each has enough time on a busy machine.
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("screens", SCREENS.values(), ids=list(SCREENS))
+@THOROUGH
 def test_axe_finds_nothing_and_all_fits(
-    browser: Browser, url: str, paths: dict[str, str], screens: Sequence[dict[str, Any]], part: int
+    browser: Browser, url: str, paths: dict[str, str], screens: Sequence[dict[str, Any]], thorough: bool, part: int
 ) -> None:
-    with inspecting(browser, url, "ada", screens) as ada:
+    with inspecting(browser, url, "ada", screens, thorough) as ada:
         for name, path in list(paths.items())[part::PARTS]:
             ada.page.goto(url + path)
             ada.look(name)
@@ -302,10 +308,11 @@ def test_axe_finds_nothing_and_all_fits(
 
 
 @pytest.mark.parametrize("screens", SCREENS.values(), ids=list(SCREENS))
+@THOROUGH
 def test_axe_finds_nothing_in_what_opens(
-    browser: Browser, url: str, paths: dict[str, str], screens: Sequence[dict[str, Any]]
+    browser: Browser, url: str, paths: dict[str, str], screens: Sequence[dict[str, Any]], thorough: bool
 ) -> None:
-    with inspecting(browser, url, "ada", screens) as ada:
+    with inspecting(browser, url, "ada", screens, thorough) as ada:
         page = ada.page
         page.goto(f"{url}{paths['queue dead']}")
         page.locator(".queue-context summary").click()
@@ -317,7 +324,7 @@ def test_axe_finds_nothing_in_what_opens(
         if PHONE in screens:
             page.goto(f"{url}/schedules")
             open_more(page)
-            ada.look("more pages")
+            ada.look("more pages", only_here=True)
         page.goto(url)
         page.locator("#recent-charts summary").click()
         expect(page.locator("#recent-charts canvas").first).to_be_visible()
@@ -325,7 +332,7 @@ def test_axe_finds_nothing_in_what_opens(
         page.get_by_role("button", name="Sign out").click()
         expect(page.get_by_label("Password")).to_be_visible()
         ada.look("sign-in")
-    with inspecting(browser, url, "vera", screens) as vera:
+    with inspecting(browser, url, "vera", screens, thorough) as vera:
         vera.page.goto(f"{url}/audit")
         expect(vera.page.get_by_role("button", name="Sign out")).to_be_visible()
         vera.look("forbidden")
