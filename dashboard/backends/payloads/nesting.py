@@ -7,6 +7,8 @@ works in that thread: a garbage collection at that moment cannot run finalizers,
 from __future__ import annotations
 
 import re
+from array import array
+from itertools import accumulate
 
 # Far more than any job has, and far below the interpreter's 1000, of which the caller has used some.
 MAX_NESTING = 250
@@ -14,21 +16,19 @@ MAX_NESTING = 250
 _STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _STEPS = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[{]+|[\]}]+', re.DOTALL)
 _OTHERS = bytes(sorted(set(range(256)) - set(b"[]{}")))
-_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+# As signed bytes, what each bracket adds to the depth.
+_CHANGES = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 
 
 def is_too_deep(raw: bytes) -> bool:
-    """Whether a JSON text nests deeper than MAX_NESTING levels. Time: linear; two counts for most texts."""
+    """Whether a JSON text nests deeper than MAX_NESTING levels. Time: linear; two counts for most texts.
+
+    Of a text that is no JSON: whether it does before a decoder sees that.
+    """
     if raw.count(b"[") + raw.count(b"{") <= MAX_NESTING:
         return False
-    # Each pass removes the innermost level of all values at once.
-    brackets = _STRINGS.sub(b"", raw).translate(_ONE_KIND, _OTHERS)
-    for _ in range(MAX_NESTING):
-        outer = brackets.replace(b"[]", b"")
-        if len(outer) == len(brackets):
-            return outer.count(b"[") > MAX_NESTING
-        brackets = outer
-    return bool(brackets)
+    changes = array("b", _STRINGS.sub(b"", raw).translate(_CHANGES, _OTHERS))
+    return max(accumulate(changes), default=0) > MAX_NESTING
 
 
 def shallow_part(raw: bytes) -> bytes:
