@@ -18,12 +18,14 @@ from dashboard.actions.bulk.selection import preview_jobs
 from dashboard.backends.actions import Action, ActionOptions, JobBackup, JobRef, Outcome
 from dashboard.backends.celery.backend import Celery
 from dashboard.backends.celery.results import index
+from dashboard.backends.celery.results.decoding import RawRecord
+from dashboard.backends.celery.results.record_scan import RecordScan
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import NotFound
 from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
 from dashboard.sources.metering import measure_cost
-from dashboard.sources.source import Source
+from dashboard.sources.source import Reply, Source
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.celery_live import Shop
 from tests.contract.sample_series import SampleSeries, rates_of
@@ -191,6 +193,42 @@ def test_an_unreadable_result_makes_the_counts_lower_bounds(backend: Celery, red
     job = backend.read_job(shared, "signed")
     assert (job.state, job.native_state) == (None, None)
     assert "unknown format" in (job.problem or "")
+
+
+def test_at_no_moment_a_full_index_passes_for_all_records(
+    backend: Celery, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may read between any two round trips of the one that maintains the index.
+
+    On a busy machine the first step of the scan finds nothing in its time, so that the scan from the feed's connection
+    on is the first to find the records.
+    """
+    monkeypatch.setitem(index.KEPT, State.DEAD, 10)
+    declare_queues(redis_client, "mails")
+    for n in range(25):
+        store_result(redis_client, f"t{n}", queue="mails", date_done=f"2026-11-24T03:00:{n:02}+00:00")
+    shared = discover(backend)["*"]
+    run_batch, read_step = Source.run_batch, RecordScan.read_step
+    seen: list[bool] = []
+
+    def find_nothing(_scan: RecordScan) -> Iterator[list[tuple[bytes, RawRecord]]]:
+        monkeypatch.setattr(RecordScan, "read_step", read_step)
+        yield from ()
+
+    def run_and_look(source: Source, *arguments: Any, **options: Any) -> list[Reply]:
+        replies = run_batch(source, *arguments, **options)
+        with pytest.MonkeyPatch.context() as aside:
+            aside.setattr(Source, "run_batch", run_batch)
+            seen.append(backend.list_jobs(shared, JobQuery(state=State.DEAD)).at_least)
+        return replies
+
+    monkeypatch.setattr(RecordScan, "read_step", find_nothing)
+    monkeypatch.setattr(Source, "run_batch", run_and_look)
+    library = CeleryLibrary()
+    library.prepare(backend, redis_client)
+    library.settle(backend, redis_client)
+    assert len(seen) > 4
+    assert all(seen), seen
 
 
 def test_counts_are_lower_bounds_while_the_index_is_full(

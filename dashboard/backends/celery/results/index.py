@@ -137,13 +137,18 @@ class ResultIndex:
             *self._heartbeat_commands(),
             *self._shared.queues_to_write(self.queues),
             *self._shared.redbeats_to_write(self.redbeats),
+            *self._metadata.changes_to_write(),
         ]
+        # After what the index lacks: readers that find only this one take the index for complete.
         if self.scan.found_all:
             commands.append(("SET", filled_key(self._name), 1, "EX", FILLED_TTL_S))
         else:
             commands.append(("DEL", filled_key(self._name)))
         try:
             answered, replies = self._ask_both(checks, commands)
+            self._unwritten = []
+            self._replace_wrong(commands, replies)
+            self._note_trimmed(commands, replies)
             started = self._shared.started_to_write(self.statuses.running_ids)
             if changes := [*started, *self._metadata.changes_to_write()]:
                 self._own.run_batch(changes)
@@ -151,9 +156,6 @@ class ResultIndex:
             self._shared.write_again()
             self._metadata.write_again()
             raise
-        self._unwritten = []
-        self._replace_wrong(commands, replies)
-        self._note_trimmed(commands, replies)
         return answered
 
     def _replace_wrong(self, commands: Sequence[Command], replies: Sequence[Reply]) -> None:
@@ -169,6 +171,7 @@ class ResultIndex:
             self._own.run_batch([("DEL", *sorted(wrong))])
             self.scan.restart()
             self._shared.write_queues_again()
+            self._metadata.write_again()
 
     def _size_commands(self) -> list[Command]:
         return [

@@ -47,8 +47,8 @@ class RecordScan:
 
     @property
     def found_all(self) -> bool:
-        """Whether all records that existed were found."""
-        return (self._cursor is None or self._for_room) and not self._missed
+        """Whether all records that existed were found, and what the index has no room for is known."""
+        return (self._for_room or (self._cursor is None and not self._has_ended)) and not self._missed
 
     def begin(self, *, for_room: bool = False) -> None:
         """Begin another scan; `for_room` = only to fill up an index that has room again."""
@@ -89,12 +89,12 @@ class RecordScan:
             yield self._read_records(keys[start : start + RECORDS_AT_ONCE])
         self._cursor = cursor or None  # only now: what could not be read is scanned again
         if self._cursor is None:
-            self._looked_at, self._has_ended, self._for_room = monotonic_s(), True, False
+            self._looked_at, self._has_ended = monotonic_s(), True
 
     def store_findings(self) -> None:
         """After the last step of a scan, let its findings replace the earlier ones."""
         if self._has_ended:
-            self._has_ended = False
+            self._has_ended = self._for_room = False
             self._metadata.end_scan()
 
     def _read_records(self, names: Sequence[bytes]) -> list[tuple[bytes, RawRecord]]:
