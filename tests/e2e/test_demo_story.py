@@ -251,11 +251,34 @@ def test_an_early_canary_stops_the_retry_and_a_later_one_resolves_the_alert(
     check_that_ctrl_c_ends_it(running, url)
 
 
-def test_on_a_phone_the_outage_comes_and_goes_at_its_times(demo: Callable[..., Demo], visit: Visit) -> None:
-    """Without sign-in; and its processes end with it even when it is killed."""
-    running = demo(*DEMO, "--port", "0", "--incident-after", "8", "--incident-for", "12", "--no-auth")
+def start_without_sign_in(demo: Callable[..., Demo], *, outage_after_s: int, outage_s: int) -> tuple[Demo, str]:
+    """A demo that anybody may open, and its address."""
+    times = ("--incident-after", str(outage_after_s), "--incident-for", str(outage_s))
+    running = demo(*DEMO, "--port", "0", *times, "--no-auth")
     url = running.announced_url()
     assert running.sign_in_url == f"{url}/"
+    return running, url
+
+
+def check_that_all_ends_when_it_is_killed(demo: Demo) -> None:
+    started = demo.alive()
+    assert len(started) > 8
+    demo.process.send(signal.SIGKILL)  # not its group: they have to see that it is gone
+    demo.wait_for_nothing_left(started)
+
+
+def test_the_outage_comes_and_goes_at_its_times_and_a_killed_demo_leaves_no_process(
+    demo: Callable[..., Demo],
+) -> None:
+    running, _ = start_without_sign_in(demo, outage_after_s=1, outage_s=1)
+    running.wait_for_line(BEGINS)
+    running.wait_for_line(ENDS)
+    check_that_all_ends_when_it_is_killed(running)
+
+
+@pytest.mark.soak  # the same story as on the desktop
+def test_on_a_phone_the_outage_comes_and_goes_at_its_times(demo: Callable[..., Demo], visit: Visit) -> None:
+    running, url = start_without_sign_in(demo, outage_after_s=8, outage_s=12)
     page = visit(url, **PHONE).page
     running.wait_for_line(BEGINS)
     wait_for_dead_letters(running, url)
@@ -266,7 +289,4 @@ def test_on_a_phone_the_outage_comes_and_goes_at_its_times(demo: Callable[..., D
     wait_until_resolved(running, url, page)
     check_what_is_recorded(page, url)
     page.goto("about:blank")
-    started = running.alive()
-    assert len(started) > 8
-    running.process.send(signal.SIGKILL)  # not its group: they have to see that it is gone
-    running.wait_for_nothing_left(started)
+    check_that_all_ends_when_it_is_killed(running)

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 SETTINGS = """
 redis_url = "{url}"
-sample_interval_s = 0.5
+sample_interval_s = 1.0
 [[rules]]
 id = "deep"
 name = "Too deep"
