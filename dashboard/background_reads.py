@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 from .clock import monotonic_s
+from .lazy_thread import LazyThread
 
 # Reading takes at most a tenth of the time.
 REST_FACTOR = 9
@@ -20,13 +21,11 @@ class BackgroundReads:
 
     def __init__(self, name: str, read: Callable[[], None]) -> None:
         """`name`: of the thread, which starts with the first request."""
-        self._name = name
         self._read = read
         self._wanted, self._finished = threading.Event(), threading.Event()
         self._is_resting = False
         self._stopped = threading.Event()
-        self._starting = threading.Lock()  # a thread that has not started yet cannot be waited for
-        self._thread: threading.Thread | None = None
+        self._thread = LazyThread(name, self._run_loop)
 
     def request(self, wait_s: float = 0.0) -> None:
         """Ask for a read, and wait for it, unless the thread rests, at most `wait_s` seconds.
@@ -35,10 +34,7 @@ class BackgroundReads:
         """
         self._finished.clear()
         self._wanted.set()
-        with self._starting:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run_loop, name=self._name, daemon=True)
-                self._thread.start()
+        self._thread.start()
         if wait_s and not self._is_resting:
             self._finished.wait(wait_s)
 
@@ -46,10 +42,7 @@ class BackgroundReads:
         """Stop the thread; one that is reading does not block the exit."""
         self._stopped.set()
         self._wanted.set()
-        with self._starting:
-            thread = self._thread
-        if thread is not None:
-            thread.join(timeout=STOP_S)
+        self._thread.join(STOP_S)
 
     def _run_loop(self) -> None:
         while self._wanted.wait() and not self._stopped.is_set():

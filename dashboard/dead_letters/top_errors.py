@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from ..clock import monotonic_s
 from ..errors import QueuedeckError
+from ..lazy_thread import LazyThread
 from ..model import Job, QueueStats, Searched, State
 from ..redact import mask_text, masked_logger
 from .fingerprint import error_title, normalize_job_error
@@ -48,8 +49,7 @@ class TopErrors:
         self._period_ends = float("-inf")  # monotonic
         self._tasks: queues_of_threads.Queue[_Task | None] = queues_of_threads.Queue(maxsize=1)
         self._kept: dict[_Key, tuple[float, tuple[str, ...]]] = {}
-        self._starting = threading.Lock()  # a thread that has not started yet cannot be waited for
-        self._thread: threading.Thread | None = None
+        self._thread = LazyThread("queuedeck-top-errors", self._run_loop)
 
     def top_errors_of(self, source: str, backend: str, name: str, queues: Sequence[QueueStats]) -> tuple[str, ...]:
         """The GROUPS most frequent errors among the newest dead letters of a queue, as text; () if there are none, or
@@ -69,7 +69,7 @@ class TopErrors:
             self._left_s, self._period_ends = self._budget_s, began + BUDGET_PERIOD_S
         if self._left_s <= 0:
             return ()
-        self._start_thread()
+        self._thread.start()
         try:
             self._tasks.put_nowait(task)
         except queues_of_threads.Full:  # the thread is still reading another queue
@@ -81,14 +81,12 @@ class TopErrors:
 
     def stop(self) -> None:
         """Stop the thread if it is idle; otherwise it does not block the exit."""
-        with self._starting:
-            thread = self._thread
-        if thread is not None:
+        if self._thread.has_started:
             try:
                 self._tasks.put_nowait(None)
             except queues_of_threads.Full:
                 return
-            thread.join(timeout=1.0)
+            self._thread.join(1.0)
 
     def _build_task(self, key: _Key, queues: Sequence[QueueStats]) -> _Task | None:
         """What to read; None if there are no dead letters, or no list of them."""
@@ -107,12 +105,6 @@ class TopErrors:
                 only = name.removeprefix(f"{queue.prefix}:") if queue.prefix else name
                 return _Task(key, DeadLetterList(other, State.DEAD, other.counts.dead), only)
         return None
-
-    def _start_thread(self) -> None:
-        with self._starting:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run_loop, name="queuedeck-top-errors", daemon=True)
-                self._thread.start()
 
     def _run_loop(self) -> None:
         while (task := self._tasks.get()) is not None:

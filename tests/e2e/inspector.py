@@ -85,8 +85,8 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touc
 class Inspector:
     """A page, the page that keeps axe for it, and what was found.
 
-    Axe takes most of the time, so it judges a page once for each kind of layout: on the first of the `screens`, and in
-    the dark theme on the desktop alone, for there only colors can differ. `thorough`: on all screens in both themes.
+    Axe takes most of the time, so it judges a page on the first of the `screens` alone, and in the dark theme on the
+    desktop alone: other themes have other colors, the same on all screens. `thorough`: on all screens in both themes.
     """
 
     page: Page

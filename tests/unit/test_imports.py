@@ -25,6 +25,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "dashboard.globs",
         "dashboard.clock",
         "dashboard.background_reads",
+        "dashboard.lazy_thread",
         "dashboard.units",
         "dashboard.model",
         "dashboard.settings",

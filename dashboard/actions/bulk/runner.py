@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from ...clock import monotonic_s
 from ...errors import UNEXPECTED_ERROR, BackendUnavailable, NotFound, QueuedeckError, WrongType
+from ...lazy_thread import LazyThread
 from ...model import QueueRef
 from ...redact import masked_logger
 from ..service import ActionService
@@ -58,27 +59,21 @@ class BulkRunner:
         self._running: dict[str, RunningOperation] = {}
         self._unreadable: set[str] = set()  # ids of open operations that this version or these settings cannot run
         self._reopen_at = 0.0  # monotonic
-        self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopped = False
-        self._thread: threading.Thread | None = None
+        self._thread = LazyThread("queuedeck-bulk", self._run_loop)
 
     def start(self) -> None:
         """Start the thread, or check for new operations immediately."""
-        with self._lock:
-            if self._thread is None and not self._stopped:
-                self._thread = threading.Thread(target=self._run_loop, name="queuedeck-bulk", daemon=True)
-                self._thread.start()
+        if not self._stopped:
+            self._thread.start()
         self._wake.set()
 
     def stop(self) -> None:
         """Finish the current batch and leave the operations to other processes."""
         self._stopped = True
         self._wake.set()
-        with self._lock:  # a thread that has not started yet cannot be waited for
-            thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout=5)
+        self._thread.join(5.0)
 
     def _run_loop(self) -> None:
         while not self._stopped:
