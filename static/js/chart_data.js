@@ -1,6 +1,7 @@
 // What charts read: newer slots joined to those that the page has, and what a failed response says.
 (() => {
   "use strict";
+  const TIMEOUT_MS = 10000; // as that of polls
 
   // `data` followed by newer slots: the last of the slots that the page has had not ended.
   const join = (data, newer) => {
@@ -22,5 +23,21 @@
     return error ? [error.message, error.hint].filter(Boolean).join(" ") : `The server responded with status ${response.status}.`;
   };
 
-  Object.assign(window.queuedeck.charts, { errorOf, join });
+  // The data at `url`; throws an error whose message the page shows.
+  const read = async (url) => {
+    const asking = new AbortController();
+    const timer = setTimeout(() => asking.abort(), TIMEOUT_MS);
+    const wanted = { headers: { Accept: "application/json" }, signal: asking.signal };
+    try {
+      const response = await fetch(url, wanted).catch(() => null);
+      if (!response) throw new Error("Cannot reach Queuedeck.");
+      if (response.status === 401) throw window.queuedeck.signedOut();
+      if (!response.ok) throw new Error(await errorOf(response));
+      return await response.json();
+    } finally {
+      clearTimeout(timer);
+    }
+  };
+
+  Object.assign(window.queuedeck.charts, { join, read });
 })();

@@ -6,7 +6,7 @@
   const MOST_WAIT_MS = 60000;
   const LEAST_ZOOM_S = 60;
   const LEAST_RATIO = 0.05; // an axis up to 100% would hide the first errors, one without a limit would exaggerate them
-  const { errorOf, format, increments, isUtc, join, legend, moment, timeLabels } = window.queuedeck.charts;
+  const { format, increments, isUtc, join, legend, moment, read, timeLabels } = window.queuedeck.charts;
 
   // Draws the figures in `root`; returns the function that asks for newer slots at once.
   window.queuedeck.startCharts = (root) => {
@@ -21,6 +21,7 @@
     const logarithmic = new Set(); // ids of charts
     let data = null;
     let timer = 0;
+    let asked = 0; // how often figures were asked for: what comes after newer ones is dropped
     let edge = null; // the slot at which a zoom by keyboard begins
 
     const colorOf = (tone) => getComputedStyle(root.querySelector(`i[data-tone="${tone}"]`)).color;
@@ -132,22 +133,24 @@
     };
 
     const load = async () => {
+      clearTimeout(timer);
+      asked += 1;
+      const turn = asked;
       const url = new URL(root.dataset.url, location.href);
       if (!root.dataset.page) for (const [name, value] of new URL(location.href).searchParams) url.searchParams.set(name, value);
       if (data) url.searchParams.set("since", data.end_s - 2 * data.step_s);
       let isDone = true;
       try {
-        const response = await fetch(url, { headers: { Accept: "application/json" } }).catch(() => null);
-        if (!response) throw new Error("Cannot reach Queuedeck.");
-        if (response.status === 401) throw window.queuedeck.signedOut();
-        if (!response.ok) throw new Error(await errorOf(response));
-        data = join(data, await response.json());
+        const newer = await read(url);
+        if (turn !== asked) return;
+        data = join(data, newer);
         root.hidden = !Object.values(data.values).flat().some((value) => value !== null);
         empty.hidden = !root.hidden;
         status.hidden = true;
         if (!root.hidden) for (const figure of figures) draw(figure);
-        marks.follow(data.marks);
+        marks.follow(data.marks_digest);
       } catch (error) {
+        if (turn !== asked) return;
         isDone = false;
         const until = data ? `Charts end at ${moment(data.end_s, data.step_s)}. ` : "";
         const other = `New figures could not be read: ${error.message.replace(/([^.])$/, "$1.")} Trying again every 10 s.`;

@@ -66,24 +66,21 @@
     return times.length ? (isForward ? Math.min(...times) : Math.max(...times)) : undefined;
   };
 
-  // The list has what the page knew when it was loaded: it is read again when the charts know other marks.
-  let listed = "";
-  const follow = (marks) => {
-    const known = JSON.stringify(marks);
-    const isFirst = !listed;
+  // The list is as new as the page, and read again when the charts know other marks: already the first figures can be
+  // newer than the page. What fails is read again with the next figures. An open form, or what has the focus, stays.
+  const follow = (digest) => {
     const list = document.getElementById("marks");
-    if (known === listed || !list) return;
-    if (!isFirst && (list.querySelector("details[open]") || list.contains(document.activeElement))) return;
-    listed = known;
-    if (isFirst) return;
+    const isUsed = () => list.querySelector("details[open]") || list.contains(document.activeElement);
+    if (!list || digest === list.dataset.digest || isUsed()) return;
     const request = new XMLHttpRequest();
     request.open("GET", location.href);
     request.responseType = "document";
     request.onload = () => {
       const newer = request.response?.getElementById("marks");
-      if (!newer) return;
-      list.replaceWith(document.adoptNode(newer));
-      document.dispatchEvent(new CustomEvent("queuedeck:updated"));
+      if (newer && list.isConnected && !isUsed()) {
+        list.replaceWith(document.adoptNode(newer));
+        document.dispatchEvent(new CustomEvent("queuedeck:updated"));
+      }
     };
     request.send();
   };

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 from werkzeug.security import generate_password_hash
 
 from dashboard.clock import now_s
@@ -22,6 +22,7 @@ pytestmark = pytest.mark.e2e
 QUEUES = ("mails", "video-transcode")
 CHARTS = "/queues/main/bullmq/mails/charts"
 REFRESH_MS = 61_000  # longer than the page waits between two
+TIMEOUT_MS = 10_500  # longer than it waits for an answer, and before it tries again
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +123,35 @@ def test_without_the_server_the_charts_stay_and_are_continued_later(visit: Visit
     answer = asked.value.response()
     assert answer is not None
     assert len(answer.json()["values"]["depth"]) < 30  # what is new, of 360 slots
+
+
+def test_a_server_that_does_not_answer_is_named_and_a_late_answer_is_dropped(visit: Visit, url: str) -> None:
+    page = visit("about:blank").page
+    page.clock.install()
+    page.goto(f"{url}{CHARTS}?range=1h")
+    wait_until_drawn(page)
+    status = page.locator("[data-chart-status]")
+    held: list[Route] = []
+
+    def hold_one() -> None:
+        page.route("**/charts/_data*", lambda route: held.append(route), times=1)
+        with page.expect_request("**/charts/_data*"):
+            page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+    hold_one()
+    page.clock.fast_forward(TIMEOUT_MS)
+    expect(status).to_contain_text("New figures could not be read: Cannot reach Queuedeck. Trying again")
+    page.clock.fast_forward(TIMEOUT_MS)
+    expect(status).to_be_hidden()
+
+    # The one that is answered later was asked for earlier.
+    hold_one()
+    with page.expect_response("**/charts/_data*"):
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    page.clock.fast_forward(TIMEOUT_MS)
+    hold_one()
+    assert status.is_hidden()
+    assert len(held) == 3
 
 
 SHIFTS = """

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from playwright.sync_api import expect
+from playwright.sync_api import Page, Route, expect
 
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.sources.source import Source
@@ -70,11 +70,44 @@ def test_a_deployment_is_marked_in_the_charts(url: str, visit: Visit) -> None:
     expect(page.locator("#marks tbody th")).to_have_text([re.compile(": mail fired$")])
 
     # A deploy script adds one while the page is open: the next refresh of the charts has it.
+    add_mark(page, url, "v413")
+    read_charts(page)
+    expect(page.locator("#marks tbody th")).to_have_text(["deploy v413", re.compile(": mail fired$")])
+
+
+def test_the_list_has_each_mark_that_the_charts_draw(url: str, visit: Visit) -> None:
+    """One that is added after the page was built and before its first figures, and one whose list could not be read."""
+    visitor = visit(url)
+    page, rows = visitor.page, visitor.page.locator("#marks tbody th")
+    held: list[Route] = []
+    page.route("**/charts/_data*", lambda route: held.append(route))
+    with page.expect_request("**/charts/_data*"):
+        page.reload()
+    add_mark(page, url, "v414")
+    held.pop().continue_()
+    page.unroute("**/charts/_data*")
+    expect(rows.first).to_have_text("deploy v414")
+
+    visitor.outage = True
+    page.route(lambda address: address == page.url, lambda route: route.abort())
+    add_mark(page, url, "v415")
+    with page.expect_event("requestfailed"):
+        read_charts(page)
+    page.unroute_all()
+    expect(rows.first).to_have_text("deploy v414")
+    read_charts(page)
+    expect(rows.first).to_have_text("deploy v415")
+
+
+def add_mark(page: Page, url: str, version: str) -> None:
     answer = page.request.post(
         re.sub("/queues/.*", "/api/v1/marks", url),
-        data={"text": "deploy", "version": "v413"},
+        data={"text": "deploy", "version": version},
         headers={"Sec-Fetch-Site": "same-origin"},
     )
     assert answer.status == 201
+
+
+def read_charts(page: Page) -> None:
+    """Let the page read newer figures at once, as when it becomes visible."""
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-    expect(page.locator("#marks tbody th")).to_have_text(["deploy v413", re.compile(": mail fired$")])

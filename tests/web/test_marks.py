@@ -186,6 +186,15 @@ def test_charts_have_deployments_and_alerts(browser: FlaskClient, redis_client: 
     assert "Sidekiq on main" in text
     assert "<b>de" not in text
 
+    # By its digest, the page knows whether its list is the one of newer data.
+    data = f"{PAGE.split('?')[0]}/_data?range=1h"
+    digest = browser.get(data).get_json()["marks_digest"]
+    assert f'data-digest="{digest}"' in text
+    assert browser.post("/api/v1/marks", json={"text": "deploy", "version": "v413"}, headers=SAME).status_code == 201
+    newer = browser.get(f"{data}&since={int(now) - 20}").get_json()["marks_digest"]
+    assert newer != digest
+    assert f'data-digest="{newer}"' in browser.get(PAGE).text
+
 
 def test_the_form_adds_and_the_question_deletes(browser: FlaskClient) -> None:
     page = browser.get(PAGE).text

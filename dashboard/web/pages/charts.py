@@ -219,7 +219,8 @@ def _read_marks(key: SeriesKey, data: ChartData, wanted: ChartRange) -> ChartMar
 def _send_data(key: SeriesKey) -> Response:
     """The data of the charts; with `since`, only of the slots from that second on, for a page that has the others."""
     wanted, data = _read(key)
-    data = replace(data, marks=_read_marks(key, data, wanted).shown)
+    marks = _read_marks(key, data, wanted)
+    data = replace(data, marks=marks.shown, marks_digest=marks.digest)
     response = Response(encode_json(data.since(asked_time("since"))), mimetype="application/json")
     response.headers["Cache-Control"] = "no-store"
     return response

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from ....history.history_reader import HistoryRange, HistoryReader, choose_range
 from ....history.series_keys import SeriesKey
@@ -23,7 +24,8 @@ class ChartData(msgspec.Struct, frozen=True, kw_only=True):
     """Values by figure, one for each slot from `start_s` on; null is a gap. Seconds since 1970.
 
     `earlier`: the values of the time before that the URL compares with, in as many slots. `marks`: all of the range,
-    newest first. `notes`: by the ID of a chart, what is estimated or unknown in the whole range.
+    newest first; `marks_digest`: of them, as in the list of the page. `notes`: by the ID of a chart, what is estimated
+    or unknown in the whole range.
     """
 
     start_s: int
@@ -32,6 +34,7 @@ class ChartData(msgspec.Struct, frozen=True, kw_only=True):
     values: dict[str, Values]
     earlier: dict[str, Values] = {}
     marks: tuple[ChartMark, ...] = ()
+    marks_digest: str = ""
     notes: dict[str, str] = {}
 
     def since(self, start_s: float | None) -> ChartData:
@@ -39,14 +42,11 @@ class ChartData(msgspec.Struct, frozen=True, kw_only=True):
         skipped = 0 if start_s is None else int((start_s - self.start_s) // self.step_s)
         if not 0 < skipped < (self.end_s - self.start_s) // self.step_s:
             return self
-        return ChartData(
+        return replace(
+            self,
             start_s=self.start_s + skipped * self.step_s,
-            step_s=self.step_s,
-            end_s=self.end_s,
             values={name: values[skipped:] for name, values in self.values.items()},
             earlier={name: values[skipped:] for name, values in self.earlier.items()},
-            marks=self.marks,
-            notes=self.notes,
         )
 
 

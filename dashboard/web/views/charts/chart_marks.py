@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -42,6 +43,11 @@ class ChartMarks(NamedTuple):
     hidden: int = 0
     unread: tuple[UnreadMarks, ...] = ()
     problem: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """The same for the same marks: by it, a page knows whether its list shows what its charts draw."""
+        return hashlib.blake2b(msgspec.json.encode(self.shown), digest_size=8).hexdigest()
 
 
 def collect_marks(
