@@ -27,6 +27,7 @@ from tests.processes import ROOT
 
 DOCUMENT = ROOT / "docs" / "testing.md"
 SEED = "TEST_SEED"
+LATE, LATE_S = ROOT / "tests" / "late", "0.5"
 
 
 @dataclass(frozen=True)
@@ -47,16 +48,25 @@ class Round:
 
 
 def run_round(seed: int, processes: int, paths: list[str]) -> Round:
-    """Run all tests of the soak once."""
+    """Run all tests of the soak once, then those of the browser with answers that come late; or those of `paths`."""
     print(f"seed {seed}: repeat with `make soak SEED={seed}`", flush=True)
     began = time.monotonic()
+    runs = [run_tests(seed, processes, ["-m", "soak", *paths], {})]
+    if not paths:
+        late = {"PYTHONPATH": os.pathsep.join((str(LATE), str(ROOT))), "TEST_LATE_S": LATE_S}
+        runs.append(run_tests(seed, processes, ["-m", "not soak", "tests/e2e"], late))
+    passed, failed, skipped = (sum(counts) for counts in zip(*runs, strict=True))
+    return Round(seed, passed, failed, skipped, time.monotonic() - began)
+
+
+def run_tests(seed: int, processes: int, chosen: list[str], environ: dict[str, str]) -> tuple[int, int, int]:
+    """(passed, failed, skipped) of a run of pytest."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-m", "soak", "-n", str(processes), "--dist", "loadfile"]
-        command += ["--no-loadscope-reorder", f"--junitxml={report}", *paths]
-        subprocess.run(command, cwd=ROOT, env={**os.environ, SEED: str(seed)}, check=False)
-        counts = read_counts(report.read_text()) if report.exists() else (0, 1, 0)  # pytest itself did not start
-    return Round(seed, *counts, time.monotonic() - began)
+        command = [sys.executable, "-m", "pytest", *chosen, "-n", str(processes), "--dist", "loadfile"]
+        command += ["--no-loadscope-reorder", f"--junitxml={report}"]
+        subprocess.run(command, cwd=ROOT, env={**os.environ, SEED: str(seed), **environ}, check=False)
+        return read_counts(report.read_text()) if report.exists() else (0, 1, 0)  # pytest itself did not start
 
 
 def read_counts(report: str) -> tuple[int, int, int]:

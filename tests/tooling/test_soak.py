@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import os
+import subprocess
+import sys
 
 import pytest
 
-from tests.soak import DOCUMENT, Round, describe, read_counts, replace_section
+from tests.soak import DOCUMENT, LATE, Round, describe, read_counts, replace_section
 
 REPORT = '<testsuites><testsuite errors="1" failures="2" skipped="1" tests="10"></testsuite></testsuites>'
 
@@ -34,3 +37,11 @@ def test_the_document_has_a_place_for_it() -> None:
 def test_each_round_is_a_row_with_its_seed() -> None:
     text = describe([Round(17, 50, 1, 0, 125.4)], datetime.date(2026, 1, 2))
     assert text.splitlines()[-1] == "| 17 | 50 | 1 | 0 | 2:05 |"
+
+
+def test_servers_answer_late_where_the_round_asks_for_it() -> None:
+    """It is loaded before the first line of a server."""
+    shown = "import flask; print(flask.Flask.__call__.__module__)"
+    environ = {**os.environ, "PYTHONPATH": str(LATE), "TEST_LATE_S": "0.5"}
+    ran = subprocess.run([sys.executable, "-c", shown], env=environ, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "sitecustomize"
