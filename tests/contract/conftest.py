@@ -13,7 +13,6 @@ from dashboard.backends.base import Backend, Budget
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import FlowDelta, Job, JobPage, JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
-from dashboard.sources import connection
 from dashboard.sources.source import Source
 from tests.conftest import reset_server
 from tests.contract.bullmq_library import BullMQLibrary
@@ -22,7 +21,6 @@ from tests.contract.library import Filled, Library
 from tests.contract.listq_library import ListQLibrary
 from tests.contract.rq_library import RQLibrary
 from tests.contract.sidekiq_library import SidekiqLibrary
-from tests.waiting import CEILING_S
 
 LIBRARIES: tuple[Library, ...] = (
     RQLibrary(),
@@ -38,13 +36,6 @@ ACTING = tuple(library for library in LIBRARIES if library.acts)
 WITH_HASHES = tuple(library for library in LIBRARIES if library.hashes)
 
 
-@pytest.fixture(autouse=True)
-def patient_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No server is silent here: one that answers late has much to read, on a machine that is busy."""
-    for name in ("CONNECT_TIMEOUT_S", "READ_TIMEOUT_S"):
-        monkeypatch.setattr(connection, name, CEILING_S)
-
-
 @dataclass(frozen=True)
 class KeySpace:
     """A key space: what each key holds as DUMP tells it, and for how long."""
@@ -57,7 +48,13 @@ class KeySpace:
     def dump(cls, client: redis.Redis, library: Library, filled: Filled) -> KeySpace:
         """All keys as they are now."""
         keys = list(client.scan_iter(count=1000))
-        return cls(library, filled, {key: (client.dump(key), max(0, client.pttl(key))) for key in keys})
+        with client.pipeline() as pipeline:  # a transaction: nothing expires between its value and its TTL
+            for key in keys:
+                pipeline.dump(key).pttl(key)
+            found = pipeline.execute()
+        dumps = zip(keys, found[::2], found[1::2], strict=True)
+        kept = {key: (value, max(0, ttl_ms)) for key, value, ttl_ms in dumps if value is not None}
+        return cls(library, filled, kept)
 
     def restore(self, client: redis.Redis) -> None:
         """Put all keys back, and nothing else."""

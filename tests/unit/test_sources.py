@@ -22,7 +22,7 @@ from dashboard.sources.metering import measure_cost
 from dashboard.sources.source import Source
 from tests.conftest import start_server
 from tests.forwarding import MovingAddress
-from tests.waiting import CEILING_S, wait_until
+from tests.waiting import wait_until
 
 
 def test_a_batch_answers_in_order_with_errors_in_their_places(source: Source, redis_client: redis.Redis) -> None:
@@ -96,8 +96,12 @@ def test_a_missing_and_a_wrong_password(guarded: EmbeddedRedis) -> None:
     right.close()
 
 
-def test_tls_to_a_plain_port_and_a_database_that_is_not_there(server: EmbeddedRedis) -> None:
+@pytest.mark.usefixtures("own_timeouts")
+def test_tls_to_a_plain_port_is_explained(server: EmbeddedRedis) -> None:
     assert reason_of(f"rediss://127.0.0.1:{server.port}/0").reason in ("tls", "lost", "timeout")
+
+
+def test_a_database_that_is_not_there_is_explained(server: EmbeddedRedis) -> None:
     assert reason_of(f"redis://127.0.0.1:{server.port}/4711").reason == "protocol"
 
 
@@ -120,6 +124,7 @@ def test_a_port_with_another_protocol_is_explained() -> None:
         thread.join()
 
 
+@pytest.mark.usefixtures("own_timeouts")
 def test_a_silent_server_costs_the_timeout_and_no_more() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         assert reason_of(f"redis://127.0.0.1:{listener.getsockname()[1]}/0").reason == "timeout"
@@ -333,11 +338,8 @@ def test_pieces_of_a_batch_are_answered_in_order(source: Source, redis_client: r
     assert source.batch_in_pieces([]) == source.batch_in_pieces([[]]) == []
 
 
-def test_pieces_do_not_wait_for_answers_that_take_long(
-    server: EmbeddedRedis, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pieces_do_not_wait_for_answers_that_take_long(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
     """Each further piece would cost one more way there and back to a server that is far away."""
-    monkeypatch.setattr(connection, "READ_TIMEOUT_S", CEILING_S)
     source = Source("main", server.url)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(source.batch_in_pieces, [[("BLPOP", "list", 60)], [("ECHO", "x")]])
