@@ -4,6 +4,7 @@
   const PAGE_STEPS = 10;
   const MARGIN = 8; // of a label, from the edges
   const REACH = 7; // pixels from a line that still count as on it
+  const DRAGGED_ON = ".chart svg.levels.large"; // that of the last week shows thresholds too, which are not dragged there
   const NAMES = {
     s: [["d", 86400], ["h", 3600], ["m", 60], ["s", 1]], // combined: 1 h 30 m
     bytes: [["TiB", 2 ** 40], ["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 1024], ["B", 1]],
@@ -87,7 +88,7 @@
 
   // The handle of the line under the pointer. A finger scrolls there, it drags only the handle itself.
   const handleNear = ({ target, clientY, pointerType }) => {
-    const plot = target.closest?.("svg.levels");
+    const plot = target.closest?.(DRAGGED_ON);
     if (!plot || pointerType === "touch") return null;
     const y = clientY - plot.getBoundingClientRect().top;
     const near = [...plot.closest(".chart").querySelectorAll(".handles.script [data-value]")];
@@ -103,7 +104,7 @@
     dragged = { handle, pointer: event.pointerId, from: event.clientY, y: Number(handle.dataset.y) };
   });
   draft.addEventListener("pointermove", (event) => {
-    if (!dragged) event.target.closest?.("svg.levels")?.classList.toggle("near", Boolean(handleNear(event)));
+    if (!dragged) event.target.closest?.(DRAGGED_ON)?.classList.toggle("near", Boolean(handleNear(event)));
     if (event.pointerId !== dragged?.pointer || event.clientY === dragged.from) return;
     const { height, perValue } = scaleOf(dragged.handle);
     moveTo(dragged.handle, (height - 1 - (dragged.y + event.clientY - dragged.from)) / perValue);
