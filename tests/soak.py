@@ -27,7 +27,12 @@ from tests.processes import ROOT
 
 DOCUMENT = ROOT / "docs" / "testing.md"
 SEED = "TEST_SEED"
-LATE, LATE_S = ROOT / "tests" / "late", "0.5"
+LATE = ROOT / "tests" / "late"
+LATE_ENVIRON = {
+    "PYTHONPATH": os.pathsep.join((str(LATE), str(ROOT))),
+    "TEST_LATE_S": "0.5",
+    "TEST_LATE_STEPS_S": "2.5",
+}
 
 
 @dataclass(frozen=True)
@@ -48,13 +53,12 @@ class Round:
 
 
 def run_round(seed: int, processes: int, paths: list[str]) -> Round:
-    """Run all tests of the soak once, then those of the browser with answers that come late; or those of `paths`."""
+    """Run all tests of the soak once, then those of the browser with answers and steps that come late; or `paths`."""
     print(f"seed {seed}: repeat with `make soak SEED={seed}`", flush=True)
     began = time.monotonic()
     runs = [run_tests(seed, processes, ["-m", "soak", *paths], {})]
     if not paths:
-        late = {"PYTHONPATH": os.pathsep.join((str(LATE), str(ROOT))), "TEST_LATE_S": LATE_S}
-        runs.append(run_tests(seed, processes, ["-m", "not soak", "tests/e2e"], late))
+        runs.append(run_tests(seed, processes, ["-m", "not soak", "-p", "late_steps", "tests/e2e"], LATE_ENVIRON))
     passed, failed, skipped = (sum(counts) for counts in zip(*runs, strict=True))
     return Round(seed, passed, failed, skipped, time.monotonic() - began)
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.soak import DOCUMENT, LATE, Round, describe, read_counts, replace_section
+from tests.soak import DOCUMENT, LATE_ENVIRON, Round, describe, read_counts, replace_section
 
 REPORT = '<testsuites><testsuite errors="1" failures="2" skipped="1" tests="10"></testsuite></testsuites>'
 
@@ -39,9 +39,18 @@ def test_each_round_is_a_row_with_its_seed() -> None:
     assert text.splitlines()[-1] == "| 17 | 50 | 1 | 0 | 2:05 |"
 
 
+def test_steps_of_browser_tests_come_late_where_the_round_asks_for_it() -> None:
+    shown = "import late_steps; from playwright.sync_api import Page; print(Page._sync.__module__)"
+    ran = subprocess.run(
+        [sys.executable, "-c", shown], env={**os.environ, **LATE_ENVIRON}, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip() == "late_steps"
+
+
 def test_servers_answer_late_where_the_round_asks_for_it() -> None:
     """It is loaded before the first line of a server."""
     shown = "import flask; print(flask.Flask.__call__.__module__)"
-    environ = {**os.environ, "PYTHONPATH": str(LATE), "TEST_LATE_S": "0.5"}
-    ran = subprocess.run([sys.executable, "-c", shown], env=environ, capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", shown], env={**os.environ, **LATE_ENVIRON}, capture_output=True, text=True, check=True
+    )
     assert ran.stdout.strip() == "sitecustomize"
