@@ -87,8 +87,8 @@ def search_jobs(
 ) -> SearchResult:
     """Search for jobs that match, at most MAX_FOUND, in the order of ORDER; if a job has exactly the id, only that one.
 
-    Searches ROWS_PER_LIST rows of each list, all rows of a list that the server can scan, and for at most SECONDS; the
-    cursor continues from there. Calls `seen` with all jobs that were searched.
+    Searches ROWS_PER_LIST rows of each list, all rows of a list that the server can scan, and for at most SECONDS after
+    the first WINDOW_ROWS rows; the cursor continues from there. Calls `seen` with all jobs that were searched.
     """
     started = monotonic_s()
     start = parse_cursor(cursor)
@@ -181,6 +181,7 @@ class _SearchRun:
         self._started = started
         self._jobs: dict[str, FoundJob] = {}
         self._searched = 0
+        self._has_read = False  # rows of a list, or that these cannot be read
         self._total: int | None = None
         self._only_list: tuple[QueueStats, State] | None = None
         self._at_least = False
@@ -250,6 +251,7 @@ class _SearchRun:
 
     def _scan_stretch(self, queue: QueueStats, state: State, offset: int) -> int | None:
         """Scan one range of a list. Returns where the next range begins; None at the end, or if not permitted."""
+        self._has_read = True
         try:
             with data_errors_foreseen(f"the {state.value} jobs", queue.name):
                 found = self._backend_of(queue).scan_matches(queue.ref, state, self._query.word or "", offset)
@@ -268,14 +270,17 @@ class _SearchRun:
 
     @property
     def _is_full(self) -> bool:
-        """Whether time or room is used up."""
-        return monotonic_s() - self._started > SECONDS or len(self._jobs) >= MAX_FOUND
+        """Whether time or room is used up. The first read of a part is always made: with each part a search comes
+        nearer to its end, also on a slow server."""
+        late = self._has_read and monotonic_s() - self._started > SECONDS
+        return late or len(self._jobs) >= MAX_FOUND
 
     def _search_windows(self, queue: QueueStats, state: State, offset: int, end: int) -> int | None:
         """Search the rows of one list from `offset` to `end`. Returns the same as `search_list`."""
         while offset < end:
             if self._is_full:
                 return offset
+            self._has_read = True
             query = JobQuery(state=state, page=offset // WINDOW_ROWS + 1, per_page=WINDOW_ROWS)
             try:
                 with data_errors_foreseen(f"the {state.value} jobs", queue.name):

@@ -176,8 +176,12 @@ def test_more_than_fits_is_continued_without_loss(look: Any) -> None:
 
 def test_time_is_a_bound_too(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "SECONDS", -1.0)
-    found = look("x")
-    assert (found.searched, place(found)) == (0, (0, 0, 0))
+    found, parts = look("nowhere-to-be-found"), 1
+    assert (found.searched, place(found)) == (300, (0, 0, 0))
+    while found.cursor is not None:
+        found, parts = look("nowhere-to-be-found", found.cursor), parts + 1
+        assert 0 < found.searched <= WINDOW_ROWS
+    assert parts == 4
 
 
 class Sieves(Shelves):
