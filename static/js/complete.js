@@ -15,10 +15,15 @@
     return made;
   };
 
-  // One request at a time: a newer one replaces it. Null for one that was replaced; throws when there is no answer.
+  // One request at a time: a newer one replaces it, and `drop()` drops it. Null for one that was replaced or dropped;
+  // throws when there is no answer.
   const asker = () => {
     let current = null;
-    return async (address, query) => {
+    const drop = () => {
+      current?.abort();
+      current = null;
+    };
+    const ask = async (address, query) => {
       current?.abort();
       const mine = (current = new AbortController());
       const url = new URL(address, location.href);
@@ -37,6 +42,7 @@
         clearTimeout(timer);
       }
     };
+    return Object.assign(ask, { drop });
   };
 
   // The options of a list, one of which can be active. `take` gets the one that the user chooses.
@@ -54,11 +60,13 @@
       option.scrollIntoView({ block: "nearest" });
     };
 
+    // The active option stays active where it is offered again.
     const fill = (nodes) => {
+      const kept = options[active]?.textContent;
       list.replaceChildren(...nodes);
       options = [...list.querySelectorAll("[role=option]")];
       for (const [index, option] of options.entries()) option.id = `${list.id}-${index}`;
-      mark(-1);
+      mark(options.findIndex((option) => option.textContent === kept));
       list.hidden = !options.length;
       box.setAttribute("aria-expanded", String(options.length > 0));
     };
@@ -84,6 +92,7 @@
 
     const close = () => {
       clearTimeout(timer);
+      ask.drop(); // its answer would open the list again
       options.fill([]);
     };
 

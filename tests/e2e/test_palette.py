@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from rq import Queue
 
 from dashboard.demo.embedded import EmbeddedRedis
@@ -252,6 +252,31 @@ def test_it_stays_below_the_path_of_a_mounted_dashboard(filled: str, visit: Visi
         page.locator("#search").press_sequentially("sta")
         expect(page.locator(".completions [role=option]")).to_have_count(1)
         page.goto("about:blank")
+
+
+def test_a_late_answer_neither_changes_the_choice_nor_opens_a_closed_list(base: str, visit: Visit) -> None:
+    page = visit(f"{base}/workers").page
+    offered = page.locator(".bar .completions").get_by_role("option")
+    held: list[Route] = []
+    page.keyboard.press("/")
+    page.keyboard.insert_text("queue:")
+    expect(offered).to_have_count(len(NAMES))
+    page.route("**/complete?*", lambda route: held.append(route))
+    with page.expect_request("**/complete?*"):
+        page.keyboard.insert_text("late")
+    late = 'queue:"late mails"'
+    for _ in range(1 + options(page, ".bar .completions").index(late)):
+        page.keyboard.press("ArrowDown")
+    expect_active(page, "#search", late)
+    held.pop().continue_()
+    expect(offered).to_have_count(1)
+    expect_active(page, "#search", late)
+
+    with page.expect_request("**/complete?*"):
+        page.keyboard.insert_text(" m")
+    with page.expect_event("requestfailed"):  # its answer is no longer wanted
+        page.keyboard.press("Escape")
+    expect(offered).to_have_count(0)
 
 
 def test_a_field_and_then_its_value_are_completed_by_keyboard(base: str, visit: Visit) -> None:
