@@ -10,6 +10,7 @@ from playwright.sync_api import Page
 from rq import Queue, SimpleWorker
 
 from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.web.views.problems.problem import ProblemKind
 from tests.e2e.conftest import Visit, wait_for_queues
 from tests.serving import get_json, serving
 from tests.waiting import wait_until
@@ -79,6 +80,13 @@ CUT = r"""() => {
     if (shown && heading.scrollWidth > heading.clientWidth + 1) cut.push(`heading ${heading.textContent.trim()}`);
   }
   return cut;
+}"""
+# As a queue with 13 problems has them, the worst of which is named.
+SHOW_PROBLEMS = """(label) => {
+  const worst = document.querySelector(".queues .worst"), others = document.createElement("small");
+  others.textContent = "+12";
+  worst.replaceChildren(worst.querySelector(".tag"), others);
+  worst.querySelector(".tag").textContent = label;
 }"""
 PAGES = (
     "/",
@@ -154,11 +162,18 @@ def test_a_long_change_is_not_cut(base: str, visit: Visit) -> None:
         assert page.evaluate(f"() => {{ {long}; return ({CUT})(); }}") == [], width
 
 
+def test_the_number_of_further_problems_is_not_cut(base: str, visit: Visit) -> None:
+    page, longest = visit(f"{base}/").page, max(ProblemKind, key=len)
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate(f"(label) => {{ ({SHOW_PROBLEMS})(label); return ({CUT})(); }}", longest) == [], width
+
+
 def test_a_figure_that_is_cut_is_found(base: str, visit: Visit) -> None:
     """The search itself: a narrow cell with a long figure."""
     page = visit(f"{base}/").page
-    page.evaluate("document.querySelector('table.queues td.n').textContent = '1,234,567,890,123 jobs'")
-    assert page.evaluate(CUT) != []
+    long = "document.querySelector('table.queues td.n').textContent = '1,234,567,890,123 jobs'"
+    assert page.evaluate(f"() => {{ {long}; return ({CUT})(); }}") != []
 
 
 def test_an_error_has_more_room_than_the_id_of_its_job(base: str, visit: Visit) -> None:
