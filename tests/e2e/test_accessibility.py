@@ -113,7 +113,9 @@ def fill(server: EmbeddedRedis) -> None:
             client.hset(f"bull:reports:repeat:{name}", mapping={"name": f"{name} report", "every": 5000, "ic": 1})
         queues = [Queue(name, connection=client) for name in ("order-confirmations", "mail")]
         for number in range(3):
-            SimpleWorker(queues, connection=client, name=f"worker-of-the-night-{number}").register_birth()
+            worker = SimpleWorker(queues, connection=client, name=f"worker-of-the-night-{number}")
+            worker.register_birth()
+            client.persist(worker.key)
     write_past(server.url, {"RQ producer"}, now_s())
     fail_rq(server, "payments", *((failing_jobs.mail, f"user{number}@example.com", number) for number in range(12)))
     fail_rq(server, "payments", *((failing_jobs.fail_with, "402 Payment required " * 5),) * 3)

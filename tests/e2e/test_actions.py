@@ -265,6 +265,7 @@ def test_a_selected_page_leads_to_the_whole_list(visit: Any, url: str, mails: Ma
 def test_a_deleted_job_is_restored(visit: Any, url: str, mails: Mails) -> None:
     page = visit(url + mails.list_path).page
     page.locator("table.jobs tbody th a").first.click()
+    page.wait_for_load_state()  # before the scripts have run, the question is a page of its own
     page.get_by_role("button", name="Delete").click()
     confirm(page, "Delete job")
     expect(page.locator("#flash")).to_contain_text("1 job deleted.")

@@ -40,7 +40,7 @@ def measure(page: Page, url: str) -> dict[str, int]:
     page.on("request", lambda request: asked.append(request))
     page.goto(url, wait_until="networkidle")
     sizes: dict[str, int] = {}
-    for request in asked:
+    for request in [request for request in asked if "hx-request" not in request.headers]:  # those are later polls
         size = request.sizes()
         sizes[request.url] = size["responseHeadersSize"] + size["responseBodySize"]
     # Without a window, Chromium shows no icon and does not ask for it.

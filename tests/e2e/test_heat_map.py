@@ -30,7 +30,9 @@ def url(server: EmbeddedRedis) -> Iterator[str]:
     with redis.Redis.from_url(server.url) as client:
         names = [f"shop-{number:04}" for number in range(MANY - 1)]
         client.sadd("rq:queues", "rq:queue:alone", *(f"rq:queue:{name}" for name in names))
-        SimpleWorker([Queue(name, connection=client) for name in names], connection=client).register_birth()
+        worker = SimpleWorker([Queue(name, connection=client) for name in names], connection=client)
+        worker.register_birth()
+        client.persist(worker.key)
         for _ in range(12):
             Queue("alone", connection=client).enqueue("app.run")
         client.hset("bull:paused:meta", mapping={"version": "bullmq:5.81.0", "opts.maxLenEvents": 10000, "paused": 1})

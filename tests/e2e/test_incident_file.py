@@ -67,6 +67,7 @@ def test_from_a_chart_to_a_file_that_needs_nothing(visit: Visit, browser: Browse
     context.close()
 
     checked = browser.new_context(bypass_csp=True)
+    checked.set_default_timeout(PATIENCE_MS)
     opened = checked.new_page()
     opened.goto(file.as_uri())
     opened.add_script_tag(content=AXE.read_text())

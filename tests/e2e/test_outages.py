@@ -31,7 +31,7 @@ SLOW_LOADING = (
     "--rdbcompression",
     "no",
 )
-DOWN = re.compile(r"^Redis down \d+ s$")
+DOWN = re.compile(r"^Redis down \d+ [sm]$")
 
 
 @dataclass
@@ -91,7 +91,7 @@ def check_that_a_stopped_redis_is_reported_once_with_what_was_known(watched: Wat
     row = overview.locator("#queues tbody tr")
     expect(row).to_have_class("old")
     expect(row.locator("td.wait")).to_have_text("2")
-    expect(overview.locator(".as-of")).to_have_text(re.compile(r"Last known figures, from\s+\d+\ss ago\."))
+    expect(overview.locator(".as-of")).to_have_text(re.compile(r"Last known figures, from\s+\d+\s[sm] ago\."))
     expect(overview.locator("#source-main .dot")).to_have_class("dot critical")
     watched.server.start()
     watched.add_job()  # it has lost its data

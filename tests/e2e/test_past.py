@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.sources.source import Source
-from tests.e2e.conftest import Visit, dashboard, wait_for_queues
+from tests.e2e.conftest import PATIENCE_MS, Visit, dashboard, wait_for_queues
 from tests.web.test_past_pages import BACKLOG, QUIET, at, record_minutes
 
 pytestmark = pytest.mark.e2e
@@ -43,6 +43,7 @@ def test_keys_and_the_slider_lead_through_the_past(past: tuple[str, int], visit:
     page.keyboard.press("e")
     expect(bar).to_contain_text("As of")
     first = asked_at(page)
+    page.wait_for_load_state()
     page.keyboard.press("e")
     page.wait_for_url(lambda to: asked_at(page) not in ("", first))
     page.goto(f"{url}/?q=mail&at={at(base_s, QUIET)}")
@@ -51,6 +52,8 @@ def test_keys_and_the_slider_lead_through_the_past(past: tuple[str, int], visit:
     # The slider shows its time while it moves; Enter leads there, and the focus stays on it.
     slider, clock = page.get_by_label("Moment within 24 hours"), page.locator("[data-moment-clock]")
     expect(clock).to_have_text(re.compile(rf"^\w{{3}} {at(base_s, QUIET)[:10]} {at(base_s, QUIET)[11:19]} UTC$"))
+    page.clock.install()
+    page.clock.pause_at(page.evaluate("Date.now() / 1000 + 60"))  # after a while, a step with a key leads there too
     slider.focus()
     for _ in range(3):
         page.keyboard.press("ArrowRight")
@@ -62,6 +65,7 @@ def test_keys_and_the_slider_lead_through_the_past(past: tuple[str, int], visit:
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Escape")
     expect(clock).to_contain_text(at(base_s, QUIET + 3)[11:16])
+    page.clock.resume()
 
     # A page in the past does not poll: what it shows stays.
     page.goto(f"{url}/?at={at(base_s, BACKLOG)}")
@@ -73,6 +77,7 @@ def test_keys_and_the_slider_lead_through_the_past(past: tuple[str, int], visit:
     page.get_by_role("textbox", name="UTC").fill(at(base_s, QUIET)[:16])
     page.get_by_role("button", name="Show").click()
     expect(figure).to_have_text("4")
+    page.wait_for_load_state()
     page.keyboard.press("n")
     expect(bar).to_have_count(0)
     assert asked_at(page) == ""
@@ -81,6 +86,7 @@ def test_keys_and_the_slider_lead_through_the_past(past: tuple[str, int], visit:
 def test_the_past_needs_no_script(past: tuple[str, int], browser: Browser) -> None:
     url, base_s = past
     context = browser.new_context(java_script_enabled=False, viewport={"width": 360, "height": 800})
+    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     page.goto(f"{url}/queues/main/rq/mail")
     page.locator("a.earlier").click()

@@ -16,7 +16,7 @@ from dashboard.alerts.evaluation.state_machine import AlertLabels
 from dashboard.demo.embedded import EmbeddedRedis
 from tests.dead_letters import failing_jobs
 from tests.dead_letters.test_groups import fail_rq
-from tests.e2e.conftest import Visit
+from tests.e2e.conftest import Visit, disabled_rules
 from tests.e2e.inspector import DESKTOP, PHONE, TABLET
 from tests.serving import get_json, serving
 from tests.waiting import wait_until
@@ -54,7 +54,9 @@ def base(server: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Ite
         for number in range(30):
             mail.enqueue("app.mail.send", number)
     file: Path = tmp_path_factory.mktemp("context") / "queuedeck.toml"
-    file.write_text(SETTINGS.format(url=server.url))
+    # Built-in rules that would fire after some minutes.
+    off = disabled_rules("queue-no-consumers", "queue-latency", "workers-gone", "checker-slow")
+    file.write_text(SETTINGS.format(url=server.url) + off)
     with serving("--config", file) as served:
         api = f"{served.url}/api/v1"
         wait_until(lambda: get_json(f"{api}/alerts")["alerts"], what="the alert of mail")

@@ -117,15 +117,23 @@ def test_the_chosen_metric_is_explained_at_once(visit: Visit, url: str) -> None:
 
 
 def test_a_preview_on_its_way_is_shown_as_such(visit: Visit, url: str) -> None:
-    page = visit(f"{url}/alerts/rules/new", viewport=DESKTOP).page
+    page = visit("about:blank", viewport=DESKTOP).page
+    page.clock.install()
+    page.goto(f"{url}/alerts/rules/new")
+    page.clock.pause_at(page.evaluate("Date.now() / 1000 + 60"))  # without an answer for ten seconds, it would give up
     held: list[Route] = []
     page.route("**/alerts/rules*", lambda route: held.append(route))
     fill(page, warning="30")
+    with page.expect_request("**/alerts/rules*"):
+        page.clock.run_for(400)
     expect(page.locator("[data-draft-status]")).to_have_text("Checking…")
     expect(page.locator(".rule-preview h2")).to_contain_text("Checking…")
-    expect(page.locator("[data-draft-busy]")).to_have_text("Checking…")  # only after a while
-    for route in held:
-        route.continue_()
+    expect(page.locator("[data-draft-busy]")).to_have_text("")
+    page.clock.run_for(1000)
+    expect(page.locator("[data-draft-busy]")).to_have_text("Checking…")
+    with page.expect_response("**/alerts/rules*"):
+        held.pop().continue_()
+    page.clock.resume()
     expect(page.locator(".rule-preview")).to_contain_text("Breaching: 1 of 2.")
     expect(page.locator(".rule-preview h2")).to_have_text("Preview")
     expect(page.locator("[data-draft-busy]")).to_have_text("")

@@ -281,6 +281,7 @@ def change_everything(server: EmbeddedRedis, client: redis.Redis, workers: list[
         else:
             queue.empty()
     for place, worker in enumerate(workers):
+        worker.heartbeat()
         worker.set_state("busy" if (number + place) % 2 else "idle")
     if number % 2:
         workers[1].register_death()

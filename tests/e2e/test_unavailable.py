@@ -101,7 +101,7 @@ def test_a_removed_bulk_operation_is_reported_until_it_is_back(visit: Any, url: 
 def test_a_page_without_its_job_polls_rarely(visit: Any, url: str, mails: redis.Redis) -> None:
     page = visit(f"{url}/queues/main/bullmq/mails").page
     now_ms = page.evaluate("Date.now()")
-    page.clock.install(time=now_ms / 1000 - 60)
+    page.clock.install(time=now_ms / 1000 - 600)
     page.clock.pause_at(now_ms / 1000)
     page.goto(url + JOB)  # from here on, the time of the page is the test's
     forget_job(mails)
