@@ -56,6 +56,11 @@ class Visitor:
     console: list[str] = field(default_factory=list)
     outage: bool = False
 
+    @property
+    def timeouts(self) -> int:
+        """How many requests of its page were not answered in time."""
+        return sum(f": {SLOW}" in line for line in self.console)
+
     def hear(self, message: ConsoleMessage) -> None:
         self.console.append(f"{message.type}: {message.text}")
         if message.type not in ("error", "warning"):
