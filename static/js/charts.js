@@ -22,7 +22,8 @@
     let data = null;
     let timer = 0;
     let asked = 0; // how often figures were asked for: what comes after newer ones is dropped
-    let edge = null; // the slot at which a zoom by keyboard begins
+    let edge = null; // the time at which a zoom by keyboard begins
+    let led = null; // the chart and the time to which keys led: figures move on with each refresh, the crosshair stays there
 
     const colorOf = (tone) => getComputedStyle(root.querySelector(`i[data-tone="${tone}"]`)).color;
     // A canvas knows no color-mix(); the colors of the page are oklch(…).
@@ -148,6 +149,7 @@
         empty.hidden = !root.hidden;
         status.hidden = true;
         if (!root.hidden) for (const figure of figures) draw(figure);
+        if (led) lead(led.figure, led.at);
         marks.follow(data.marks_digest);
       } catch (error) {
         if (turn !== asked) return;
@@ -169,6 +171,11 @@
       if (isOpen && !document.hidden && isShown()) timer = setTimeout(load, Math.max(LEAST_WAIT_MS, waitMs));
     };
 
+    const lead = (figure, at) => {
+      led = { figure, at };
+      const plot = plots.get(figure);
+      plot?.setCursor({ left: plot.valToPos(at, "x"), top: 10 }, true, true);
+    };
     const lastSlot = () => Object.values(data.values)[0].length - 1;
     const say = (figure, slot) => {
       const texts = [legend.sentence(charts.get(figure), data, slot), marks.show(plots.get(figure), data.marks ?? [])];
@@ -178,28 +185,27 @@
       const plot = plots.get(figure);
       if (!plot) return;
       const slot = Math.min(lastSlot(), Math.max(0, (plot.cursor.idx ?? lastSlot() + 1) + places));
-      plot.setCursor({ left: plot.valToPos(plot.data[0][slot], "x"), top: 10 }, true, true);
+      lead(figure, plot.data[0][slot]);
       say(figure, slot);
     };
 
     // Enter marks where a zoom begins, and at another slot zooms.
     const markEdge = (figure) => {
-      const slot = plots.get(figure)?.cursor.idx ?? null;
-      if (slot === null) return;
-      const [first, last] = [edge ?? slot, slot].sort((one, other) => one - other).map((one) => data.start_s + one * data.step_s);
-      if (edge !== null && edge !== slot) {
-        openRange(first, last + data.step_s);
+      const at = times()[plots.get(figure)?.cursor.idx ?? -1];
+      if (at === undefined) return;
+      if (edge !== null && edge !== at) {
+        openRange(Math.min(edge, at), Math.max(edge, at) + data.step_s);
         return;
       }
-      edge = slot;
-      said.textContent = `Zoom begins at ${moment(first, data.step_s)}. Move and press Enter again.`;
+      edge = at;
+      said.textContent = `Zoom begins at ${moment(at, data.step_s)}. Move and press Enter again.`;
     };
 
     const moveToMark = (figure, isForward) => {
       const plot = plots.get(figure);
       const at = plot && marks.next(plot, data.marks, isForward);
       if (at === undefined) return;
-      plot.setCursor({ left: plot.valToPos(at, "x"), top: 10 }, true, true);
+      lead(figure, at);
       say(figure, plot.cursor.idx ?? lastSlot());
     };
 
@@ -214,8 +220,9 @@
         else markEdge(figure);
       });
       figure.addEventListener("blur", () => {
-        edge = null;
+        edge = led = null;
       });
+      figure.addEventListener("pointermove", () => (led = null));
       figure.querySelector("[data-log]")?.addEventListener("click", ({ currentTarget }) => {
         const { id } = charts.get(figure);
         if (!logarithmic.delete(id)) logarithmic.add(id);

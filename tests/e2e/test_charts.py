@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import redis
@@ -16,6 +18,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.demo.past.writing import write_past
 from tests.e2e.conftest import Visit, dashboard, wait_for_queues
 from tests.serving import serving
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -99,6 +102,34 @@ def test_from_a_sparkline_into_the_past_and_back(visit: Visit, url: str) -> None
     expect(page).to_have_url(re.compile(r"range=7d$"))
     page.get_by_role("navigation", name="Breadcrumb").get_by_role("link", name="mails").click()
     expect(page).to_have_url(f"{url}{CHARTS.removesuffix('/charts')}")
+
+
+def test_what_keys_lead_to_stays_while_the_figures_move_on(visit: Visit, url: str) -> None:
+    page = visit(f"{url}{CHARTS}?range=15m").page
+    wait_until_drawn(page)
+    page.locator("#flow").focus()
+    page.keyboard.press("Shift+ArrowLeft")
+    shown, said = page.locator("#flow [data-legend-time]"), page.locator("[data-chart-said]")
+    expect(said).not_to_have_text("")
+    until = shown.inner_text()
+    page.keyboard.press("Enter")
+    expect(said).to_have_text(f"Zoom begins at {until}. Move and press Enter again.")
+
+    def begins_at() -> int:
+        page.evaluate("document.querySelector('#flow [data-legend-time]').textContent = ''")
+        with page.expect_response("**/charts/_data*") as answer:
+            page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        expect(shown).not_to_have_text("")  # the figures are drawn
+        return int(answer.value.json()["start_s"])
+
+    before = begins_at()
+    wait_until(lambda: begins_at() > before, what="figures of the next slot")
+    expect(shown).to_have_text(until)
+    page.keyboard.press("Shift+ArrowLeft")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**from=*")
+    start_s, end_s = (int(parse_qs(urlsplit(page.url).query)[name][0]) for name in ("from", "to"))
+    assert (end_s - start_s, f"{datetime.fromtimestamp(end_s - 10, UTC):%H:%M:%S} UTC" in until) == (110, True)
 
 
 def test_without_the_server_the_charts_stay_and_are_continued_later(visit: Visit, url: str) -> None:
