@@ -10,6 +10,8 @@ from playwright.sync_api import Page
 from rq import Queue, SimpleWorker
 
 from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.history.tiers import DAY_S
+from dashboard.web.formatting import duration
 from dashboard.web.views.problems.problem import ProblemKind
 from tests.e2e.conftest import Visit, wait_for_queues
 from tests.serving import get_json, serving
@@ -88,6 +90,17 @@ SHOW_PROBLEMS = """(label) => {
   worst.replaceChildren(worst.querySelector(".tag"), others);
   worst.querySelector(".tag").textContent = label;
 }"""
+# What is hours old is long; in a test that has just begun, nothing is.
+AGE = r"""([ago, age]) => {
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const text = walker.currentNode;
+    if (/^\s*\d+\s[smhd](\s\d+\s[smh])? ago\s*$/.test(text.data)) text.data = ago;
+    if (/^\s*\d[\d.]*\s[smhd](\s\d+\s[smh])?\s*$/.test(text.data)) text.data = age;
+  }
+}"""
+AGES = [f"{duration(10 * 3600 - 1)} ago", duration(3599)]
+AGED = f"(ages) => {{ ({AGE})(ages); return ({CUT})(); }}"
 PAGES = (
     "/",
     "/?sort=rate",
@@ -142,7 +155,7 @@ def cut_figures(page: Page, url: str, paths: tuple[str, ...], widths: tuple[int,
         assert answer.status == 200, path
         for width in widths:
             page.set_viewport_size({"width": width, "height": 900})
-            found += [f"{path} at {width} px: {text}" for text in page.evaluate(CUT)]
+            found += [f"{path} at {width} px: {text}" for text in page.evaluate(AGED, AGES)]
     return found
 
 
@@ -167,6 +180,16 @@ def test_the_number_of_further_problems_is_not_cut(base: str, visit: Visit) -> N
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
         assert page.evaluate(f"(label) => {{ ({SHOW_PROBLEMS})(label); return ({CUT})(); }}", longest) == [], width
+
+
+def test_no_age_of_a_job_is_cut(base: str, visit: Visit) -> None:
+    page = visit(f"{base}/").page
+    age = "document.querySelector('.queues tbody td:nth-child(4)').textContent"
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        for seconds in (59 * 60 + 59, DAY_S - 1, 99 * DAY_S + DAY_S - 1, 999 * DAY_S + DAY_S - 1):
+            cut = page.evaluate(f"(text) => {{ {age} = text; return ({CUT})(); }}", duration(seconds))
+            assert cut == [], (width, seconds)
 
 
 def test_a_figure_that_is_cut_is_found(base: str, visit: Visit) -> None:
