@@ -158,7 +158,7 @@ def labs(*queues: str) -> Iterator[Lab]:
         open_client(server.url) as client,
         closing(Source("main", server.url)) as source,
         StepProxy(server.port, takes=TAKES, counts=OutsideTransactions()) as proxy,
-        running_rq_worker(proxy.url, "simple", *queues) as name,
+        running_rq_worker(proxy.url, "held", *queues) as name,
     ):
         backend = RQ(source, SourceSettings(name="main", url=server.url))
         proxy.wait_for_take()

@@ -1,4 +1,4 @@
-"""A process of RQ's own worker: `python -m tests.workloads.rq_worker URL fork|simple QUEUE…`; says `ready` first."""
+"""A process of RQ's worker: `python -m tests.workloads.rq_worker URL fork|simple|held QUEUE…`; says `ready` first."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from rq import Queue, SimpleWorker, Worker
 from rq.worker import base
 
 NAP_S = 0.01
+# A worker that is held while it asks for a job hangs up after about this long.
+HELD_S = 3600
 
 
 class _Clock:
@@ -25,12 +27,14 @@ class _Clock:
 
 
 def main(url: str, kind: str, *names: str) -> None:
-    """Work until told to stop. `simple` runs jobs in this process, `fork` in children, so that they can be stopped."""
+    """Work until told to stop. `fork` runs jobs in children, so that they can be stopped, the others in this process;
+    `held` is for a worker that a test keeps waiting for minutes."""
     logging.disable(logging.CRITICAL)
     base.time = _Clock()
     connection = redis.Redis.from_url(url)
     queues = [Queue(name, connection=connection) for name in names]
-    worker = (SimpleWorker if kind == "simple" else Worker)(queues, connection=connection)
+    worker_class = Worker if kind == "fork" else SimpleWorker
+    worker = worker_class(queues, connection=connection, worker_ttl=HELD_S if kind == "held" else None)
     print(f"ready {worker.name}", flush=True)
     worker.work(logging_level="CRITICAL")
 
