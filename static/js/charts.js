@@ -23,7 +23,7 @@
     let timer = 0;
     let asked = 0; // how often figures were asked for: what comes after newer ones is dropped
     let edge = null; // the time at which a zoom by keyboard begins
-    let led = null; // the chart and the time to which keys led: figures move on with each refresh, the crosshair stays there
+    let kept = null; // the chart and the time last chosen by keyboard: each refresh puts the crosshair back there
 
     const colorOf = (tone) => getComputedStyle(root.querySelector(`i[data-tone="${tone}"]`)).color;
     // A canvas knows no color-mix(); the colors of the page are oklch(…).
@@ -107,8 +107,7 @@
     const draw = (figure) => {
       const lines = linesOf(figure);
       const isKnown = charts.get(figure).lines.some((line) => data.values[line.figure].some((value) => value !== null));
-      const note = figure.querySelector("[data-no-data]");
-      note.textContent = isKnown ? "" : "Not known in this range.";
+      figure.querySelector("[data-no-data]").textContent = isKnown ? "" : "Not known in this range.";
       legend.fill(figure, charts.get(figure), data, plots.get(figure)?.cursor.idx ?? null);
       const drawn = lines.map((line) => line.figure).join();
       const about = data.notes?.[charts.get(figure).id] ?? "";
@@ -121,16 +120,19 @@
       plots.delete(figure);
       if (lines.length) {
         const box = figure.querySelector("[data-plot]");
-        const plot = new uPlot(optionsOf(figure, lines, box), columns(figure, lines), box);
-        plot.drawn = drawn;
-        plots.set(figure, plot);
+        plots.set(figure, Object.assign(new uPlot(optionsOf(figure, lines, box), columns(figure, lines), box), { drawn }));
       }
       return undefined;
     };
 
+    const drawAll = () => {
+      for (const figure of figures) draw(figure);
+      // uPlot applies new figures in a microtask: only after it do times have their places.
+      queueMicrotask(() => kept && moveCursorTo(kept.figure, Math.max(kept.at, data.start_s)));
+    };
     const redraw = () => {
       for (const plot of plots.values()) plot.drawn = null;
-      if (data) for (const figure of figures) draw(figure);
+      if (data) drawAll();
     };
 
     const load = async () => {
@@ -148,8 +150,7 @@
         root.hidden = !Object.values(data.values).flat().some((value) => value !== null);
         empty.hidden = !root.hidden;
         status.hidden = true;
-        if (!root.hidden) for (const figure of figures) draw(figure);
-        if (led) lead(led.figure, led.at);
+        if (!root.hidden) drawAll();
         marks.follow(data.marks_digest);
       } catch (error) {
         if (turn !== asked) return;
@@ -171,8 +172,8 @@
       if (isOpen && !document.hidden && isShown()) timer = setTimeout(load, Math.max(LEAST_WAIT_MS, waitMs));
     };
 
-    const lead = (figure, at) => {
-      led = { figure, at };
+    const moveCursorTo = (figure, at) => {
+      kept = { figure, at };
       const plot = plots.get(figure);
       plot?.setCursor({ left: plot.valToPos(at, "x"), top: 10 }, true, true);
     };
@@ -185,7 +186,7 @@
       const plot = plots.get(figure);
       if (!plot) return;
       const slot = Math.min(lastSlot(), Math.max(0, (plot.cursor.idx ?? lastSlot() + 1) + places));
-      lead(figure, plot.data[0][slot]);
+      moveCursorTo(figure, plot.data[0][slot]);
       say(figure, slot);
     };
 
@@ -193,19 +194,18 @@
     const markEdge = (figure) => {
       const at = times()[plots.get(figure)?.cursor.idx ?? -1];
       if (at === undefined) return;
-      if (edge !== null && edge !== at) {
-        openRange(Math.min(edge, at), Math.max(edge, at) + data.step_s);
-        return;
+      if (edge !== null && edge !== at) openRange(Math.min(edge, at), Math.max(edge, at) + data.step_s);
+      else {
+        edge = at;
+        said.textContent = `Zoom begins at ${moment(at, data.step_s)}. Move and press Enter again.`;
       }
-      edge = at;
-      said.textContent = `Zoom begins at ${moment(at, data.step_s)}. Move and press Enter again.`;
     };
 
     const moveToMark = (figure, isForward) => {
       const plot = plots.get(figure);
       const at = plot && marks.next(plot, data.marks, isForward);
       if (at === undefined) return;
-      lead(figure, at);
+      moveCursorTo(figure, at);
       say(figure, plot.cursor.idx ?? lastSlot());
     };
 
@@ -220,9 +220,9 @@
         else markEdge(figure);
       });
       figure.addEventListener("blur", () => {
-        edge = led = null;
+        if (document.activeElement !== figure) edge = kept = null; // else another window has the focus
       });
-      figure.addEventListener("pointermove", () => (led = null));
+      figure.addEventListener("pointermove", () => (kept = null));
       figure.querySelector("[data-log]")?.addEventListener("click", ({ currentTarget }) => {
         const { id } = charts.get(figure);
         if (!logarithmic.delete(id)) logarithmic.add(id);

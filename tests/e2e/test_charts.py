@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -104,32 +105,40 @@ def test_from_a_sparkline_into_the_past_and_back(visit: Visit, url: str) -> None
     expect(page).to_have_url(f"{url}{CHARTS.removesuffix('/charts')}")
 
 
-def test_what_keys_lead_to_stays_while_the_figures_move_on(visit: Visit, url: str) -> None:
+def test_the_crosshair_keeps_its_time_when_charts_refresh(visit: Visit, url: str) -> None:
     page = visit(f"{url}{CHARTS}?range=15m").page
     wait_until_drawn(page)
+    shown, said = page.locator("#flow [data-legend-time]"), page.locator("[data-chart-said]")
     page.locator("#flow").focus()
     page.keyboard.press("Shift+ArrowLeft")
-    shown, said = page.locator("#flow [data-legend-time]"), page.locator("[data-chart-said]")
     expect(said).not_to_have_text("")
-    until = shown.inner_text()
     page.keyboard.press("Enter")
-    expect(said).to_have_text(f"Zoom begins at {until}. Move and press Enter again.")
+    expect(said).to_have_text(re.compile("^Zoom begins at "))
+    time = (said.text_content() or "").removeprefix("Zoom begins at ").split(".")[0]
+    blank = "document.querySelector('#flow [data-legend-time]').textContent = ''"
 
-    def begins_at() -> int:
-        page.evaluate("document.querySelector('#flow [data-legend-time]').textContent = ''")
+    def ends_at() -> int:
+        page.evaluate(blank)
         with page.expect_response("**/charts/_data*") as answer:
             page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
         expect(shown).not_to_have_text("")  # the figures are drawn
-        return int(answer.value.json()["start_s"])
+        return int(answer.value.json()["end_s"])
 
-    before = begins_at()
-    wait_until(lambda: begins_at() > before, what="figures of the next slot")
-    expect(shown).to_have_text(until)
+    def is_read_until(time_s: int) -> bool:
+        return ends_at() >= time_s
+
+    begun = ends_at()
+    for slots in (1, 2):
+        wait_until(partial(is_read_until, begun + slots * 10), what="figures of the next slot")
+        assert shown.inner_text() == time, slots
+    page.evaluate(f"{blank}; document.documentElement.dataset.theme = 'dark'")  # all charts are made anew
+    expect(shown).not_to_have_text("")
+    assert shown.inner_text() == time
     page.keyboard.press("Shift+ArrowLeft")
     page.keyboard.press("Enter")
     page.wait_for_url("**from=*")
     start_s, end_s = (int(parse_qs(urlsplit(page.url).query)[name][0]) for name in ("from", "to"))
-    assert (end_s - start_s, f"{datetime.fromtimestamp(end_s - 10, UTC):%H:%M:%S} UTC" in until) == (110, True)
+    assert (end_s - start_s, f"{datetime.fromtimestamp(end_s - 10, UTC):%H:%M:%S} UTC" in time) == (110, True)
 
 
 def test_without_the_server_the_charts_stay_and_are_continued_later(visit: Visit, url: str) -> None:
