@@ -89,6 +89,7 @@
     const ask = asker();
     let timer = 0;
     let range = [0, 0]; // in characters, which can have two code units
+    let size = 0; // of the text that has this range
 
     const close = () => {
       clearTimeout(timer);
@@ -96,9 +97,11 @@
       options.fill([]);
     };
 
+    // What was typed since belongs to the word that is replaced.
     const take = (option) => {
       const units = (count) => [...box.value].slice(0, count).join("").length;
-      box.setRangeText(option.dataset.text, units(range[0]), units(range[1]), "end");
+      const end = Math.max(range[0], range[1] + [...box.value].length - size);
+      box.setRangeText(option.dataset.text, units(range[0]), units(end), "end");
       close();
       box.focus();
       box.dispatchEvent(new Event("input", { bubbles: true }));
@@ -107,11 +110,13 @@
     const options = choices(box, list, take);
 
     const show = async (marked) => {
-      const before = box.value.slice(0, box.selectionStart ?? 0);
+      const whole = box.value;
+      const before = whole.slice(0, box.selectionStart ?? 0);
       try {
-        const found = await ask(box.dataset.completeUrl, [["q", box.value], ["at", [...before].length]]);
+        const found = await ask(box.dataset.completeUrl, [["q", whole], ["at", [...before].length]]);
         if (!found || document.activeElement !== box) return;
         range = [found.start, found.end];
+        size = [...whole].length;
         options.fill(
           found.offered.map(({ text, label, detail }) =>
             make("div", { role: "option", "aria-selected": "false", "data-text": text }, make("span", {}, label), make("small", {}, detail)),
@@ -125,6 +130,7 @@
 
     const typed = () => {
       clearTimeout(timer);
+      options.mark(-1); // a choice is for what was typed before it
       const before = box.value.slice(0, box.selectionStart ?? 0);
       const isInQuotes = before.split('"').length % 2 === 0;
       if (!before.trim() || (/\s$/.test(before) && !isInQuotes)) close();

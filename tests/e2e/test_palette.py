@@ -272,8 +272,17 @@ def test_a_late_answer_neither_changes_the_choice_nor_opens_a_closed_list(base: 
     expect(offered).to_have_count(1)
     expect_active(page, "#search", late)
 
+    # A choice is for what was typed before it; it replaces all of the word.
     with page.expect_request("**/complete?*"):
         page.keyboard.insert_text(" m")
+    expect(page.locator("[role=option][aria-selected=true]")).to_have_count(0)
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page.locator("#search")).to_have_value(f"{late} ")
+
+    page.keyboard.insert_text("queue:")
+    with page.expect_request("**/complete?*"):
+        page.keyboard.insert_text("m")
     with page.expect_event("requestfailed"):  # its answer is no longer wanted
         page.keyboard.press("Escape")
     expect(offered).to_have_count(0)
