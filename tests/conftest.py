@@ -40,8 +40,8 @@ redis.Redis.from_url = _patient_from_url  # type: ignore[method-assign,assignmen
 # redis-py reads its own version from disk for every new connection.
 redis.utils.get_lib_version = functools.cache(redis.utils.get_lib_version)
 
-# A server that is silent for two seconds is given up, and a look for jobs or at the past ends after a second or a few,
-# and says so: on a busy machine too early for tests of what it finds. Tests of the limits set them themselves.
+# A server that is silent for two seconds is given up, and a search or a read of the history ends after 0.1 to a few
+# seconds: on a busy machine too early for tests of what it finds. Tests of the limits set them themselves.
 OWN_TIMEOUTS = {name: getattr(connection, name) for name in ("CONNECT_TIMEOUT_S", "READ_TIMEOUT_S")}
 for module, limit in (
     (connection, "CONNECT_TIMEOUT_S"),

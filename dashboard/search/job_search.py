@@ -87,8 +87,8 @@ def search_jobs(
 ) -> SearchResult:
     """Search for jobs that match, at most MAX_FOUND, in the order of ORDER; if a job has exactly the id, only that one.
 
-    Searches ROWS_PER_LIST rows of each list, all rows of a list that the server can scan, and for at most SECONDS after
-    the first WINDOW_ROWS rows; the cursor continues from there. Calls `seen` with all jobs that were searched.
+    Searches ROWS_PER_LIST rows of each list, all rows of a list that the server can scan, and for at most SECONDS, but
+    always makes one read; the cursor continues from there. Calls `seen` with all jobs that were searched.
     """
     started = monotonic_s()
     start = parse_cursor(cursor)
@@ -181,7 +181,7 @@ class _SearchRun:
         self._started = started
         self._jobs: dict[str, FoundJob] = {}
         self._searched = 0
-        self._has_read = False  # rows of a list, or that these cannot be read
+        self._has_read = False  # whether this part has tried to read a list
         self._total: int | None = None
         self._only_list: tuple[QueueStats, State] | None = None
         self._at_least = False
@@ -271,7 +271,7 @@ class _SearchRun:
     @property
     def _is_full(self) -> bool:
         """Whether time or room is used up. The first read of a part is always made: with each part a search comes
-        nearer to its end, also on a slow server."""
+        nearer to its end, even on a slow server."""
         late = self._has_read and monotonic_s() - self._started > SECONDS
         return late or len(self._jobs) >= MAX_FOUND
 
