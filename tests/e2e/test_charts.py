@@ -131,7 +131,7 @@ def test_the_crosshair_keeps_its_time_when_charts_refresh(visit: Visit, url: str
     for slots in (1, 2):
         wait_until(partial(is_read_until, begun + slots * 10), what="figures of the next slot")
         assert shown.inner_text() == time, slots
-    page.evaluate(f"{blank}; document.documentElement.dataset.theme = 'dark'")  # all charts are made anew
+    page.evaluate(f"{blank}; document.documentElement.dataset.theme = 'dark'")  # draws all charts again
     expect(shown).not_to_have_text("")
     assert shown.inner_text() == time
     page.keyboard.press("Shift+ArrowLeft")
