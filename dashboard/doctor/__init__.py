@@ -12,7 +12,7 @@ from ..errors import BackendUnavailable, QueuedeckError
 from ..settings import Settings
 from ..sources.source import Source
 from ..units import format_count
-from . import acl, libraries, permissions, server
+from . import acl, libraries, permissions, sentinels, server
 from .findings import DoctorFinding, FindingLevel, exit_status, note_finding
 
 
@@ -102,7 +102,7 @@ def examine_source(
     source: Source, backends: tuple[Backend, ...], *, is_store: bool, settings_digest: str = ""
 ) -> list[DoctorFinding]:
     """Return all findings about one Redis; a server that cannot be reached is one finding."""
-    findings: list[DoctorFinding] = []
+    findings = sentinels.examine_sentinels(source)
     try:
         findings += server.examine_server(source)
         if backends:

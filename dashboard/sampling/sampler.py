@@ -185,7 +185,8 @@ class Sampler:
             commands=meter.commands,
             round_trips=meter.round_trips,
             cost_s=round(meter.seconds, 6),
-            problems=tuple(problems),
+            problems=(*source.problems, *problems),
+            primary=source.primary,
         )
         return stats, queues
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from .redis_urls import redact_url
+from .redis_urls import URL_OPTIONS, redact_url
 from .schema import Settings
 
 # Text that is shown unchanged, and URLs that are shown without user info; all other text may be a secret.
@@ -44,5 +44,5 @@ def _without_secrets(name: str, value: Any) -> Any:
         return value
     if name in _PLAIN_TEXT:
         return value
-    is_redis = value.startswith(("redis://", "rediss://", "unix://"))
+    is_redis = value.partition("://")[0] in URL_OPTIONS and "://" in value
     return redact_url(value) if is_redis and name in _PLAIN_URLS else "…"

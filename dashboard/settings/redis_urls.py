@@ -6,6 +6,8 @@ import os
 from urllib.parse import parse_qsl, urlsplit
 
 from ..errors import ConfigurationError
+from .sentinel_urls import EXPECTED as EXPECTED_SENTINELS
+from .sentinel_urls import SENTINEL_OPTIONS, is_sentinel_url, parse_sentinel_url
 
 URL_SCHEMES = ("redis", "rediss", "unix")
 _TLS_FILES = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
@@ -16,6 +18,8 @@ URL_OPTIONS = {
     "rediss": frozenset({"db", "username", "password"}) | _TLS_OPTIONS,
     "unix": frozenset({"db", "username", "password"}),
 }
+URL_OPTIONS["redis+sentinel"] = (URL_OPTIONS["redis"] - {"db"}) | _TLS_OPTIONS | SENTINEL_OPTIONS
+URL_OPTIONS["rediss+sentinel"] = (URL_OPTIONS["rediss"] - {"db"}) | SENTINEL_OPTIONS
 CERT_REQS = {"none": "none", "cert_none": "none", "required": "required", "cert_required": "required"}
 
 
@@ -23,6 +27,8 @@ def redact_url(url: str) -> str:
     """`url` without user info and query, safe for logs and pages."""
     try:
         parts = urlsplit(url)
+        if is_sentinel_url(url):
+            return f"{parts.scheme}://{','.join(parse_sentinel_url(url).names)}{parts.path}"
         host = parts.hostname or ""
         if ":" in host:
             host = f"[{host}]"
@@ -33,19 +39,22 @@ def redact_url(url: str) -> str:
 
 
 def check_redis_url(url: str, where: str) -> None:
-    """Raise ConfigurationError, with `where` in front, unless `url` is that of one Redis server."""
+    """Raise ConfigurationError, with `where` in front, unless `url` is that of one Redis server or of its Sentinels."""
     expected = "expected redis://, rediss:// or unix:// with host and port, such as redis://127.0.0.1:6379/0"
+    if is_sentinel_url(url):
+        _check_sentinel_url(url, where)
+        return
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
         raise ConfigurationError(f"{where}: {expected}") from None
     for word, hint in (
-        ("sentinel", "Redis Sentinel is not supported yet: use the address of the primary"),
-        ("cluster", "Redis Cluster is not supported yet"),
+        ("sentinel", EXPECTED_SENTINELS),
+        ("cluster", f"Redis Cluster is not supported yet; {expected}"),
     ):
         if word in parts.scheme:
-            raise ConfigurationError(f"{where}: {hint}; {expected}")
+            raise ConfigurationError(f"{where}: {hint}")
     if not url.isprintable() or parts.scheme not in URL_SCHEMES or (parts.scheme == "unix" and not parts.path):
         raise ConfigurationError(f"{where}: {expected}")
     _check_options(parts.scheme, parts.query, where)
@@ -55,6 +64,17 @@ def check_redis_url(url: str, where: str) -> None:
         database = parts.path.strip("/")
         if database and not _is_database(database):
             raise ConfigurationError(f"{where}: expected a database number after the port, such as /0")
+
+
+def _check_sentinel_url(url: str, where: str) -> None:
+    try:
+        parts = urlsplit(url)
+        parse_sentinel_url(url)
+    except ValueError:
+        raise ConfigurationError(f"{where}: {EXPECTED_SENTINELS}") from None
+    if not url.isprintable() or parts.fragment:
+        raise ConfigurationError(f"{where}: {EXPECTED_SENTINELS}")
+    _check_options(parts.scheme, parts.query, where)
 
 
 def _is_database(text: str) -> bool:
@@ -75,5 +95,5 @@ def _check_options(scheme: str, query: str, where: str) -> None:
             raise ConfigurationError(f"{where}: ssl_cert_reqs: expected none or required")
         if name in _TLS_FILES and not os.access(value, os.R_OK):
             raise ConfigurationError(f"{where}: {name}: expected a readable file")
-        if name == "ssl_check_hostname" and value.lower() not in ("true", "false"):
-            raise ConfigurationError(f"{where}: ssl_check_hostname: expected true or false")
+        if name in ("ssl_check_hostname", "sentinel_tls") and value.lower() not in ("true", "false"):
+            raise ConfigurationError(f"{where}: {name}: expected true or false")

@@ -7,17 +7,20 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import redis
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
 from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
 from redis.retry import Retry
+from redis.sentinel import SentinelConnectionPool
 
 from ..clock import monotonic_s
 from ..settings.redis_urls import CERT_REQS
-from .failures import UNKNOWN_COMMAND, CommandMissing, is_about_the_server
+from ..settings.sentinel_urls import SentinelUrl, host_and_port, is_sentinel_url, parse_sentinel_url
+from .failures import UNKNOWN_COMMAND, CommandMissing, NoPrimaryError, is_about_the_server
+from .sentinels import EncryptedPrimaryConnection, PrimaryConnection, Sentinels
 from .server_clock import ServerClock
 
 CONNECT_TIMEOUT_S = 1.0
@@ -72,6 +75,10 @@ class Renewal:
             self._wait_s = RENEW_FIRST_S
         self._role = role
 
+    def note_failover(self) -> None:
+        """Record that another server is the primary now, as the Sentinels say."""
+        self._generation += 1
+
     def _drop_connections(self) -> None:
         now = monotonic_s()
         if now < self._due:
@@ -111,17 +118,38 @@ class Connections:
     def __init__(self, url: str, clock: ServerClock) -> None:
         """`clock`: set by each new connection."""
         self.renewal = Renewal()
+        self.sentinels: Sentinels | None = None
         self._clock = clock
-        self._pool = redis.ConnectionPool(
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-            socket_timeout=READ_TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0),
-            redis_connect_func=self._introduce_connection,
-            decode_responses=False,
-            max_connections=MAX_CONNECTIONS,
-            protocol=2,  # one reply shape on every server version
-            **connection_options(url),
+        options: dict[str, Any] = {
+            "socket_connect_timeout": CONNECT_TIMEOUT_S,
+            "socket_timeout": READ_TIMEOUT_S,
+            "retry": Retry(NoBackoff(), 0),
+            "redis_connect_func": self._introduce_connection,
+            "decode_responses": False,
+            "max_connections": MAX_CONNECTIONS,
+            "protocol": 2,  # one reply shape on every server version
+        }
+        self._pool = (
+            self._follow_sentinels(parse_sentinel_url(url), options)
+            if is_sentinel_url(url)
+            else redis.ConnectionPool(**options, **connection_options(url))
         )
+
+    def _follow_sentinels(self, url: SentinelUrl, options: dict[str, Any]) -> redis.ConnectionPool:
+        """A pool of connections to the primary that the Sentinels name."""
+        self.sentinels = Sentinels(url, _options_without_host(url.sentinel_server))
+        server = _options_without_host(url.server)
+        encrypted = server.pop("connection_class", None) is redis.SSLConnection
+        kind = EncryptedPrimaryConnection if encrypted else PrimaryConnection
+        # Its constructor has no type annotations.
+        pool: type[Any] = SentinelConnectionPool
+        return cast(redis.ConnectionPool, pool(url.service, self.sentinels, connection_class=kind, **options, **server))
+
+    @property
+    def primary(self) -> str | None:
+        """host:port of the primary that the Sentinels named last; None if there are none, or before they answered."""
+        found = self.sentinels.primary if self.sentinels is not None else None
+        return None if found is None else host_and_port(*found)
 
     @property
     def database(self) -> int:
@@ -135,6 +163,8 @@ class Connections:
     def close(self) -> None:
         """Close all connections; new ones can be opened afterwards."""
         self._pool.disconnect()
+        if self.sentinels is not None:
+            self.sentinels.close()
 
     def client(self) -> redis.Redis:
         """A redis-py client that uses these connections."""
@@ -145,6 +175,8 @@ class Connections:
 
         A refused command has its ResponseError in place of a reply. Raises redis.RedisError and OSError.
         """
+        if self.sentinels is not None and self.sentinels.has_moved():
+            self.renewal.note_failover()
         connection = self._pool.get_connection()
         if not self.renewal.is_current(connection):
             connection.disconnect()  # type: ignore[no-untyped-call] # it reconnects when something is sent
@@ -187,9 +219,35 @@ class Connections:
         """
         self.renewal.note_connection(connection)
         connection.on_connect()
+        if self.sentinels is not None:
+            self._check_primary(connection, self.sentinels)
         connection.send_command("CLIENT", "SETNAME", CLIENT_NAME, check_health=False)
         connection.send_packed_command([ASK_TIME.wire], check_health=False)
         with contextlib.suppress(ResponseError):
             connection.read_response()
         with contextlib.suppress(ResponseError):
             self._clock.note_time(connection.read_response())
+
+    def _check_primary(self, connection: Any, sentinels: Sentinels) -> None:
+        """Raise NoPrimaryError if the server is a replica: a Sentinel that missed a failover still names it.
+
+        A user who is not allowed to ask can still read.
+        """
+        connection.send_command("ROLE", check_health=False)
+        try:
+            role = connection.read_response()
+        except ResponseError:
+            return
+        if isinstance(role, list) and role and role[0] != b"master":
+            sentinels.distrust_first()
+            raise NoPrimaryError(
+                "readonly",
+                f"{host_and_port(connection.host, connection.port)} is a replica, but was named as the primary of "
+                f"{sentinels.service}",
+                "This is normal for seconds during a failover. If it lasts, compare what the Sentinels report.",
+            )
+
+
+def _options_without_host(url: str) -> dict[str, Any]:
+    options = connection_options(url)
+    return {name: value for name, value in options.items() if name not in ("host", "port")}

@@ -20,8 +20,13 @@ from redis.exceptions import (
     ResponseError,
 )
 from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
+
+Explanation: TypeAlias = tuple[str, str, str]  # reason, message, hint
 
 
 class CommandMissing(NoPermissionError):
@@ -32,6 +37,14 @@ class CommandMissing(NoPermissionError):
 
     def __init__(self, command: str) -> None:
         super().__init__(f"unknown command '{command}': it was renamed or disabled on this server")
+
+
+class NoPrimaryError(RedisConnectionError):
+    """The Sentinels name no primary, or one that is none. Its text is one line."""
+
+    def __init__(self, reason: str, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.explanation: Explanation = (reason, message, hint)
 
 
 def refusal_word(reply: Any) -> str:
@@ -53,7 +66,7 @@ REFUSING = re.compile(
     r"(?:(?:ERR )?(?:Error running script.{0,120}?)?@user_script: ?\d+: -?|-)?"
     r"(?:OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|LOADING)\b"
 )
-_URL = re.compile(r"(rediss?|unix)://(\S++)")
+_URL = re.compile(r"(rediss?(?:\+sentinel)?|unix)://(\S++)")
 
 
 def error_line(exc: BaseException) -> str:
@@ -66,8 +79,6 @@ def _without_user(url: re.Match[str]) -> str:
     _, user, rest = url[2].rpartition("@")
     return f"{url[1]}://{'…@' if user else ''}{rest}"
 
-
-Explanation: TypeAlias = tuple[str, str, str]  # reason, message, hint
 
 # As a plain reply and, with text in front, from within a script.
 _ELSEWHERE = re.compile(
@@ -116,6 +127,8 @@ def explain_refused_command(error: str, library: str) -> str:
 
 def explain_failure(exc: Exception, address: str) -> Explanation:
     """(reason, message, hint) for an error of the server at `address`."""
+    if isinstance(exc, NoPrimaryError):
+        return exc.explanation
     text = error_line(exc)
     if isinstance(exc, ResponseError) and is_about_the_server(exc):
         return _explain_elsewhere(exc, address)
@@ -133,7 +146,7 @@ def _explain_missing_command(text: str, address: str) -> Explanation | None:
         return (
             "protocol",
             f"{address} is a Sentinel: it monitors Redis servers and holds no queues",
-            "Sentinel is not supported yet: use the Redis that holds the queues, by an address that follows failovers.",
+            "Use redis+sentinel:// with the Sentinels and the name of the service, or the Redis that holds the queues.",
         )
     unknown = UNKNOWN_COMMAND.match(text)
     if unknown is not None:

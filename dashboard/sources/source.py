@@ -41,6 +41,7 @@ from .failures import (
     REFUSING,
     SENTINEL,
     CommandMissing,
+    NoPrimaryError,
     explain_failure,
     explain_forbidden,
     is_about_the_server,
@@ -51,11 +52,18 @@ from .failures import (
 from .info import info_fields, parse_info
 from .metering import current_meter
 from .request_timeouts import note_timeout, raise_if_timed_out
+from .sentinels import Sentinels
 from .server_clock import ServerClock
 
 # A string of one byte with a TTL of one minute: writing it shows whether a server accepts writes.
 PROBE = "{queuedeck}:probe"
 PROBE_TTL_MS = 60_000
+# Behind Sentinels, a primary that does not respond may be about to be replaced.
+_MAY_FAIL_OVER = frozenset({"refused", "lost", "timeout", "readonly"})
+_FAILING_OVER = (
+    "The Sentinels may be choosing another primary. If this lasts, check whether this host can reach the address that "
+    "they name."
+)
 _OWN = f"{DEFAULT_STORE_PREFIX}:"
 _OWN_RAW = _OWN.encode()
 
@@ -110,6 +118,27 @@ class Source:
     def database(self) -> int:
         """The database number in the URL."""
         return self._connections.database
+
+    @property
+    def primary(self) -> str | None:
+        """host:port of the primary, as its Sentinels named it last; None for a server without Sentinels."""
+        return self._connections.primary
+
+    @property
+    def sentinels(self) -> Sentinels | None:
+        """The Sentinels of this server; None if its URL names none."""
+        return self._connections.sentinels
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong although the server can be read, one line each."""
+        sentinels = self.sentinels
+        return [sentinels.problem] if sentinels is not None and sentinels.problem is not None else []
+
+    def _server_name(self) -> str:
+        """The server in messages."""
+        sentinels = self.sentinels
+        return f"{self.primary} (primary of {sentinels.service})" if sentinels and self.primary else self.address
 
     def execute(self, *command: Argument) -> Reply:
         """The reply to one command, in bytes.
@@ -290,7 +319,9 @@ class Source:
 
     def unavailable_error(self, exc: Exception) -> BackendUnavailable:
         """The error to raise, with a message and a hint, for a failed connection to this server."""
-        reason, message, hint = explain_failure(exc, self.address)
+        reason, message, hint = explain_failure(exc, self._server_name())
+        if self.primary and reason in _MAY_FAIL_OVER and not isinstance(exc, NoPrimaryError):
+            hint = _FAILING_OVER
         return BackendUnavailable(message, source=self.name, reason=reason, hint=hint)
 
     def refusal_error(self, exc: Exception) -> BackendUnavailable | Forbidden:
@@ -299,5 +330,5 @@ class Source:
 
     def forbidden_error(self, exc: Exception) -> Forbidden:
         """The error to raise for a command that the ACL of the Redis user refuses, or that the server does not have."""
-        message, hint = explain_forbidden(exc, self.address)
+        message, hint = explain_forbidden(exc, self._server_name())
         return Forbidden(message, hint=hint)

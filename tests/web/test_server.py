@@ -73,7 +73,7 @@ WRONG: list[tuple[list[str], str]] = [
     (["--redis", "http://127.0.0.1:1"], "queuedeck: --redis: expected redis://"),
     (["--config", "/nowhere/queuedeck.toml"], "/nowhere/queuedeck.toml: cannot be read"),
     (["--port", "99999999"], "cannot listen on 127.0.0.1:99999999"),
-    (["--redis", "redis+sentinel://127.0.0.1:1/0"], "Redis Sentinel is not supported yet"),
+    (["--redis", "redis+sentinel://127.0.0.1:1"], "expected redis+sentinel:// with the Sentinels"),
     (["--host", "a" * 300], "cannot listen on aaa"),
     (["--host", "\udcff"], r"cannot listen on \udcff:"),
     (["--threads", "0"], "queuedeck: --threads: expected a number from 1 to 500"),

@@ -167,6 +167,7 @@ class SourceJson(JsonObject, frozen=True, kw_only=True):
 
     name: str
     address: str
+    primary: str | None
     reachable: bool
     error: str | None
     hint: str | None
@@ -323,6 +324,7 @@ def json_source(source: SourceStats) -> SourceJson:
     return SourceJson(
         name=source.name,
         address=source.address,
+        primary=source.primary,
         reachable=source.reachable,
         error=source.error,
         hint=source.hint,

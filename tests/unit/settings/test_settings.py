@@ -81,7 +81,7 @@ def test_the_file_may_be_named_by_the_environment(tmp_path: Path) -> None:
             {"redis_url": "redis://h:1/0", "sources": [{"name": "a", "url": "redis://h:1/0"}]},
             "keyword redis_url: expected either redis_url or sources, not both",
         ),
-        ({}, {"redis_url": "sentinel://h:1/0"}, "Redis Sentinel is not supported yet: use the address of the primary"),
+        ({}, {"redis_url": "sentinel://h:1/0"}, "redis_url: expected redis+sentinel:// with the Sentinels and the name"),
         ({}, {"redis_url": "redis+cluster://h:1/0"}, "Redis Cluster is not supported yet"),
         (
             {},
@@ -151,7 +151,7 @@ def test_a_missing_or_broken_file_is_reported_with_its_path(tmp_path: Path) -> N
         ('redis_url = "redis://h:1/0"', None, 0, "The settings are valid."),
         ('redis_url = "redis://h:1/0"', "/proc/nope", 2, "spool_dir: expected a folder"),
         ('redis_url = "redis://h:1/0"\n[[sources]]\nname = "a"\nurl = "redis://h:1/0"', None, 2, "not both"),
-        ('redis_url = "sentinel://h:1/0"', None, 2, "Redis Sentinel is not supported yet"),
+        ('redis_url = "sentinel://h:1/0"', None, 2, "expected redis+sentinel:// with the Sentinels"),
     ],
 )
 def test_the_command_says_whether_the_settings_are_right(

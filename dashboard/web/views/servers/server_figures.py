@@ -74,7 +74,7 @@ def figure_groups(source: SourceStats, scale: Scale, why: str) -> tuple[FigureGr
     return (
         FigureGroup("Memory", _memory_figures(health, scale, why)),
         FigureGroup("Persistence", _persistence_figures(health, scale, why)),
-        FigureGroup("Replication", _replication_figures(health, why)),
+        FigureGroup("Replication", _replication_figures(source, why)),
         FigureGroup("Server", _server_figures(source, why)),
     )
 
@@ -135,9 +135,12 @@ def _persistence_figures(health: RedisHealth, scale: Scale, why: str) -> tuple[S
     )
 
 
-def _replication_figures(health: RedisHealth, why: str) -> tuple[ServerFigure, ...]:
+def _replication_figures(source: SourceStats, why: str) -> tuple[ServerFigure, ...]:
+    health = source.health
     role = None if health.role is None else {"master": "primary", "slave": "replica"}.get(health.role, health.role)
     figures = [figure_or_dash("Role", None if role is None else one_line(role, 40), why=why)]
+    if source.primary is not None:
+        figures.append(figure_or_dash("Address", one_line(source.primary, 80), "as the Sentinels say", why=why))
     if health.replica_of is not None:
         down = health.replica_link_up is False
         since = health.replica_link_down_s

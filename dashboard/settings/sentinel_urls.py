@@ -1,0 +1,82 @@
+"""URLs of Redis servers behind Sentinels: redis+sentinel://host:port,host:port/service/database."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+SENTINEL_SCHEMES = {"redis+sentinel": "redis", "rediss+sentinel": "rediss"}
+SENTINEL_PORT = 26379
+# The options of a URL that concern the Sentinels; all others concern the Redis servers.
+SENTINEL_OPTIONS = frozenset({"sentinel_username", "sentinel_password", "sentinel_tls"})
+EXPECTED = (
+    "expected redis+sentinel:// with the Sentinels and the name of the service, "
+    "such as redis+sentinel://10.0.0.1:26379,10.0.0.2:26379/mymaster/0"
+)
+
+
+class SentinelUrl(NamedTuple):
+    """The parts of a URL with Sentinels."""
+
+    sentinels: tuple[tuple[str, int], ...]  # host and port
+    service: str
+    server: str  # redis:// or rediss:// URL with user, database and TLS options of the Redis servers; its host is none
+    sentinel_server: str  # the same for the Sentinels
+
+    @property
+    def names(self) -> list[str]:
+        """The Sentinels as host:port."""
+        return [host_and_port(*sentinel) for sentinel in self.sentinels]
+
+
+def is_sentinel_url(url: str) -> bool:
+    """Whether `url` names Sentinels, not a Redis server."""
+    return url.partition("://")[0] in SENTINEL_SCHEMES
+
+
+def host_and_port(host: str, port: int) -> str:
+    """`host:port`, with an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def parse_sentinel_url(url: str) -> SentinelUrl:
+    """The parts of `url`. Raises ValueError, without its text, if it is not such a URL."""
+    parts = urlsplit(url)
+    scheme = SENTINEL_SCHEMES[parts.scheme]
+    user, at, hosts = parts.netloc.rpartition("@")
+    service, _, database = parts.path.strip("/").partition("/")
+    if not service or not (database == "" or _is_number(database)):
+        raise ValueError(EXPECTED)
+    options = parse_qsl(parts.query, keep_blank_values=True)
+    own = {name: value for name, value in options if name in SENTINEL_OPTIONS}
+    tls = [(name, value) for name, value in options if name.startswith("ssl_")]
+    credentials = [(name, value) for name, value in options if name in ("username", "password")]
+    own_user = _user_info(own.get("sentinel_username", ""), own.get("sentinel_password", ""))
+    own_tls = own.get("sentinel_tls", str(scheme == "rediss")).lower() == "true"
+    return SentinelUrl(
+        tuple(_parse_host(each) for each in hosts.split(",")),
+        unquote(service),
+        f"{scheme}://{user}{at}none/{database}?{urlencode(credentials + tls if scheme == 'rediss' else credentials)}",
+        f"rediss://{own_user}none?{urlencode(tls)}" if own_tls else f"redis://{own_user}none",
+    )
+
+
+def _user_info(name: str, password: str) -> str:
+    return f"{quote(name, safe='')}:{quote(password, safe='')}@" if name or password else ""
+
+
+def _parse_host(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or port.endswith("]"):
+        host, port = text, str(SENTINEL_PORT)
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(EXPECTED)
+    if not host or not _is_number(port) or not 0 < int(port) < 65536:
+        raise ValueError(EXPECTED)
+    return host, int(port)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 9
