@@ -47,7 +47,7 @@ def run_checker(settings: Settings) -> int:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    watched = ", ".join(f"{source.name} ({redact_url(source.url)})" for source in settings.effective_sources())
+    watched = ", ".join(f"{source.name} ({redact_url(source.redis_url)})" for source in settings.effective_sources())
     if settings.alerts == "off":
         log.warning('sampling %s; rules are not evaluated and no alerts are sent because alerts = "off"', watched)
     else:

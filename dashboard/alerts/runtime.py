@@ -180,7 +180,7 @@ def store_source_name(settings: Settings) -> str:
     sources = settings.effective_sources()
     if settings.store_url is None:
         return sources[0].name
-    return next((source.name for source in sources if source.url == settings.store_url), "store")
+    return next((source.name for source in sources if source.redis_url == settings.store_url), "store")
 
 
 def _open_spool_folder(settings: Settings) -> Path:

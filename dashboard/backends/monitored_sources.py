@@ -112,7 +112,7 @@ def open_sources(settings: Settings) -> MonitoredSources:
     sources: dict[str, Source] = {}
     backends: dict[str, tuple[Backend, ...]] = {}
     for entry in settings.effective_sources():
-        source = Source(entry.name, entry.url, settings.store_prefix)
+        source = Source(entry.name, entry.redis_url, settings.store_prefix)
         sources[entry.name] = source
         backends[entry.name] = tuple(kind(source, entry) for kind in registry.load_backends(entry.backends))
     own = (

@@ -14,7 +14,7 @@ _PLAIN_TEXT = {
     *("name", "id", "role", "auth", "checker", "alerts", "backends", "prefixes", "queues", "spool_dir", "public_url"),
     *("unacked_key", "unacked_index_key", "trusted_hosts", "trusted_proxies", "dlq_queues"),
     *("kind", "type", "severity", "metric", "source", "backend", "queue"),
-    *("match", "owner", "runbook", "note", "queues_not"),
+    *("match", "owner", "runbook", "note", "queues_not", "sentinels", "service", "ca_file", "cert_file", "key_file"),
 }
 _PLAIN_URLS = {"redis_url", "store_url", "url", "broker_url", "result_url", "redbeat_url"}
 

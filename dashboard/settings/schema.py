@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from .sentinel_urls import build_sentinel_url
+
 DEFAULT_STORE_PREFIX = "{queuedeck}"
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 
@@ -14,7 +16,19 @@ class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """One Redis to watch."""
 
     name: str
-    url: str
+    url: str | None = None  # of the server, or of its Sentinels; or, instead, `sentinels` and what follows them
+    sentinels: tuple[str, ...] = ()  # host:port of each
+    service: str | None = None  # the name under which the Sentinels monitor the primary
+    database: int = 0
+    username: str | None = None  # of the Redis servers
+    password: str | None = None
+    tls: bool = False  # of the Redis servers
+    sentinel_username: str | None = None
+    sentinel_password: str | None = None
+    sentinel_tls: bool | None = None  # None: as `tls`
+    ca_file: str | None = None  # for both: a private CA, a client certificate and its key
+    cert_file: str | None = None
+    key_file: str | None = None
     backends: tuple[str, ...] = ()  # which libraries to look for; empty = all
     prefixes: tuple[str, ...] = ()  # BullMQ key prefixes to read; empty = all that are found
     queues: tuple[str, ...] = ()  # globs of the queues to show; a name without * or ? is monitored before it exists
@@ -25,6 +39,37 @@ class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     # while a worker holds messages, so a search could not find its name in time.
     unacked_key: str = "unacked"
     unacked_index_key: str = "unacked_index"
+
+    @property
+    def redis_url(self) -> str:
+        """`url`, or the URL that says the same as `sentinels` and the settings that go with them."""
+        if self.url is not None:
+            return self.url
+        options = {
+            "sentinel_username": self.sentinel_username,
+            "sentinel_password": self.sentinel_password,
+            "sentinel_tls": None if self.sentinel_tls is None else str(self.sentinel_tls).lower(),
+            "ssl_ca_certs": self.ca_file,
+            "ssl_certfile": self.cert_file,
+            "ssl_keyfile": self.key_file,
+        }
+        return build_sentinel_url(
+            self.sentinels,
+            self.service or "",
+            self.database,
+            user=(self.username, self.password),
+            tls=self.tls,
+            options={name: value for name, value in options.items() if value is not None},
+        )
+
+
+# The settings of a source that belong to `sentinels`.
+WITH_SENTINELS = frozenset(
+    {
+        *("service", "database", "username", "password", "tls", "sentinel_username", "sentinel_password"),
+        *("sentinel_tls", "ca_file", "cert_file", "key_file"),
+    }
+)
 
 
 class QueueSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

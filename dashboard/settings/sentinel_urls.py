@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
@@ -61,8 +62,33 @@ def parse_sentinel_url(url: str) -> SentinelUrl:
     )
 
 
+def build_sentinel_url(
+    sentinels: Sequence[str],
+    service: str,
+    database: int,
+    *,
+    user: tuple[str | None, str | None],
+    tls: bool,
+    options: Mapping[str, str],
+) -> str:
+    """The URL of the primary of `service`. `user`: name and password; `options`: those after the `?`."""
+    user_info = _user_info(user[0] or "", user[1] or "")
+    query = f"?{urlencode(options)}" if options else ""
+    scheme = "rediss+sentinel" if tls else "redis+sentinel"
+    return f"{scheme}://{user_info}{','.join(sentinels)}/{quote(service, safe='')}/{database}{query}"
+
+
 def _user_info(name: str, password: str) -> str:
     return f"{quote(name, safe='')}:{quote(password, safe='')}@" if name or password else ""
+
+
+def is_sentinel_host(text: str) -> bool:
+    """Whether `text` is the host and port of a Sentinel; the port may be missing."""
+    try:
+        _parse_host(text)
+    except ValueError:
+        return False
+    return not set(text) & set("/@,?#%") and text.isprintable()
 
 
 def _parse_host(text: str) -> tuple[str, int]:

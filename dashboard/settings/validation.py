@@ -11,7 +11,8 @@ from ..errors import ConfigurationError
 from ..globs import EXPECTED, is_glob
 from . import queue_directory, slos
 from .redis_urls import check_redis_url
-from .schema import Settings
+from .schema import WITH_SENTINELS, Settings, SourceSettings
+from .sentinel_urls import is_sentinel_host
 
 # One hash tag, so that all keys are in one cluster slot and one script can change several of them.
 _STORE_PREFIX = re.compile(r"[A-Za-z0-9._-]{0,64}\{[A-Za-z0-9._-]{1,64}\}[A-Za-z0-9._-]{0,64}\Z")
@@ -151,7 +152,8 @@ def _check_sources(settings: Settings, where: str) -> None:
         if source.name in seen:
             raise ConfigurationError(f"{at}: name: expected a unique name for each source")
         seen.add(source.name)
-        for field in ("url", "broker_url", "result_url", "redbeat_url"):
+        _check_server(source, at)
+        for field in ("broker_url", "result_url", "redbeat_url"):
             url = getattr(source, field)
             if url is not None:
                 check_redis_url(url, f"{at}: {field}")
@@ -163,6 +165,34 @@ def _check_sources(settings: Settings, where: str) -> None:
                 raise ConfigurationError(f"{at}: queues: expected {EXPECTED}")
         if not all(source.prefixes):
             raise ConfigurationError(f"{at}: prefixes: expected no empty prefix; leave the setting out to find all")
+
+
+def _check_server(source: SourceSettings, at: str) -> None:
+    """Raise ConfigurationError unless the source has either a URL or Sentinels."""
+    if source.url is not None:
+        extra = next((field for field in ("sentinels", *sorted(WITH_SENTINELS)) if _is_set(source, field)), None)
+        if extra is not None:
+            raise ConfigurationError(f"{at}: {extra}: expected in the url, or without url and with sentinels")
+        check_redis_url(source.url, f"{at}: url")
+        return
+    if not source.sentinels:
+        raise ConfigurationError(f"{at}: expected url, or sentinels and service")
+    if not source.service:
+        raise ConfigurationError(f"{at}: service: expected the name under which the Sentinels monitor the primary")
+    for sentinel in source.sentinels:
+        if not is_sentinel_host(sentinel):
+            raise ConfigurationError(f'{at}: sentinels: expected host:port of each, such as "10.0.0.1:26379"')
+    if not 0 <= source.database < 10**6:
+        raise ConfigurationError(f"{at}: database: expected a database number, such as 0")
+    if not (source.tls or source.sentinel_tls):
+        files = next((field for field in ("ca_file", "cert_file", "key_file") if _is_set(source, field)), None)
+        if files is not None:
+            raise ConfigurationError(f"{at}: {files}: expected only with tls = true or sentinel_tls = true")
+    check_redis_url(source.redis_url, at)
+
+
+def _is_set(source: SourceSettings, field: str) -> bool:
+    return bool(getattr(source, field) != getattr(SourceSettings(name=""), field))
 
 
 def _check_queues(settings: Settings, where: str) -> None:

@@ -103,10 +103,11 @@ def connection_options(url: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class PackedCommands:
-    """Commands in wire format, and how many they are."""
+    """Commands in wire format, how many they are, and whether a script that may write is among them."""
 
     wire: bytes
     count: int
+    acts: bool = False
 
 
 ASK_TIME = PackedCommands(b"*1\r\n$4\r\nTIME\r\n", 1)
@@ -175,13 +176,14 @@ class Connections:
 
         A refused command has its ResponseError in place of a reply. Raises redis.RedisError and OSError.
         """
-        if self.sentinels is not None and self.sentinels.has_moved():
+        if self.sentinels is not None and self.sentinels.has_moved(at_once=any(piece.acts for piece in pieces)):
             self.renewal.note_failover()
         connection = self._pool.get_connection()
-        if not self.renewal.is_current(connection):
-            connection.disconnect()  # type: ignore[no-untyped-call] # it reconnects when something is sent
         clean = False
         try:
+            if not self.renewal.is_current(connection):
+                connection.disconnect()  # type: ignore[no-untyped-call]
+                connection.connect()  # type: ignore[no-untyped-call] # not left to sending, which knows no Sentinels
             replies: list[Any] = []
             awaited, trips = 0, 1
             for piece in pieces:

@@ -47,6 +47,10 @@ class NoPrimaryError(RedisConnectionError):
         self.explanation: Explanation = (reason, message, hint)
 
 
+class PrimaryDownError(NoPrimaryError):
+    """All Sentinels that answer consider the primary down."""
+
+
 def refusal_word(reply: Any) -> str:
     """ "ok", or the error code with which Redis refused a write: OOM, MISCONF, READONLY, NOREPLICAS, NOPERM, …"""
     if not isinstance(reply, ResponseError):

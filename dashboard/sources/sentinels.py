@@ -22,14 +22,14 @@ from redis.sentinel import SentinelManagedConnection, SentinelManagedSSLConnecti
 from ..clock import monotonic_s
 from ..redact import masked_logger
 from ..settings.sentinel_urls import SentinelUrl, host_and_port
-from .failures import NoPrimaryError, error_line
+from .failures import NoPrimaryError, PrimaryDownError, error_line
 
 log = masked_logger(__name__)
 
 # Limits for each Sentinel: it only has to look something up.
 SENTINEL_TIMEOUT_S = 1.0
 # How often the Sentinels are asked whether the primary is still the same.
-FOLLOW_EVERY_S = 2.0
+FOLLOW_EVERY_S = 1.0
 # After no Sentinel has answered: a wait for all of them must not slow down every command.
 ASK_AGAIN_S = 10.0
 
@@ -46,6 +46,7 @@ class Sentinels:
         self._asking = threading.Lock()
         self._failed_at: float | None = None  # monotonic; when no Sentinel answered
         self._follow_at = 0.0  # monotonic
+        self._followed: Address | None = None  # as of the last `has_moved`: connections of before it are dropped
         self.primary: Address | None = None  # that was found last
         self.problem: str | None = None  # why a failover would not be noticed; None if it would
 
@@ -59,23 +60,32 @@ class Sentinels:
             return self.primary
         return self._find_primary()
 
-    def has_moved(self) -> bool:
-        """Whether the primary is another one than at the last call. Asks at most every FOLLOW_EVERY_S, in one thread.
+    def has_moved(self, *, at_once: bool = False) -> bool:
+        """Whether the primary is another one than at the last call. Asks at most every FOLLOW_EVERY_S, in one thread;
+        each time with `at_once`, while Sentinels answer.
 
-        An existing connection does not show it: a primary that was cut off from its Sentinels accepts commands until it
-        is told that it is a replica now, and drops what it accepted.
+        An existing connection does not show it: a former primary accepts commands until it is told that it is a replica
+        now, often seconds later, and drops what it accepted. Raises PrimaryDownError with `at_once`.
         """
-        if monotonic_s() < self._follow_at or not self._asking.acquire(blocking=False):
+        is_due = monotonic_s() >= self._follow_at
+        if not is_due and not (at_once and self.problem is None):
+            return False
+        if not self._asking.acquire(blocking=at_once):
             return False
         try:
-            before = self.primary
+            before = self._followed or self.primary
             self._follow_at = monotonic_s() + FOLLOW_EVERY_S
             try:
                 found = self._find_primary()
+            except PrimaryDownError:
+                if at_once:
+                    raise  # what it still accepts is lost with the failover
+                return False  # reading shows whether it still works
             except NoPrimaryError:
-                return False  # the existing connections show whether the primary still works
+                return False
             if self.problem is not None:
                 self._follow_at = monotonic_s() + ASK_AGAIN_S
+            self._followed = found
             return before is not None and found != before
         finally:
             self._asking.release()
@@ -112,7 +122,7 @@ class Sentinels:
             self.primary, self.problem, self._failed_at = address, None, None
             return address
         if down is not None:
-            raise NoPrimaryError(
+            raise PrimaryDownError(
                 "refused",
                 f"The primary of {self.service} is down ({down})",
                 "The Sentinels are choosing another one. If that takes longer than a minute, check their logs.",

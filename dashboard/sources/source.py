@@ -174,7 +174,8 @@ class Source:
     def _pack_commands(self, commands: Sequence[Command]) -> PackedCommands:
         if self.prefix != DEFAULT_STORE_PREFIX:
             commands = [self._with_prefix(command) for command in commands]
-        return PackedCommands(b"".join(map(_wire_format, commands)), len(commands))
+        acts = any(command[0] == "EVAL" for command in commands)
+        return PackedCommands(b"".join(map(_wire_format, commands)), len(commands), acts)
 
     def own_key(self, name: Argument) -> Argument:
         """`name`; if it is one of Queuedeck's own keys, with the prefix of this source."""

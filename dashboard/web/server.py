@@ -100,7 +100,9 @@ def serve(
     port = listener.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     if announce:
-        watched = ", ".join(f"{source.name} ({redact_url(source.url)})" for source in settings.effective_sources())
+        watched = ", ".join(
+            f"{source.name} ({redact_url(source.redis_url)})" for source in settings.effective_sources()
+        )
         say(f"Queuedeck watches {watched}\nOpen http://{shown}:{port}/{way_in(settings, start_token)}")
     if settings.auth == "none":
         log.warning("sign-in is disabled (auth = none): anyone on this machine has full access")

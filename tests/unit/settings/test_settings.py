@@ -81,7 +81,11 @@ def test_the_file_may_be_named_by_the_environment(tmp_path: Path) -> None:
             {"redis_url": "redis://h:1/0", "sources": [{"name": "a", "url": "redis://h:1/0"}]},
             "keyword redis_url: expected either redis_url or sources, not both",
         ),
-        ({}, {"redis_url": "sentinel://h:1/0"}, "redis_url: expected redis+sentinel:// with the Sentinels and the name"),
+        (
+            {},
+            {"redis_url": "sentinel://h:1/0"},
+            "redis_url: expected redis+sentinel:// with the Sentinels and the name",
+        ),
         ({}, {"redis_url": "redis+cluster://h:1/0"}, "Redis Cluster is not supported yet"),
         (
             {},
