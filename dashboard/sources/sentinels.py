@@ -64,8 +64,8 @@ class Sentinels:
         """Whether the primary is another one than at the last call. Asks at most every FOLLOW_EVERY_S, in one thread;
         each time with `at_once`, while Sentinels answer.
 
-        An existing connection does not show it: a former primary accepts commands until it is told that it is a replica
-        now, often seconds later, and drops what it accepted. Raises PrimaryDownError with `at_once`.
+        An existing connection does not show it: a former primary accepts commands until a Sentinel makes it a replica,
+        often seconds later, and drops what it accepted. Raises PrimaryDownError with `at_once`.
         """
         is_due = monotonic_s() >= self._follow_at
         if not is_due and not (at_once and self.problem is None):

@@ -51,7 +51,7 @@ class Protection:
 
 
 class SentinelSet:
-    """Two servers, of which one is the primary, and three Sentinels."""
+    """Servers, of which one is the primary, and three Sentinels."""
 
     def __init__(
         self,
@@ -131,24 +131,28 @@ class SentinelSet:
 
 
 @contextmanager
-def sentinel_set(folder: Path, protection: Protection | None = None) -> Iterator[SentinelSet]:
+def sentinel_set(folder: Path, protection: Protection | None = None, *, replicas: int = 1) -> Iterator[SentinelSet]:
     """A running set, whose files are in `folder`."""
     with ExitStack() as stack:
         servers: dict[int, EmbeddedRedis] = {}
-        for _ in range(2):
+        for _ in range(1 + replicas):
             tls_port = stack.enter_context(reserved_port()) if protection else None
             options = protection.server_options(tls_port) if protection and tls_port else []
             quick = ("--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
             server = stack.enter_context(start_server("redis-7", *quick, *options))
             servers[tls_port or server.port] = server
-        first, second = servers
+        first, *others = servers
         made = SentinelSet(servers, [], protection)
-        with made.client_of(servers[second]) as client:
-            client.replicaof("127.0.0.1", first)
-            wait_until(lambda: client.info("replication")["master_link_status"] == "up", what="the replica in step")
+        for other in others:
+            with made.client_of(servers[other]) as client:
+                client.replicaof("127.0.0.1", first)
+                wait_until(lambda: client.info("replication")["master_link_status"] == "up", what="the replica in step")
         made.sentinels = [stack.enter_context(_sentinel(folder, first, QUORUM, protection)) for _ in range(3)]
         for port, _ in made.sentinels:
-            wait_until(lambda port=port: _knows_all(made, port), what="Sentinels that know the replica and each other")
+            wait_until(
+                lambda port=port: _knows_all(made, port, replicas),
+                what="Sentinels that know the replica and each other",
+            )
         yield made
 
 
@@ -185,16 +189,21 @@ def _sentinel_client(port: int, protection: Protection | None) -> redis.Redis:
     return redis.Redis(host="127.0.0.1", port=port, **options)
 
 
-def _knows_all(made: SentinelSet, port: int) -> bool:
+def _knows_all(made: SentinelSet, port: int, replicas: int) -> bool:
     with made.sentinel_client(port) as client:
         [state] = client.sentinel_masters().values()
-    return bool(state["num-slaves"] == 1 and state["num-other-sentinels"] == 2)
+    return bool(state["num-slaves"] == replicas and state["num-other-sentinels"] == 2)
 
 
-def make_protection(folder: Path) -> Protection:
-    """Passwords with characters that a URL has to encode, and a certificate that nobody signed."""
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    """The files of a certificate for this machine that nobody else signed, and of its key."""
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=127.0.0.1"]
     command += ["-addext", "subjectAltName = IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
     subprocess.run(command, check=True, capture_output=True)
-    return Protection("of redis/1", "of:sentinels", certificate, key)
+    return certificate, key
+
+
+def make_protection(folder: Path) -> Protection:
+    """Passwords with characters that a URL has to encode, and a certificate."""
+    return Protection("of redis/1", "of:sentinels", *make_certificate(folder))

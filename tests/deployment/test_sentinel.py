@@ -137,7 +137,10 @@ def test_a_primary_that_dies_is_replaced_for_readers_and_writers(own: SentinelSe
         assert "Sentinels" in str(found.hint), found
 
 
-def test_a_failover_between_servers_that_both_run_loses_no_reader(own: SentinelSet, open_source: Reader) -> None:
+def test_a_failover_between_servers_that_both_run_loses_no_write(
+    own: SentinelSet, open_source: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sentinels, "FOLLOW_EVERY_S", 3600.0)  # only the write itself asks
     source = open_source(own.url)
     assert set_value(source, "before")
     new = own.order_failover()
@@ -202,6 +205,17 @@ def test_readers_leave_it_too(own: SentinelSet, open_source: Reader) -> None:
     wait_until(
         lambda: source.execute("CONFIG", "GET", "port")[1] == str(new.port).encode(), what="reading the new primary"
     )
+
+
+def test_no_action_goes_to_a_primary_that_the_sentinels_consider_down(tmp_path: Path, open_source: Reader) -> None:
+    with sentinel_set(tmp_path, replicas=0) as own:
+        source, seen = open_source(own.url), list[BackendUnavailable]()
+        assert set_value(source, "before")
+        with own.client_of(own.primary()) as client:
+            client.acl_setuser("default", commands=["-ping"])  # its Sentinels get no answer that they accept
+        wait_until(lambda: not set_value(source, "before", seen), what="a refused write")
+        assert "is down" in seen[0].message
+        assert source.execute("GET", "queue") == b"before"
 
 
 def test_without_sentinels_the_primary_is_read_on_and_it_is_said(

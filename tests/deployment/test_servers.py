@@ -1,0 +1,149 @@
+"""Each way of running Redis in docs/connecting.md: a dashboard with those lines retries a job and sends an alert."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from rq import Queue
+
+from dashboard.demo.embedded import reserved_port
+from dashboard.settings import load
+from tests.alerts.channels.fake_providers import HttpSink
+from tests.conftest import start_server
+from tests.contract.rq_library import run_waiting_jobs
+from tests.deployment.sentinel_set import make_certificate, sentinel_set
+from tests.deployment.test_failover import post, received
+from tests.processes import ROOT
+from tests.serving import get_json, serving
+from tests.waiting import wait_until
+from tests.workloads import rq_jobs
+
+GUIDE = (ROOT / "docs" / "connecting.md").read_text()
+PASSWORD = "p@ss/word"
+ALERTS = """
+sample_interval_s = 0.5
+allow_private_webhooks = true
+[[channels]]
+id = "ops"
+kind = "webhook"
+url = "{webhook}"
+[[rules]]
+id = "dead"
+metric = "queue.dead"
+warning = 0
+for_s = 0
+min_samples = 1
+group_wait_s = 0
+new_instance_grace_s = 0
+"""
+
+
+def example(heading: str, **replaced: str) -> str:
+    """The settings below a heading of the guide, the last ones if there are several, with the test's own values."""
+    section = re.split(r"^## ", GUIDE, flags=re.MULTILINE)
+    [found] = [part for part in section if part.startswith(f"{heading}\n")]
+    lines = str(re.findall(r"```toml\n(.*?)```", found, re.DOTALL)[-1])
+    for old, new in replaced.items():
+        assert old in lines, (heading, old)
+        lines = lines.replace(old, new)
+    return lines
+
+
+class Deployment:
+    """A server that runs, the settings for it, and a client with all rights."""
+
+    def __init__(self, lines: str, client: Callable[[], redis.Redis], environ: dict[str, str] | None = None) -> None:
+        self.lines = lines
+        self.client = client
+        self.environ = environ or {}
+
+
+@contextmanager
+def one_server(_folder: Path) -> Iterator[Deployment]:
+    with start_server("redis-7") as server:
+        lines = example("One server", **{"127.0.0.1:6379": f"127.0.0.1:{server.port}"})
+        yield Deployment(lines, lambda: redis.Redis(port=server.port))
+
+
+@contextmanager
+def second_database(_folder: Path) -> Iterator[Deployment]:
+    with start_server("redis-7") as server:
+        lines = example("One server", **{"127.0.0.1:6379/0": f"127.0.0.1:{server.port}/2"})
+        yield Deployment(lines, lambda: redis.Redis(port=server.port, db=2))
+
+
+@contextmanager
+def unix_socket(folder: Path) -> Iterator[Deployment]:
+    path = folder / "redis.sock"
+    with start_server("redis-7", "--unixsocket", str(path)):
+        lines = example("A unix socket", **{"/run/redis/redis.sock": str(path)})
+        yield Deployment(lines, lambda: redis.Redis(unix_socket_path=str(path)))
+
+
+@contextmanager
+def user_and_password(_folder: Path) -> Iterator[Deployment]:
+    with start_server("redis-7") as server:
+        with redis.Redis(port=server.port) as client:
+            client.acl_setuser("queuedeck", enabled=True, passwords=[f"+{PASSWORD}"], keys="*", commands=["+@all"])
+        lines = example("User and password", **{"redis.example.com:6379": f"127.0.0.1:{server.port}"})
+        yield Deployment(lines, lambda: redis.Redis(port=server.port), {"REDIS_PASSWORD": "p%40ss%2Fword"})
+
+
+@contextmanager
+def tls_with_client_certificates(folder: Path) -> Iterator[Deployment]:
+    certificate, key = make_certificate(folder)
+    files = ("--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-ca-cert-file", str(certificate))
+    # The port without TLS is the test's own.
+    with reserved_port() as tls_port, start_server("redis-7", "--tls-port", str(tls_port), *files) as server:
+        lines = example(
+            "TLS",
+            **{
+                "redis.example.com:6380": f"127.0.0.1:{tls_port}",
+                "/etc/ssl/ca.pem": str(certificate),
+                "/etc/ssl/client.pem": str(certificate),
+                "/etc/ssl/client.key": str(key),
+            },
+        )
+        yield Deployment(lines, lambda: redis.Redis(port=server.port))
+
+
+@contextmanager
+def behind_sentinels(folder: Path) -> Iterator[Deployment]:
+    with sentinel_set(folder) as servers:
+        hosts = dict(zip(("10.0.0.1:26379", "10.0.0.2:26379", "10.0.0.3:26379"), servers.hosts, strict=True))
+        yield Deployment(example("Sentinel", **hosts), lambda: redis.Redis(port=servers.primary().port))
+
+
+FORMS = (one_server, second_database, unix_socket, user_and_password, tls_with_client_certificates, behind_sentinels)
+
+
+@pytest.fixture
+def sink() -> Iterator[HttpSink]:
+    receiver = HttpSink()
+    yield receiver
+    receiver.close()
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
+def test_a_job_is_retried_and_an_alert_is_sent(form: Any, tmp_path: Path, sink: HttpSink) -> None:
+    config = tmp_path / "queuedeck.toml"
+    with form(tmp_path) as running, running.client() as client:
+        config.write_text(ALERTS.format(webhook=sink.url).lstrip() + running.lines)
+        assert load(config=config, environ=running.environ).sources[0].name == "main"
+        queue = Queue("mail", connection=client)
+        job = queue.enqueue(rq_jobs.mark, 2)
+        run_waiting_jobs(queue)
+        with serving("--config", config, **running.environ) as served:
+            listed = f"{served.url}/api/v1/queues/main/rq/mail/jobs?state=dead"
+            wait_until(lambda: [found["id"] for found in get_json(listed).get("jobs", ())] == [job.id], what="the job")
+            wait_until(lambda: received(sink, "dead") == ["firing"], what="the alert")
+            post(served.url, f"/api/v1/queues/main/rq/mail/jobs/{job.id}/retry", {})
+            run_waiting_jobs(queue)
+            assert client.zscore("rq:finished:mail", job.id) is not None
+            wait_until(lambda: not get_json(listed)["jobs"], what="no dead job")
