@@ -67,5 +67,6 @@ class SourceStats(Value, frozen=True, kw_only=True):
     commands: int = 0  # the cost of the last sample
     round_trips: int = 0
     cost_s: float = 0.0
-    problems: tuple[str, ...] = ()  # the backends that could not be read, and why; Sentinels that do not answer
-    primary: str | None = None  # host:port that the Sentinels name; None without Sentinels
+    problems: tuple[str, ...] = ()  # the backends that could not be read, and why
+    primary: str | None = None  # host:port that the Sentinels named last; None without Sentinels
+    sentinel_problem: str | None = None  # why a failover would not be noticed; None if it would, or without Sentinels

@@ -185,8 +185,9 @@ class Sampler:
             commands=meter.commands,
             round_trips=meter.round_trips,
             cost_s=round(meter.seconds, 6),
-            problems=(*source.problems, *problems),
+            problems=tuple(problems),
             primary=source.primary,
+            sentinel_problem=source.sentinel_problem,
         )
         return stats, queues
 
@@ -223,6 +224,7 @@ class Sampler:
             unreachable_since=since,
             health=RedisHealth(),
             libraries=tuple(dict.fromkeys(queue.backend for queue in lost)),
+            primary=source.primary,
         )
         return stats, lost
 

@@ -130,10 +130,9 @@ class Source:
         return self._connections.sentinels
 
     @property
-    def problems(self) -> list[str]:
-        """What is wrong although the server can be read, one line each."""
-        sentinels = self.sentinels
-        return [sentinels.problem] if sentinels is not None and sentinels.problem is not None else []
+    def sentinel_problem(self) -> str | None:
+        """Why a failover would not be noticed, in one line; None if it would, or without Sentinels."""
+        return self.sentinels.problem if self.sentinels is not None else None
 
     def _server_name(self) -> str:
         """The server in messages."""

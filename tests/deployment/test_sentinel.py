@@ -80,7 +80,7 @@ def test_the_primary_is_found_and_read(shared: SentinelSet, open_source: Reader)
     assert source.read_health().role == "master"
     assert source.primary == f"127.0.0.1:{shared.primary().port}"
     assert source.address == f"redis+sentinel://{','.join(shared.hosts)}/{SERVICE}/0"
-    assert source.problems == []
+    assert source.sentinel_problem is None
 
 
 def test_settings_of_a_table_say_the_same_as_a_url(shared: SentinelSet) -> None:
@@ -100,7 +100,7 @@ def test_the_database_of_the_url_is_used(shared: SentinelSet, open_source: Reade
 def test_a_sentinel_that_is_down_is_passed_over(shared: SentinelSet, open_source: Reader, kept_port: int) -> None:
     source = open_source(shared.url.replace("redis+sentinel://", f"redis+sentinel://127.0.0.1:{kept_port},"))
     assert source.execute("PING") == b"PONG"
-    assert source.problems == []
+    assert source.sentinel_problem is None
 
 
 def test_an_unknown_service_is_named(shared: SentinelSet, open_source: Reader) -> None:
@@ -225,7 +225,7 @@ def test_without_sentinels_the_primary_is_read_on_and_it_is_said(
     monkeypatch.setattr(sentinels, "ASK_AGAIN_S", 0.0)
     watch = open_sources(load(environ={}, keywords={"redis_url": own.url}))
     sampler = Sampler(watch, 2.0, "test")
-    assert sampler.sample().sources[0].problems == ()
+    assert sampler.sample().sources[0].sentinel_problem is None
     for _, process in own.sentinels:
         process.kill()
     with closing(watch.sources["main"]) as source:
@@ -233,9 +233,10 @@ def test_without_sentinels_the_primary_is_read_on_and_it_is_said(
         [stats] = sampler.sample().sources
     assert stats.reachable
     assert stats.primary == f"127.0.0.1:{own.servers[0].port}"
-    assert len(stats.problems) == 1
-    assert stats.problems[0].startswith(f"No Sentinel of {SERVICE} could be reached (")
-    assert stats.problems[0].endswith("a failover would not be noticed")
+    assert stats.problems == ()  # all queues are known
+    assert stats.sentinel_problem is not None
+    assert stats.sentinel_problem.startswith(f"No Sentinel of {SERVICE} could be reached (")
+    assert stats.sentinel_problem.endswith("a failover would not be noticed")
 
 
 def test_a_sentinel_that_names_a_replica_is_asked_last(

@@ -176,6 +176,7 @@ class SourceJson(JsonObject, frozen=True, kw_only=True):
     discovered: bool
     search_progress: float | None
     problems: tuple[str, ...]
+    sentinel_problem: str | None
     together_per_min: float | None
     memory_full_in_s: float | None
     cost: CostJson
@@ -333,6 +334,7 @@ def json_source(source: SourceStats) -> SourceJson:
         discovered=source.discovered,
         search_progress=rounded(source.search_progress, 2),
         problems=source.problems,
+        sentinel_problem=source.sentinel_problem,
         together_per_min=rounded(source.together_per_min),
         memory_full_in_s=source.memory_full_in_s,
         cost=CostJson(commands=source.commands, round_trips=source.round_trips, duration_s=source.cost_s),

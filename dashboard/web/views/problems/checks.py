@@ -34,6 +34,9 @@ def check_source(source: SourceStats, scale: Scale, now: float) -> list[Problem]
         for level, weight, kind, text in _health_problems(source.health, scale)
         if level
     ]
+    if source.sentinel_problem is not None:
+        text = source.sentinel_problem
+        found.append(_source_problem(source, ProblemLevel.WARNING, 3e5, ProblemKind.REPLICATION, text))
     found += [
         _source_problem(source, ProblemLevel.WARNING, 4e5, ProblemKind.UNREADABLE, why) for why in source.problems
     ]
