@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
@@ -184,10 +185,12 @@ def _check_server(source: SourceSettings, at: str) -> None:
             raise ConfigurationError(f'{at}: sentinels: expected host:port of each, such as "10.0.0.1:26379"')
     if not 0 <= source.database < 10**6:
         raise ConfigurationError(f"{at}: database: expected a database number, such as 0")
-    if not (source.tls or source.sentinel_tls):
-        files = next((field for field in ("ca_file", "cert_file", "key_file") if _is_set(source, field)), None)
-        if files is not None:
-            raise ConfigurationError(f"{at}: {files}: expected only with tls = true or sentinel_tls = true")
+    for field in ("ca_file", "cert_file", "key_file"):
+        file = getattr(source, field)
+        if file is not None and not (source.tls or source.sentinel_tls):
+            raise ConfigurationError(f"{at}: {field}: expected only with tls = true or sentinel_tls = true")
+        if file is not None and not os.access(file, os.R_OK):
+            raise ConfigurationError(f"{at}: {field}: expected a readable file")
     check_redis_url(source.redis_url, at)
 
 

@@ -21,8 +21,8 @@ from tests.serving import get_json, serving
 from tests.waiting import wait_until
 
 INTERVAL_S = 0.5
-# The bulk operation takes seconds, so that the primary dies in the middle of it.
-DEAD, PER_SECOND = 60, 10
+# Dead jobs, and how many of them are retried per second: for seconds, so that the primary dies in the middle of it.
+CROWDS = [(60, 10), pytest.param(10_000, 1_000, marks=pytest.mark.soak)]
 WAITING_LIMIT = 10
 CONFIG = """
 sample_interval_s = {interval}
@@ -127,27 +127,30 @@ def received(sink: HttpSink, rule: str) -> Sequence[str]:
 NIGHTS = [LaterCeleryNight() if isinstance(night, CeleryNight) else night for night in LIBRARIES]
 
 
+@pytest.mark.parametrize(("dead", "per_second"), CROWDS)
 @pytest.mark.parametrize("night", NIGHTS, ids=repr)
-def test_bulk_work_goes_on_and_each_job_runs_once(dashboard: str, sentinels: SentinelSet, night: Night) -> None:
-    with night.dying(sentinels.primary().url, DEAD):
+def test_bulk_work_goes_on_and_each_job_runs_once(
+    dashboard: str, sentinels: SentinelSet, night: Night, dead: int, per_second: int
+) -> None:
+    with night.dying(sentinels.primary().url, dead):
         pass
     order = {"action": "retry", "source": "main", "backend": night.name, "queue": night.shelf, "state": "dead"}
 
     def are_all_listed() -> bool:
         found = get_json(f"{dashboard}/api/v1/queues/main/{night.name}/{night.queue}").get("name")
-        return found and post(dashboard, "/api/v1/bulk", {**order, "preview": True})["matched"] == DEAD
+        return found and post(dashboard, "/api/v1/bulk", {**order, "preview": True})["matched"] == dead
 
     wait_until(are_all_listed, what="all dead jobs in the dashboard")
-    started = post(dashboard, "/api/v1/bulk", {**order, "pace_per_s": PER_SECOND})
+    started = post(dashboard, "/api/v1/bulk", {**order, "pace_per_s": per_second})
     operation = f"{dashboard}/api/v1/bulk/{started['bulk_id']}"
-    wait_until(lambda: get_json(operation)["done"] > PER_SECOND, what="a part of the jobs retried")
+    wait_until(lambda: get_json(operation)["done"] > per_second, what="a part of the jobs retried")
     await_new_primary(dashboard, sentinels)
-    assert get_json(operation)["done"] < DEAD
+    assert get_json(operation)["done"] < dead
     wait_until(lambda: get_json(operation)["state"] == "done", what="the end of the operation")
-    assert get_json(operation)["done"] == DEAD
+    assert get_json(operation)["done"] == dead
     primary = sentinels.primary().url
     with redis.Redis.from_url(primary) as client, night.working(primary):
-        wait_until(lambda: len(night.ran(client)) == DEAD, what="the run of each job")
+        wait_until(lambda: len(night.ran(client)) == dead, what="the run of each job")
         assert set(night.ran(client)) == {1}
 
 
