@@ -19,10 +19,12 @@ from dashboard.alerts.service import AlertService, build_alert_service
 from dashboard.alerts.silences import WeeklyWindow
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import ConfigurationError, Conflict, Forbidden, NotFound, Unsupported
+from dashboard.model import Counts, State
 from dashboard.nagios_check import ExitStatus, FiringAlert, describe_alert, evaluate_once
 from dashboard.nagios_check import main as check
 from dashboard.settings import QueueSettings, Settings, load
 from tests.alerts.harness import DEEP, Process, Recorder, deep
+from tests.unit.alerts.factories import queue, sample
 
 Make = Callable[..., Process]
 SECRET = "https://hooks.example.com/services/T0K3N-verysecret"
@@ -63,6 +65,21 @@ def test_the_history_has_start_and_end_of_an_incident(make_process: Make) -> Non
     assert oldest.began is not None
     assert oldest.ended is not None
     assert (oldest.ended.peak, oldest.ended.labels.queue) == (70, "q0")
+
+
+@pytest.mark.parametrize("state", [State.WAITING, State.DEAD])
+def test_a_count_that_is_a_lower_bound_fires_and_notifies(make_process: Make, state: State) -> None:
+    """A list too long to count, such as 10,000 dead jobs of Celery."""
+    ops = Recorder()
+    metric = "queue.depth" if state is State.WAITING else "queue.dead"
+    process = make_process("one", ops, rules=[{**DEEP, "metric": metric}])
+    counts = Counts(waiting=5000, dead=5000)
+    process.evaluate(sample([queue(depth=5000, counts=counts, at_least=(state,))]))
+    process.deliver()
+    process.evaluate(sample([queue(depth=0, counts=Counts(waiting=0, dead=0))]))
+    process.deliver()
+    assert ops.kinds == ["firing", "resolved"]
+    assert ops.arrived[0].spark[-1:] == (5000,)
 
 
 def test_an_acknowledged_incident_sends_no_reminders_and_the_next_one_notifies(make_process: Make) -> None:

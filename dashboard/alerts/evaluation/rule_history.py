@@ -144,7 +144,8 @@ class RuleHistoryRecorder:
         if track is None:
             return ()
         now = next((peak for each, peak in zip(track.labels, track.peaks, strict=True) if each == labels), None)
-        return (*_series_from_line(track.lines.get(labels, ())), now)[-POINTS:]
+        # A lower bound is stored as the number it is.
+        return (*_series_from_line(track.lines.get(labels, ())), None if now is None else float(now))[-POINTS:]
 
     def export_histories(self) -> RuleHistories:
         """The histories to store."""
