@@ -46,7 +46,9 @@ def parse_sentinel_url(url: str) -> SentinelUrl:
     scheme = SENTINEL_SCHEMES[parts.scheme]
     user, at, hosts = parts.netloc.rpartition("@")
     service, _, database = parts.path.strip("/").partition("/")
-    if not service or not (database == "" or _is_number(database)):
+    # An unencoded @ here is one in a password with an unencoded slash.
+    is_service = unquote(service).strip() != "" and unquote(service).isprintable() and "@" not in service
+    if not is_service or not (database == "" or _is_number(database)):
         raise ValueError(EXPECTED)
     options = parse_qsl(parts.query, keep_blank_values=True)
     own = {name: value for name, value in options if name in SENTINEL_OPTIONS}
@@ -99,7 +101,7 @@ def _parse_host(text: str) -> tuple[str, int]:
         host = host[1:-1]
     elif ":" in host:
         raise ValueError(EXPECTED)
-    if not host or not _is_number(port) or not 0 < int(port) < 65536:
+    if not host or " " in host or not _is_number(port) or not 0 < int(port) < 65536:
         raise ValueError(EXPECTED)
     return host, int(port)
 

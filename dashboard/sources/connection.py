@@ -14,13 +14,12 @@ from redis.backoff import NoBackoff
 from redis.connection import parse_url
 from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
 from redis.retry import Retry
-from redis.sentinel import SentinelConnectionPool
 
 from ..clock import monotonic_s
 from ..settings.redis_urls import CERT_REQS
 from ..settings.sentinel_urls import SentinelUrl, host_and_port, is_sentinel_url, parse_sentinel_url
 from .failures import UNKNOWN_COMMAND, CommandMissing, NoPrimaryError, is_about_the_server
-from .sentinels import EncryptedPrimaryConnection, PrimaryConnection, Sentinels
+from .sentinels import EncryptedPrimaryConnection, PrimaryConnection, PrimaryPool, Sentinels
 from .server_clock import ServerClock
 
 CONNECT_TIMEOUT_S = 1.0
@@ -143,7 +142,7 @@ class Connections:
         encrypted = server.pop("connection_class", None) is redis.SSLConnection
         kind = EncryptedPrimaryConnection if encrypted else PrimaryConnection
         # Its constructor has no type annotations.
-        pool: type[Any] = SentinelConnectionPool
+        pool: type[Any] = PrimaryPool
         return cast(redis.ConnectionPool, pool(url.service, self.sentinels, connection_class=kind, **options, **server))
 
     @property
@@ -151,6 +150,10 @@ class Connections:
         """host:port of the primary that the Sentinels named last; None if there are none, or before they answered."""
         found = self.sentinels.primary if self.sentinels is not None else None
         return None if found is None else host_and_port(*found)
+
+    def is_to_primary(self, connection: Any) -> bool:
+        """Whether `connection` leads to the server that the Sentinels named last; True if there are none."""
+        return self.sentinels is None or (connection.host, connection.port) == self.sentinels.primary
 
     @property
     def database(self) -> int:
@@ -181,7 +184,7 @@ class Connections:
         connection = self._pool.get_connection()
         clean = False
         try:
-            if not self.renewal.is_current(connection):
+            if not self.renewal.is_current(connection) or not self.is_to_primary(connection):
                 connection.disconnect()  # type: ignore[no-untyped-call]
                 connection.connect()  # type: ignore[no-untyped-call] # not left to sending, which knows no Sentinels
             replies: list[Any] = []

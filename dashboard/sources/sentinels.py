@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.connection import Connection, SSLConnection
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
-from redis.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
+from redis.sentinel import SentinelConnectionPool, SentinelManagedConnection, SentinelManagedSSLConnection
 
 from ..clock import monotonic_s
 from ..redact import masked_logger
@@ -28,10 +28,14 @@ log = masked_logger(__name__)
 
 # Limits for each Sentinel: it only has to look something up.
 SENTINEL_TIMEOUT_S = 1.0
+# One search for the primary asks no further Sentinel after this time; the next search asks those that are left.
+SEARCH_LIMIT_S = 1.5
+# A Sentinel that took longer than this to fail is left alone for ASK_AGAIN_S: it would make each search as slow.
+SLOW_S = 0.3
 # How often the Sentinels are asked whether the primary is still the same.
 FOLLOW_EVERY_S = 1.0
 # After no Sentinel has answered: a wait for all of them must not slow down every command.
-ASK_AGAIN_S = 10.0
+ASK_AGAIN_S = 5.0
 
 Address: TypeAlias = tuple[str, int]
 
@@ -44,6 +48,8 @@ class Sentinels:
         self.service = url.service
         self._pools = [(host_and_port(*address), _pool(address, options)) for address in url.sentinels]
         self._asking = threading.Lock()
+        # Sentinels that failed slowly: until when (monotonic) they are not asked, and how they failed.
+        self._resting: dict[str, tuple[float, RedisError]] = {}
         self._failed_at: float | None = None  # monotonic; when no Sentinel answered
         self._follow_at = 0.0  # monotonic
         self._followed: Address | None = None  # as of the last `has_moved`: connections of before it are dropped
@@ -65,24 +71,22 @@ class Sentinels:
         each time with `at_once`, while Sentinels answer.
 
         An existing connection does not show it: a former primary accepts commands until a Sentinel makes it a replica,
-        often seconds later, and drops what it accepted. Raises PrimaryDownError with `at_once`.
+        often seconds later, and drops what it accepted. Raises NoPrimaryError if no primary is known, and
+        PrimaryDownError with `at_once`.
         """
-        is_due = monotonic_s() >= self._follow_at
-        if not is_due and not (at_once and self.problem is None):
-            return False
-        if not self._asking.acquire(blocking=at_once):
+        if not self._is_due(at_once) or not self._asking.acquire(blocking=at_once):
             return False
         try:
+            if not self._is_due(at_once):
+                return False  # the threads that had the lock before found that no Sentinel answers
             before = self._followed or self.primary
             self._follow_at = monotonic_s() + FOLLOW_EVERY_S
             try:
                 found = self._find_primary()
-            except PrimaryDownError:
-                if at_once:
-                    raise  # what it still accepts is lost with the failover
+            except NoPrimaryError as exc:
+                if self.primary is None or (at_once and isinstance(exc, PrimaryDownError)):
+                    raise  # nothing else is known, or what it still accepts is lost with the failover
                 return False  # reading shows whether it still works
-            except NoPrimaryError:
-                return False
             if self.problem is not None:
                 self._follow_at = monotonic_s() + ASK_AGAIN_S
             self._followed = found
@@ -90,9 +94,13 @@ class Sentinels:
         finally:
             self._asking.release()
 
+    def _is_due(self, at_once: bool) -> bool:
+        return monotonic_s() >= self._follow_at or (at_once and self.problem is None)
+
     def distrust_first(self) -> None:
         """Ask another Sentinel next time: the one that answered named a server that is no primary."""
         self._pools = [*self._pools[1:], *self._pools[:1]]
+        self._resting, self._failed_at, self.problem = {}, None, None
 
     def ask_each(self) -> Iterator[tuple[str, dict[str, str] | RedisError]]:
         """(host:port, what it reports of the service, or its error) of each Sentinel. Cost: 1 round trip to each."""
@@ -107,9 +115,11 @@ class Sentinels:
     def _find_primary(self) -> Address:
         down: str | None = None
         refusals: list[tuple[str, RedisError]] = []
-        pools = self._pools
+        pools, give_up_at = self._pools, monotonic_s() + SEARCH_LIMIT_S
         for number, (name, pool) in enumerate(pools):
-            state = _ask(pool, self.service)
+            if monotonic_s() >= give_up_at and name not in self._resting:
+                break
+            state = self._ask_unless_resting(name, pool)
             if isinstance(state, RedisError):
                 refusals.append((name, state))
                 continue
@@ -127,14 +137,29 @@ class Sentinels:
                 f"The primary of {self.service} is down ({down})",
                 "The Sentinels are choosing another one. If that takes longer than a minute, check their logs.",
             )
-        return self._last_primary(refusals)
+        return self._last_primary(refusals, are_all=len(refusals) == len(pools))
 
-    def _last_primary(self, refusals: list[tuple[str, RedisError]]) -> Address:
+    def _ask_unless_resting(self, name: str, pool: redis.ConnectionPool) -> dict[str, str] | RedisError:
+        """As `_ask`; its last error for a Sentinel that failed slowly a short time ago."""
+        now = monotonic_s()
+        until, last = self._resting.get(name, (now, None))
+        if last is not None and now < until:
+            return last
+        state = _ask(pool, self.service)
+        if isinstance(state, RedisError) and monotonic_s() - now > SLOW_S:
+            self._resting[name] = (monotonic_s() + ASK_AGAIN_S, state)
+        else:
+            self._resting.pop(name, None)
+        return state
+
+    def _last_primary(self, refusals: list[tuple[str, RedisError]], *, are_all: bool) -> Address:
         """The last known primary, because no Sentinel says otherwise. Raises NoPrimaryError if none is known."""
         failure = _explain_refusals(self.service, refusals)
-        self._failed_at = monotonic_s()
-        if self.primary is None or not all(_is_unreachable(refusal) for _, refusal in refusals):
+        if self.primary is None:
             raise failure
+        if not are_all:
+            return self.primary  # the next search asks the others
+        self._failed_at = monotonic_s()
         if self.problem is None:
             log.warning("%s; continuing with the last known primary", failure)
         self.problem = f"{failure}: a failover would not be noticed"
@@ -160,6 +185,19 @@ class EncryptedPrimaryConnection(SentinelManagedSSLConnection):
         return SSLConnection.read_response(self, *args, **options)
 
 
+class PrimaryPool(SentinelConnectionPool):
+    """The connections to the primary.
+
+    redis-py's own class disowns those to another server than the last primary, among them all that were never opened.
+    Up to version 7 it counts each of them as open for ever, so that after as many failures as `max_connections` there
+    are no connections any more.
+    """
+
+    def owns_connection(self, connection: Any) -> bool:
+        """Whether `connection` may be used again by this process; `is_to_primary` says whether it has to be renewed."""
+        return bool(connection.pid == self.pid)
+
+
 def _pool(address: Address, options: dict[str, Any]) -> redis.ConnectionPool:
     host, port = address
     limits = {"socket_connect_timeout": SENTINEL_TIMEOUT_S, "socket_timeout": SENTINEL_TIMEOUT_S}
@@ -173,8 +211,9 @@ def _ask(pool: redis.ConnectionPool, service: str) -> dict[str, str] | RedisErro
     try:
         connection = pool.get_connection()
         try:
-            connection.send_command("SENTINEL", "MASTER", service, check_health=False)  # type: ignore[no-untyped-call]
-            reply = connection.read_response()
+            for question in ("MASTER", "GET-MASTER-ADDR-BY-NAME"):
+                connection.send_command("SENTINEL", question, service, check_health=False)  # type: ignore[no-untyped-call]
+            reply, promoted = _read_reply(connection), _read_reply(connection)
         except (redis.ConnectionError, redis.TimeoutError, OSError):
             connection.disconnect()  # type: ignore[no-untyped-call]
             raise
@@ -184,9 +223,29 @@ def _ask(pool: redis.ConnectionPool, service: str) -> dict[str, str] | RedisErro
         return exc
     except OSError as exc:
         return redis.ConnectionError(str(exc))
+    if isinstance(reply, RedisError):
+        return reply
+    texts = _texts(reply)
+    state = dict(zip(texts[::2], texts[1::2], strict=False))
+    # While the Sentinel that leads a failover reconfigures the other replicas, only its second answer names the server
+    # that was promoted; the fields are still those of the former primary.
+    address = _texts(promoted)
+    if len(address) == 2 and address != [state.get("ip"), state.get("port")]:
+        state |= {"ip": address[0], "port": address[1], "flags": "master"}
+    return state
+
+
+def _read_reply(connection: Any) -> Any:
+    """The next reply; an error reply as its ResponseError."""
+    try:
+        return connection.read_response()
+    except ResponseError as exc:
+        return exc
+
+
+def _texts(reply: Any) -> list[str]:
     parts = reply if isinstance(reply, list) else []
-    texts = [part.decode("utf-8", "replace") if isinstance(part, bytes) else str(part) for part in parts]
-    return dict(zip(texts[::2], texts[1::2], strict=False))
+    return [part.decode("utf-8", "replace") if isinstance(part, bytes) else str(part) for part in parts]
 
 
 def is_down(state: dict[str, str]) -> bool:
@@ -198,10 +257,6 @@ def address_of(state: dict[str, str]) -> Address | None:
     """The address of the primary, from what a Sentinel reports; None if there is none."""
     host, port = state.get("ip", ""), state.get("port", "")
     return (host, int(port)) if host and port.isdecimal() and len(port) <= 5 else None
-
-
-def _is_unreachable(refusal: RedisError) -> bool:
-    return isinstance(refusal, redis.ConnectionError | redis.TimeoutError)
 
 
 def _explain_refusals(service: str, refusals: list[tuple[str, RedisError]]) -> NoPrimaryError:
@@ -216,7 +271,7 @@ def _explain_refusals(service: str, refusals: list[tuple[str, RedisError]]) -> N
             hint = "Check sentinel_username and sentinel_password in the URL."
             return NoPrimaryError("auth", f"The Sentinel {name} rejected the user name or password", hint)
         if isinstance(refusal, redis.exceptions.NoPermissionError):
-            hint = "Grant its user +sentinel|master with ACL SETUSER."
+            hint = "Grant its user +sentinel|master and +sentinel|get-master-addr-by-name with ACL SETUSER."
             return NoPrimaryError("forbidden", f"The Sentinel {name} does not allow SENTINEL MASTER", hint)
         if isinstance(refusal, ResponseError):
             hint = f"Use the port of the Sentinels, such as 26379. It said: {error_line(refusal)}"

@@ -244,6 +244,13 @@ class Source:
                 raise self.unavailable_error(exc) from exc
             raise
 
+    def is_to_primary(self, connection: Any) -> bool:
+        """Whether a connection of `run_transaction` leads to the primary that Sentinels named last; True without any.
+
+        A subscription does not show it: to a server that is no longer reachable it stays silent for hours.
+        """
+        return self._connections.is_to_primary(connection)
+
     def read_health(self, *, probe: bool = False) -> RedisHealth:
         """Version, memory, clients and counters of this server. Cost: 1 round trip (INFO, DBSIZE).
 

@@ -192,7 +192,7 @@ class EventListener:
             self._connected = True
             # `get_message` takes more time per message than all the processing here.
             connection = feed.connection
-            while not self._stop.is_set():
+            while not self._stop.is_set() and self._source.is_to_primary(connection):
                 if not connection.can_read(timeout=LOOK_UP_S):
                     continue
                 kind, *message = connection.read_response()
