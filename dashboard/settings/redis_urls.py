@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from ..errors import ConfigurationError
 from .sentinel_urls import EXPECTED as EXPECTED_SENTINELS
-from .sentinel_urls import SENTINEL_OPTIONS, is_sentinel_url, parse_sentinel_url
+from .sentinel_urls import SENTINEL_OPTIONS, is_sentinel_url, parse_sentinel_url, split_sentinel_url
 
 URL_SCHEMES = ("redis", "rediss", "unix")
 _TLS_FILES = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
@@ -26,9 +26,10 @@ CERT_REQS = {"none": "none", "cert_none": "none", "required": "required", "cert_
 def redact_url(url: str) -> str:
     """`url` without user info and query, safe for logs and pages."""
     try:
-        parts = urlsplit(url)
         if is_sentinel_url(url):
+            _, parts = split_sentinel_url(url)
             return f"{parts.scheme}://{','.join(parse_sentinel_url(url).names)}{parts.path}"
+        parts = urlsplit(url)
         host = parts.hostname or ""
         if ":" in host:
             host = f"[{host}]"
@@ -68,7 +69,7 @@ def check_redis_url(url: str, where: str) -> None:
 
 def _check_sentinel_url(url: str, where: str) -> None:
     try:
-        parts = urlsplit(url)
+        _, parts = split_sentinel_url(url)
         parse_sentinel_url(url)
     except ValueError:
         raise ConfigurationError(f"{where}: {EXPECTED_SENTINELS}") from None

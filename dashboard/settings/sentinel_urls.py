@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 SENTINEL_SCHEMES = {"redis+sentinel": "redis", "rediss+sentinel": "rediss"}
 SENTINEL_PORT = 26379
 # The options of a URL that concern the Sentinels; all others concern the Redis servers.
 SENTINEL_OPTIONS = frozenset({"sentinel_username", "sentinel_password", "sentinel_tls"})
+_NETLOC = re.compile(r"[^/?#]*")
 EXPECTED = (
     "expected redis+sentinel:// with the Sentinels and the name of the service, "
     "such as redis+sentinel://10.0.0.1:26379,10.0.0.2:26379/mymaster/0"
@@ -35,6 +37,16 @@ def is_sentinel_url(url: str) -> bool:
     return url.partition("://")[0] in SENTINEL_SCHEMES
 
 
+def split_sentinel_url(url: str) -> tuple[str, SplitResult]:
+    """(user and Sentinels, the other parts) of `url`.
+
+    Newer versions of Python refuse several hosts of which one is an IPv6 address.
+    """
+    scheme, _, rest = url.partition("://")
+    netloc = _NETLOC.match(rest)[0]  # type: ignore[index] # it matches any text
+    return netloc, urlsplit(f"{scheme}://none{rest[len(netloc) :]}")
+
+
 def host_and_port(host: str, port: int) -> str:
     """`host:port`, with an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -42,9 +54,9 @@ def host_and_port(host: str, port: int) -> str:
 
 def parse_sentinel_url(url: str) -> SentinelUrl:
     """The parts of `url`. Raises ValueError, without its text, if it is not such a URL."""
-    parts = urlsplit(url)
+    netloc, parts = split_sentinel_url(url)
     scheme = SENTINEL_SCHEMES[parts.scheme]
-    user, at, hosts = parts.netloc.rpartition("@")
+    user, at, hosts = netloc.rpartition("@")
     service, _, database = parts.path.strip("/").partition("/")
     # An unencoded @ here is one in a password with an unencoded slash.
     is_service = unquote(service).strip() != "" and unquote(service).isprintable() and "@" not in service
@@ -56,10 +68,16 @@ def parse_sentinel_url(url: str) -> SentinelUrl:
     credentials = [(name, value) for name, value in options if name in ("username", "password")]
     own_user = _user_info(own.get("sentinel_username", ""), own.get("sentinel_password", ""))
     own_tls = own.get("sentinel_tls", str(scheme == "rediss")).lower() == "true"
+    query = urlencode(credentials + tls if scheme == "rediss" else credentials)
+    server = f"{scheme}://{user}{at}none/{database}?{query}"
+    try:
+        urlsplit(server)
+    except ValueError:
+        raise ValueError(EXPECTED) from None  # its text may contain the password
     return SentinelUrl(
         tuple(_parse_host(each) for each in hosts.split(",")),
         unquote(service),
-        f"{scheme}://{user}{at}none/{database}?{urlencode(credentials + tls if scheme == 'rediss' else credentials)}",
+        server,
         f"rediss://{own_user}none?{urlencode(tls)}" if own_tls else f"redis://{own_user}none",
     )
 
@@ -101,7 +119,7 @@ def _parse_host(text: str) -> tuple[str, int]:
         host = host[1:-1]
     elif ":" in host:
         raise ValueError(EXPECTED)
-    if not host or " " in host or not _is_number(port) or not 0 < int(port) < 65536:
+    if not host or set(host) & set(" []@") or not _is_number(port) or not 0 < int(port) < 65536:
         raise ValueError(EXPECTED)
     return host, int(port)
 

@@ -86,6 +86,11 @@ def test_the_file_may_be_named_by_the_environment(tmp_path: Path) -> None:
             {"redis_url": "sentinel://h:1/0"},
             "redis_url: expected redis+sentinel:// with the Sentinels and the name",
         ),
+        ({}, {"redis_url": "redis+sentinel://me:1234/s3cret@h/0"}, "redis_url: expected redis+sentinel:// with"),
+        ({}, {"redis_url": "redis+sentinel://:s3[cret@h:1/s"}, "redis_url: expected redis+sentinel:// with"),
+        ({}, {"redis_url": "redis+sentinel://h:1, i:2/s"}, "redis_url: expected redis+sentinel:// with"),
+        ({}, {"redis_url": "redis+sentinel://h:1/a%0Ab/0"}, "redis_url: expected redis+sentinel:// with"),
+        ({}, {"redis_url": "redis+sentinel://h:1/s?db=1"}, "unknown option db after the ?"),
         ({}, {"redis_url": "redis+cluster://h:1/0"}, "Redis Cluster is not supported yet"),
         (
             {},
