@@ -28,8 +28,9 @@ log = masked_logger(__name__)
 
 # Limits for each Sentinel: it only has to look something up.
 SENTINEL_TIMEOUT_S = 1.0
-# One search for the primary asks no further Sentinel after this time; the next search asks those that are left.
-SEARCH_LIMIT_S = 1.5
+# One search for the primary asks no further Sentinel after this time; the next search asks those that are left. A page
+# has to wait for this and then for the last known primary; the second limit is for a search before any is known.
+SEARCH_LIMIT_S, FIRST_SEARCH_LIMIT_S = 0.9, 2.9
 # A Sentinel that took longer than this to fail is left alone for ASK_AGAIN_S: it would make each search as slow.
 SLOW_S = 0.3
 # How often the Sentinels are asked whether the primary is still the same.
@@ -115,11 +116,14 @@ class Sentinels:
     def _find_primary(self) -> Address:
         down: str | None = None
         refusals: list[tuple[str, RedisError]] = []
-        pools, give_up_at = self._pools, monotonic_s() + SEARCH_LIMIT_S
+        pools = self._pools
+        give_up_at = monotonic_s() + (FIRST_SEARCH_LIMIT_S if self.primary is None else SEARCH_LIMIT_S)
         for number, (name, pool) in enumerate(pools):
-            if monotonic_s() >= give_up_at and name not in self._resting:
-                break
-            state = self._ask_unless_resting(name, pool)
+            state: dict[str, str] | RedisError | None = self._recent_failure(name)
+            if state is None:
+                if monotonic_s() >= give_up_at:
+                    break
+                state = self._ask_and_note(name, pool)
             if isinstance(state, RedisError):
                 refusals.append((name, state))
                 continue
@@ -139,14 +143,16 @@ class Sentinels:
             )
         return self._last_primary(refusals, are_all=len(refusals) == len(pools))
 
-    def _ask_unless_resting(self, name: str, pool: redis.ConnectionPool) -> dict[str, str] | RedisError:
-        """As `_ask`; its last error for a Sentinel that failed slowly a short time ago."""
-        now = monotonic_s()
-        until, last = self._resting.get(name, (now, None))
-        if last is not None and now < until:
-            return last
+    def _recent_failure(self, name: str) -> RedisError | None:
+        """The error of a Sentinel that failed slowly a short time ago; None if it is to be asked."""
+        until, failure = self._resting.get(name, (0.0, None))
+        return failure if monotonic_s() < until else None
+
+    def _ask_and_note(self, name: str, pool: redis.ConnectionPool) -> dict[str, str] | RedisError:
+        """As `_ask`; notes whether the Sentinel failed slowly."""
+        asked_at = monotonic_s()
         state = _ask(pool, self.service)
-        if isinstance(state, RedisError) and monotonic_s() - now > SLOW_S:
+        if isinstance(state, RedisError) and monotonic_s() - asked_at > SLOW_S:
             self._resting[name] = (monotonic_s() + ASK_AGAIN_S, state)
         else:
             self._resting.pop(name, None)
@@ -157,9 +163,10 @@ class Sentinels:
         failure = _explain_refusals(self.service, refusals)
         if self.primary is None:
             raise failure
-        if not are_all:
-            return self.primary  # the next search asks the others
         self._failed_at = monotonic_s()
+        if not are_all:  # the next search, soon, asks the others
+            self._failed_at -= ASK_AGAIN_S - FOLLOW_EVERY_S
+            return self.primary
         if self.problem is None:
             log.warning("%s; continuing with the last known primary", failure)
         self.problem = f"{failure}: a failover would not be noticed"
