@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from ..errors import ConfigurationError
 from .sentinel_urls import EXPECTED as EXPECTED_SENTINELS
-from .sentinel_urls import SENTINEL_OPTIONS, is_sentinel_url, parse_sentinel_url, split_sentinel_url
+from .sentinel_urls import MAX_SENTINELS, SENTINEL_OPTIONS, is_sentinel_url, parse_sentinel_url, split_sentinel_url
 
 URL_SCHEMES = ("redis", "rediss", "unix")
 _TLS_FILES = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
@@ -70,12 +70,16 @@ def check_redis_url(url: str, where: str) -> None:
 def _check_sentinel_url(url: str, where: str) -> None:
     try:
         _, parts = split_sentinel_url(url)
-        parse_sentinel_url(url)
+        found = parse_sentinel_url(url)
     except ValueError:
         raise ConfigurationError(f"{where}: {EXPECTED_SENTINELS}") from None
     if not url.isprintable() or parts.fragment:
         raise ConfigurationError(f"{where}: {EXPECTED_SENTINELS}")
     _check_options(parts.scheme, parts.query, where)
+    if len(set(found.sentinels)) < len(found.sentinels) or len(found.sentinels) > MAX_SENTINELS:
+        raise ConfigurationError(f"{where}: expected each Sentinel once, and at most {MAX_SENTINELS}")
+    if "ssl_" in parts.query and not (found.server + found.sentinel_server).count("rediss:"):
+        raise ConfigurationError(f"{where}: ssl options: expected only with rediss+sentinel:// or sentinel_tls=true")
 
 
 def _is_database(text: str) -> bool:

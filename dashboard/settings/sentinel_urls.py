@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urls
 
 SENTINEL_SCHEMES = {"redis+sentinel": "redis", "rediss+sentinel": "rediss"}
 SENTINEL_PORT = 26379
+MAX_SENTINELS = 32
 # The options of a URL that concern the Sentinels; all others concern the Redis servers.
 SENTINEL_OPTIONS = frozenset({"sentinel_username", "sentinel_password", "sentinel_tls"})
 _NETLOC = re.compile(r"[^/?#]*")

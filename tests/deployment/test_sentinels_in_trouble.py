@@ -58,7 +58,7 @@ def test_threads_that_act_do_not_wait_for_hanging_sentinels_one_after_the_other(
             replies = list(threads.map(lambda _: source.run_batch([ACT]), range(16)))
         assert replies == [[b"OK"]] * 16
         assert set(asked.values()) == {1}
-        assert source.problems
+        assert source.sentinel_problem
     for _, process in own.sentinels:
         process.send(signal.SIGCONT)
 

@@ -88,11 +88,18 @@ def test_other_urls_are_refused_with_an_example(url: str) -> None:
         ("sentinel_tls=yes", "sentinel_tls: expected true or false"),
         ("ssl_ca_certs=/nowhere", "ssl_ca_certs: expected a readable file"),
         ("master=shop", "unknown option master"),
+        ("ssl_cert_reqs=none", "ssl options: expected only with rediss"),
     ],
 )
 def test_an_option_that_is_none_is_named(option: str, expected: str) -> None:
     with pytest.raises(ConfigurationError, match=expected):
         load(environ={}, keywords={"redis_url": f"{TWO}/shop?{option}"})
+
+
+@pytest.mark.parametrize("hosts", ["a:1,b:1,a:1", "a,a:26379", ",".join(f"h{number}" for number in range(33))])
+def test_each_sentinel_is_named_once_and_there_are_few(hosts: str) -> None:
+    with pytest.raises(ConfigurationError, match="expected each Sentinel once, and at most 32"):
+        load(environ={}, keywords={"redis_url": f"redis+sentinel://{hosts}/shop"})
 
 
 def test_a_table_says_the_same_as_a_url(tmp_path: Any) -> None:
