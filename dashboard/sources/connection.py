@@ -74,10 +74,6 @@ class Renewal:
             self._wait_s = RENEW_FIRST_S
         self._role = role
 
-    def note_failover(self) -> None:
-        """Record that another server is the primary now, as the Sentinels say."""
-        self._generation += 1
-
     def _drop_connections(self) -> None:
         now = monotonic_s()
         if now < self._due:
@@ -179,8 +175,8 @@ class Connections:
 
         A refused command has its ResponseError in place of a reply. Raises redis.RedisError and OSError.
         """
-        if self.sentinels is not None and self.sentinels.has_moved(at_once=any(piece.acts for piece in pieces)):
-            self.renewal.note_failover()
+        if self.sentinels is not None:
+            self.sentinels.follow_primary(at_once=any(piece.acts for piece in pieces))
         connection = self._pool.get_connection()
         clean = False
         try:

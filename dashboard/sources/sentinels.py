@@ -53,7 +53,6 @@ class Sentinels:
         self._resting: dict[str, tuple[float, RedisError]] = {}
         self._failed_at: float | None = None  # monotonic; when no Sentinel answered
         self._follow_at = 0.0  # monotonic
-        self._followed: Address | None = None  # as of the last `has_moved`: connections of before it are dropped
         self.primary: Address | None = None  # that was found last
         self.problem: str | None = None  # why a failover would not be noticed; None if it would
 
@@ -67,31 +66,28 @@ class Sentinels:
             return self.primary
         return self._find_primary()
 
-    def has_moved(self, *, at_once: bool = False) -> bool:
-        """Whether the primary is another one than at the last call. Asks at most every FOLLOW_EVERY_S, in one thread;
-        each time with `at_once`, while Sentinels answer.
+    def follow_primary(self, *, at_once: bool = False) -> None:
+        """Find out whether `primary` is still right. Asks at most every FOLLOW_EVERY_S, in one thread; each time with
+        `at_once`, while Sentinels answer.
 
         An existing connection does not show it: a former primary accepts commands until a Sentinel makes it a replica,
         often seconds later, and drops what it accepted. Raises NoPrimaryError if no primary is known, and
         PrimaryDownError with `at_once`.
         """
         if not self._is_due(at_once) or not self._asking.acquire(blocking=at_once):
-            return False
+            return
         try:
             if not self._is_due(at_once):
-                return False  # the threads that had the lock before found that no Sentinel answers
-            before = self._followed or self.primary
+                return  # the threads that had the lock before found that no Sentinel answers
             self._follow_at = monotonic_s() + FOLLOW_EVERY_S
             try:
-                found = self._find_primary()
+                self._find_primary()
             except NoPrimaryError as exc:
                 if self.primary is None or (at_once and isinstance(exc, PrimaryDownError)):
                     raise  # nothing else is known, or what it still accepts is lost with the failover
-                return False  # reading shows whether it still works
+                return  # reading shows whether it still works
             if self.problem is not None:
                 self._follow_at = monotonic_s() + ASK_AGAIN_S
-            self._followed = found
-            return before is not None and found != before
         finally:
             self._asking.release()
 
