@@ -168,6 +168,20 @@ def redis_client(server: EmbeddedRedis) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
+def open_source() -> Iterator[Callable[[str], Source]]:
+    """Opens sources by URL and closes them after the test."""
+    opened: list[Source] = []
+
+    def open_one(url: str) -> Source:
+        opened.append(Source("main", url))
+        return opened[-1]
+
+    yield open_one
+    for source in opened:
+        source.close()
+
+
+@pytest.fixture
 def own_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     """For a test of a server that is silent: new connections give it up as those of the product do."""
     for name, timeout_s in OWN_TIMEOUTS.items():

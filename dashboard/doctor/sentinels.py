@@ -1,4 +1,4 @@
-"""Whether the Sentinels of a Redis can follow and make a failover."""
+"""Whether the Sentinels of a Redis respond, agree, and can fail over."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEAST_SENTINELS = 3
 
 
 def examine_sentinels(source: Source) -> list[DoctorFinding]:
-    """Return what the Sentinels of this server say; nothing without any. Cost: 1 round trip to each Sentinel."""
+    """Return what the Sentinels of this server report; nothing without any. Cost: 1 round trip to each Sentinel."""
     sentinels = source.sentinels
     if sentinels is None:
         return []
@@ -44,16 +44,16 @@ def _examine_states(service: str, states: dict[str, dict[str, str]], configured:
     named = {name: host_and_port(*address) for name, address in addresses.items() if address is not None}
     primaries = sorted(set(named.values()))
     if len(primaries) > 1:
-        said = ", ".join(f"{name} says {primary}" for name, primary in sorted(named.items()))
+        reports = ", ".join(f"{name} reports {primary}" for name, primary in sorted(named.items()))
         yield problem_finding(
-            f"The Sentinels disagree about the primary of {service}: {said}",
+            f"The Sentinels disagree about the primary of {service}: {reports}",
             "This is normal for seconds during a failover. If it lasts, check their logs.",
             why="writes to the wrong one are lost",
         )
     first = next(iter(states.values()))
     others, replicas, quorum = (_number(first, key) for key in ("num-other-sentinels", "num-slaves", "quorum"))
     if any(is_down(state) for state in states.values()):
-        yield problem_finding(f"The primary of {service} is down, a Sentinel says", why="a failover may be under way")
+        yield problem_finding(f"A Sentinel reports the primary of {service} as down", why="a failover may be under way")
     if replicas == 0:
         yield warning_finding(
             f"The primary of {service} has no replica",

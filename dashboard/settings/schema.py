@@ -42,7 +42,7 @@ class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     @property
     def redis_url(self) -> str:
-        """`url`, or the URL that says the same as `sentinels` and the settings that go with them."""
+        """`url`, or the equivalent URL of `sentinels` and the settings that belong to them."""
         if self.url is not None:
             return self.url
         options = {
@@ -64,11 +64,9 @@ class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 # The settings of a source that belong to `sentinels`.
-WITH_SENTINELS = frozenset(
-    {
-        *("service", "database", "username", "password", "tls", "sentinel_username", "sentinel_password"),
-        *("sentinel_tls", "ca_file", "cert_file", "key_file"),
-    }
+WITH_SENTINELS = (
+    *("service", "database", "username", "password", "tls", "sentinel_username", "sentinel_password"),
+    *("sentinel_tls", "ca_file", "cert_file", "key_file"),
 )
 
 

@@ -171,7 +171,7 @@ def _check_sources(settings: Settings, where: str) -> None:
 def _check_server(source: SourceSettings, at: str) -> None:
     """Raise ConfigurationError unless the source has either a URL or Sentinels."""
     if source.url is not None:
-        extra = next((field for field in ("sentinels", *sorted(WITH_SENTINELS)) if _is_set(source, field)), None)
+        extra = next((field for field in ("sentinels", *WITH_SENTINELS) if _is_set(source, field)), None)
         if extra is not None:
             raise ConfigurationError(f"{at}: {extra}: expected in the url, or without url and with sentinels")
         check_redis_url(source.url, f"{at}: url")

@@ -40,7 +40,7 @@ class CommandMissing(NoPermissionError):
 
 
 class NoPrimaryError(RedisConnectionError):
-    """The Sentinels name no primary, or one that is none. Its text is one line."""
+    """The Sentinels name no primary, or a server that is a replica. Its text is one line."""
 
     def __init__(self, reason: str, message: str, hint: str) -> None:
         super().__init__(message)

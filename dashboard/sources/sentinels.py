@@ -1,8 +1,8 @@
 """Redis Sentinel: which server is the primary of a service, and whether that has changed.
 
-redis-py's pool opens the connections; this module answers its question for the primary. Unlike redis-py's own class it
-says which Sentinel refused and why, and keeps to the last primary while no Sentinel answers: without them there is no
-failover, and the primary works on.
+redis-py's pool opens the connections; this module finds the address of the primary. Unlike redis-py's own class, it
+reports which Sentinel failed and why, and uses the last known primary while no Sentinel responds: without Sentinels
+there is no failover.
 Layout of the replies: https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/
 """
 
@@ -50,7 +50,7 @@ class Sentinels:
         self._pools = [(host_and_port(*address), _pool(address, options)) for address in url.sentinels]
         self._asking = threading.Lock()
         # Sentinels that failed slowly: until when (monotonic) they are not asked, and how they failed.
-        self._resting: dict[str, tuple[float, RedisError]] = {}
+        self._recent_failures: dict[str, tuple[float, RedisError]] = {}
         self._failed_at: float | None = None  # monotonic; when no Sentinel answered
         self._follow_at = 0.0  # monotonic
         self.primary: Address | None = None  # that was found last
@@ -97,12 +97,15 @@ class Sentinels:
     def distrust_first(self) -> None:
         """Ask another Sentinel next time: the one that answered named a server that is no primary."""
         self._pools = [*self._pools[1:], *self._pools[:1]]
-        self._resting, self._failed_at, self.problem = {}, None, None
+        self._recent_failures, self._failed_at, self.problem = {}, None, None
 
     def ask_each(self) -> Iterator[tuple[str, dict[str, str] | RedisError]]:
-        """(host:port, what it reports of the service, or its error) of each Sentinel. Cost: 1 round trip to each."""
+        """(host:port, what it reports of the service, or its error) of each Sentinel.
+
+        Cost: 1 round trip to each; none to one that failed slowly a short time ago.
+        """
         for name, pool in self._pools:
-            yield name, _ask(pool, self.service)
+            yield name, self._recent_failure(name) or self._ask_and_note(name, pool)
 
     def close(self) -> None:
         """Close all connections; new ones can be opened afterwards."""
@@ -141,7 +144,7 @@ class Sentinels:
 
     def _recent_failure(self, name: str) -> RedisError | None:
         """The error of a Sentinel that failed slowly a short time ago; None if it is to be asked."""
-        until, failure = self._resting.get(name, (0.0, None))
+        until, failure = self._recent_failures.get(name, (0.0, None))
         return failure if monotonic_s() < until else None
 
     def _ask_and_note(self, name: str, pool: redis.ConnectionPool) -> dict[str, str] | RedisError:
@@ -149,13 +152,13 @@ class Sentinels:
         asked_at = monotonic_s()
         state = _ask(pool, self.service)
         if isinstance(state, RedisError) and monotonic_s() - asked_at > SLOW_S:
-            self._resting[name] = (monotonic_s() + ASK_AGAIN_S, state)
+            self._recent_failures[name] = (monotonic_s() + ASK_AGAIN_S, state)
         else:
-            self._resting.pop(name, None)
+            self._recent_failures.pop(name, None)
         return state
 
     def _last_primary(self, refusals: list[tuple[str, RedisError]], *, are_all: bool) -> Address:
-        """The last known primary, because no Sentinel says otherwise. Raises NoPrimaryError if none is known."""
+        """The last known primary, because no Sentinel responds. Raises NoPrimaryError if none is known."""
         failure = _explain_refusals(self.service, refusals)
         if self.primary is None:
             raise failure
@@ -277,11 +280,11 @@ def _explain_refusals(service: str, refusals: list[tuple[str, RedisError]]) -> N
             hint = "Grant its user +sentinel|master and +sentinel|get-master-addr-by-name with ACL SETUSER."
             return NoPrimaryError("forbidden", f"The Sentinel {name} does not allow SENTINEL MASTER", hint)
         if isinstance(refusal, ResponseError):
-            hint = f"Use the port of the Sentinels, such as 26379. It said: {error_line(refusal)}"
+            hint = f"Use the port of the Sentinels, such as 26379. Its reply: {error_line(refusal)}"
             return NoPrimaryError("protocol", f"{name} is not a Sentinel", hint)
     slow = any(isinstance(refusal, redis.TimeoutError) for _, refusal in refusals)
     return NoPrimaryError(
         "timeout" if slow else "refused",
         f"No Sentinel of {service} could be reached ({names})",
-        f"Start them, or check the addresses in the URL. The first said: {error_line(refusals[0][1])}",
+        f"Start them, or check the addresses in the URL. First error: {error_line(refusals[0][1])}",
     )

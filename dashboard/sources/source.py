@@ -173,7 +173,7 @@ class Source:
     def _pack_commands(self, commands: Sequence[Command]) -> PackedCommands:
         if self.prefix != DEFAULT_STORE_PREFIX:
             commands = [self._with_prefix(command) for command in commands]
-        acts = any(command[0] == "EVAL" for command in commands)
+        acts = self.sentinels is not None and any(command[0] == "EVAL" for command in commands)
         return PackedCommands(b"".join(map(_wire_format, commands)), len(commands), acts)
 
     def own_key(self, name: Argument) -> Argument:

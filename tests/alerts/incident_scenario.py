@@ -117,12 +117,8 @@ class IncidentScenario:
         return [request.json() for request in self.sink.requests]
 
     def kinds_received(self, rule: str = "deep") -> list[str]:
-        """The kinds of the notifications received for a rule, each id once, in the order of arrival."""
-        kinds: dict[str, str] = {}
-        for message in self.messages():
-            if message["rule_id"] == rule:
-                kinds.setdefault(message["id"], message["kind"])
-        return list(kinds.values())
+        """As `HttpSink.kinds_received`."""
+        return self.sink.kinds_received(rule)
 
     def await_kinds(self, rule: str, *kinds: str) -> None:
         """Wait until exactly these kinds have arrived for a rule."""

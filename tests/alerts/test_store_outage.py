@@ -374,9 +374,9 @@ def test_an_outage_is_saved_to_disk_before_it_is_kept_in_memory(host: Host, monk
     assert ahead == []
 
 
-def test_a_killed_server_is_reported_as_unreachable(host: Host, make_source: Callable[[str], Source]) -> None:
+def test_a_killed_server_is_reported_as_unreachable(host: Host, open_source: Callable[[str], Source]) -> None:
     server: EmbeddedRedis = start_server("redis-7")
-    source = make_source(server.url)
+    source = open_source(server.url)
     ops = Recorder()
     local = host.process(ops)
     server.stop(kill=True)
@@ -390,16 +390,3 @@ def test_a_killed_server_is_reported_as_unreachable(host: Host, make_source: Cal
     wait_until(starts_notifying, what="the start of notifying")
     wait_until(lambda: [message.rule_id for message in ops.arrived] == ["redis-unreachable"], what="the alert")
     server.close()
-
-
-@pytest.fixture
-def make_source() -> Iterator[Callable[[str], Source]]:
-    made: list[Source] = []
-
-    def make(url: str) -> Source:
-        made.append(Source("main", url))
-        return made[-1]
-
-    yield make
-    for source in made:
-        source.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +26,7 @@ from dashboard.model import JobQuery, State
 from dashboard.sampling.sampler import Sampler
 from dashboard.sampling.snapshot_store import SnapshotStore
 from dashboard.settings import Settings, load
+from tests.certificates import make_certificate
 from tests.conftest import start_server
 from tests.contract.celery_live import Shop
 from tests.readme_users import CELERY_GRANTS, PUBLISHER, READER
@@ -281,10 +281,7 @@ def test_tls_asked_of_a_server_without_it(own_server: Any, capsys: pytest.Captur
 @pytest.fixture
 def tls_port(tmp_path: Path, kept_port: int) -> Iterator[int]:
     """Port of a Redis that speaks TLS only, with a certificate that nobody signed."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=127.0.0.1"]
-    command += ["-addext", "subjectAltName = IP:127.0.0.1"]
-    subprocess.run([*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    certificate, key = make_certificate(tmp_path)
     files = ("--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-ca-cert-file", str(certificate))
     server = start_server("redis-7", "--tls-port", str(kept_port), "--tls-auth-clients", "no", *files)
     yield kept_port

@@ -1,8 +1,7 @@
-"""Real servers under the watch of three real Sentinels, as for production, but quick to fail over."""
+"""Real Redis servers monitored by three real Sentinels, with short times for a failover."""
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import redis
 
 from dashboard.demo.embedded import EmbeddedRedis, find_binary, reserved_port
+from tests.certificates import make_certificate
 from tests.conftest import start_server
 from tests.processes import Child, child
 from tests.waiting import wait_until
@@ -76,7 +76,7 @@ class SentinelSet:
         return f"redis+sentinel://{','.join(self.hosts)}/{SERVICE}/0"
 
     def primary(self) -> EmbeddedRedis:
-        """The server that is the primary, as all Sentinels that run say."""
+        """The primary according to all running Sentinels."""
         ports = self._named_ports()
         assert len(ports) == 1, ports
         return self._servers[ports.pop()]
@@ -91,7 +91,7 @@ class SentinelSet:
         return _sentinel_client(port, self._protection)
 
     def fail_over(self, former: EmbeddedRedis) -> EmbeddedRedis:
-        """The new primary, once all Sentinels that run name it and it accepts writes."""
+        """Wait until all running Sentinels name a new primary that accepts writes, and return it."""
 
         def has_new() -> bool:
             ports = self._named_ports()
@@ -158,7 +158,7 @@ def sentinel_set(folder: Path, protection: Protection | None = None, *, replicas
 
 @contextmanager
 def lone_sentinel(folder: Path, monitored: int) -> Iterator[str]:
-    """host:port of a Sentinel that takes the server at the port `monitored` for the primary, and never doubts it."""
+    """host:port of a Sentinel that considers the server at the port `monitored` the primary, and never down."""
     with _sentinel(folder, monitored, 1, None, down_after_ms=3_600_000) as (port, _):
         yield f"127.0.0.1:{port}"
 
@@ -193,15 +193,6 @@ def _knows_all(made: SentinelSet, port: int, replicas: int) -> bool:
     with made.sentinel_client(port) as client:
         [state] = client.sentinel_masters().values()
     return bool(state["num-slaves"] == replicas and state["num-other-sentinels"] == 2)
-
-
-def make_certificate(folder: Path) -> tuple[Path, Path]:
-    """The files of a certificate for this machine that nobody else signed, and of its key."""
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=127.0.0.1"]
-    command += ["-addext", "subjectAltName = IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(command, check=True, capture_output=True)
-    return certificate, key
 
 
 def make_protection(folder: Path) -> Protection:

@@ -1,9 +1,9 @@
-"""A Redis behind Sentinels: found, followed through failovers, and every misconfiguration named in one line."""
+"""A Redis behind Sentinels: the primary is found and followed, and each misconfiguration has a clear error."""
 
 from __future__ import annotations
 
+import os
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -24,30 +24,9 @@ from tests.waiting import wait_until
 Reader = Callable[[str], Source]
 
 
-@pytest.fixture
-def open_source() -> Iterator[Reader]:
-    """Opens sources that end with the test."""
-    opened: list[Source] = []
-
-    def open_one(url: str) -> Source:
-        opened.append(Source("main", url))
-        return opened[-1]
-
-    yield open_one
-    for source in opened:
-        source.close()
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[SentinelSet]:
-    """A set of this test alone, which changes it."""
-    with sentinel_set(tmp_path) as running:
-        yield running
-
-
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelSet]:
-    """A set that no test changes."""
+    """A Sentinel set that no test changes."""
     with sentinel_set(tmp_path_factory.mktemp("sentinels")) as running:
         yield running
 
@@ -59,7 +38,7 @@ def failure(source: Source) -> BackendUnavailable:
 
 
 def set_value(source: Source, value: str, seen: list[BackendUnavailable] | None = None) -> bool:
-    """Whether the server accepts a write; what it said otherwise is added to `seen`."""
+    """Whether the server accepts a write; an error is added to `seen`."""
     try:
         reply = source.run_batch([("EVAL", "return redis.call('SET', KEYS[1], ARGV[1])", 1, "queue", value)])[0]
         source.check_writable(reply)
@@ -83,7 +62,7 @@ def test_the_primary_is_found_and_read(shared: SentinelSet, open_source: Reader)
     assert source.sentinel_problem is None
 
 
-def test_settings_of_a_table_say_the_same_as_a_url(shared: SentinelSet) -> None:
+def test_sentinels_and_service_are_equivalent_to_a_url(shared: SentinelSet) -> None:
     table = {"name": "main", "sentinels": shared.hosts, "service": SERVICE}
     [source] = load(environ={}, keywords={"sources": [table]}).sources
     assert source.redis_url == shared.url
@@ -121,15 +100,15 @@ def test_sentinels_that_cannot_be_reached_are_named(open_source: Reader, kept_po
     assert found.message == f"No Sentinel of {SERVICE} could be reached (127.0.0.1:{kept_port})"
 
 
-def test_a_primary_that_dies_is_replaced_for_readers_and_writers(own: SentinelSet, open_source: Reader) -> None:
-    source, seen = open_source(own.url), list[BackendUnavailable]()
-    former = own.primary()
+def test_a_primary_that_dies_is_replaced_for_readers_and_writers(own_set: SentinelSet, open_source: Reader) -> None:
+    source, seen = open_source(own_set.url), list[BackendUnavailable]()
+    former = own_set.primary()
     assert set_value(source, "before")
-    own.wait_for_replica()
+    own_set.wait_for_replica()
     former.stop(kill=True)
     wait_until(lambda: set_value(source, "after", seen), what="a write on the new primary")
-    assert own.fail_over(former).port != former.port
-    assert value_on(own.primary().port) == "after"
+    assert own_set.fail_over(former).port != former.port
+    assert value_on(own_set.primary().port) == "after"
     assert seen
     for found in seen:
         assert found.reason in ("refused", "lost", "readonly"), found
@@ -138,28 +117,28 @@ def test_a_primary_that_dies_is_replaced_for_readers_and_writers(own: SentinelSe
 
 
 def test_a_failover_between_servers_that_both_run_loses_no_write(
-    own: SentinelSet, open_source: Reader, monkeypatch: pytest.MonkeyPatch
+    own_set: SentinelSet, open_source: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sentinels, "FOLLOW_EVERY_S", 3600.0)  # only the write itself asks
-    source = open_source(own.url)
+    source = open_source(own_set.url)
     assert set_value(source, "before")
-    new = own.order_failover()
+    new = own_set.order_failover()
     wait_until(lambda: set_value(source, "after"), what="a write on the new primary")
     assert value_on(new.port) == "after"
     assert source.read_health().role == "master"
 
 
 @pytest.mark.usefixtures("own_timeouts")
-def test_a_primary_that_hangs_is_left_and_its_return_changes_nothing(own: SentinelSet, open_source: Reader) -> None:
-    source, former = open_source(own.url), own.primary()
+def test_a_primary_that_hangs_is_left_and_its_return_changes_nothing(own_set: SentinelSet, open_source: Reader) -> None:
+    source, former = open_source(own_set.url), own_set.primary()
     assert set_value(source, "before")
     assert former.pid is not None
-    subprocess.run(["kill", "-STOP", str(former.pid)], check=True)
+    os.kill(former.pid, signal.SIGSTOP)
     try:
         wait_until(lambda: set_value(source, "after"), what="a write on the new primary")
     finally:
-        subprocess.run(["kill", "-CONT", str(former.pid)], check=True)
-    new = own.fail_over(former)
+        os.kill(former.pid, signal.SIGCONT)
+    new = own_set.fail_over(former)
 
     def is_replica() -> bool:
         with redis.Redis(port=former.port) as client:
@@ -170,38 +149,38 @@ def test_a_primary_that_hangs_is_left_and_its_return_changes_nothing(own: Sentin
     assert value_on(new.port) == "later"
 
 
-def test_a_primary_that_only_we_can_still_reach_is_left(own: SentinelSet, open_source: Reader) -> None:
+def test_a_former_primary_that_still_responds_is_not_used(own_set: SentinelSet, open_source: Reader) -> None:
     """As in a split network: nothing on the connection itself shows that others use another primary."""
-    source, former = open_source(own.url), own.primary()
-    other = next(server for server in own.servers if server is not former)
+    source, former = open_source(own_set.url), own_set.primary()
+    other = next(server for server in own_set.servers if server is not former)
     assert set_value(source, "before")
     with redis.Redis(port=other.port) as client:
         client.replicaof("NO", "ONE")
-    for port, _ in own.sentinels:
+    for port, _ in own_set.sentinels:
         with redis.Redis(port=port) as client:
             client.sentinel_remove(SERVICE)
             client.sentinel_monitor(SERVICE, "127.0.0.1", other.port, 2)
 
-    wait_until(lambda: knows(own, other.port), what="Sentinels that have looked at the other primary")
+    wait_until(lambda: knows(own_set, other.port), what="Sentinels that have looked at the other primary")
     assert set_value(source, "after")
     assert value_on(other.port) == "after"
     assert source.execute("GET", "queue") == b"after"
 
 
-def knows(own: SentinelSet, port: int) -> bool:
+def knows(own_set: SentinelSet, port: int) -> bool:
     """Whether all Sentinels have seen the server at that port as a primary."""
-    for sentinel, _ in own.sentinels:
-        with own.sentinel_client(sentinel) as client:
+    for sentinel, _ in own_set.sentinels:
+        with own_set.sentinel_client(sentinel) as client:
             state = client.sentinel_masters().get(SERVICE, {})
         if state.get("port") != port or "role-reported" not in state or state["role-reported"] != "master":
             return False
     return True
 
 
-def test_readers_leave_it_too(own: SentinelSet, open_source: Reader) -> None:
-    source = open_source(own.url)
+def test_reads_follow_a_failover(own_set: SentinelSet, open_source: Reader) -> None:
+    source = open_source(own_set.url)
     assert source.execute("PING") == b"PONG"
-    new = own.order_failover()
+    new = own_set.order_failover()
     wait_until(
         lambda: source.execute("CONFIG", "GET", "port")[1] == str(new.port).encode(), what="reading the new primary"
     )
@@ -218,21 +197,21 @@ def test_no_action_goes_to_a_primary_that_the_sentinels_consider_down(tmp_path: 
         assert source.execute("GET", "queue") == b"before"
 
 
-def test_without_sentinels_the_primary_is_read_on_and_it_is_said(
-    own: SentinelSet, monkeypatch: pytest.MonkeyPatch
+def test_without_sentinels_the_last_primary_is_used_with_a_warning(
+    own_set: SentinelSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sentinels, "FOLLOW_EVERY_S", 0.0)
     monkeypatch.setattr(sentinels, "ASK_AGAIN_S", 0.0)
-    watch = open_sources(load(environ={}, keywords={"redis_url": own.url}))
+    watch = open_sources(load(environ={}, keywords={"redis_url": own_set.url}))
     sampler = Sampler(watch, 2.0, "test")
     assert sampler.sample().sources[0].sentinel_problem is None
-    for _, process in own.sentinels:
+    for _, process in own_set.sentinels:
         process.kill()
     with closing(watch.sources["main"]) as source:
         source.close()  # the next connection has to be opened without them
         [stats] = sampler.sample().sources
     assert stats.reachable
-    assert stats.primary == f"127.0.0.1:{own.servers[0].port}"
+    assert stats.primary == f"127.0.0.1:{own_set.servers[0].port}"
     assert stats.problems == ()  # all queues are known
     assert stats.sentinel_problem is not None
     assert stats.sentinel_problem.startswith(f"No Sentinel of {SERVICE} could be reached (")
@@ -277,17 +256,19 @@ def test_credentials_of_both_kinds_and_tls(tmp_path: Path, open_source: Reader) 
         assert "No Sentinel of mymaster could be reached" in plain.message
 
 
-def test_the_doctor_says_whether_a_failover_is_possible(own: SentinelSet, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = load(environ={}, keywords={"redis_url": own.url})
+def test_the_doctor_reports_the_state_of_the_sentinels(
+    own_set: SentinelSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = load(environ={}, keywords={"redis_url": own_set.url})
     doctor(settings)
     output = capsys.readouterr().out
-    primary = f"127.0.0.1:{own.primary().port}"
+    primary = f"127.0.0.1:{own_set.primary().port}"
     assert (
         f"3 of 3 Sentinels in the URL answer: the primary of {SERVICE} is {primary}, with 1 replica, quorum 2" in output
     )
-    own.sentinels[0][1].send(signal.SIGKILL)
-    own.sentinels[0][1].process.wait()
+    own_set.sentinels[0][1].send(signal.SIGKILL)
+    own_set.sentinels[0][1].process.wait()
     assert doctor(settings) != 0
     output = capsys.readouterr().out
-    assert f"Sentinel {own.hosts[0]}: " in output
+    assert f"Sentinel {own_set.hosts[0]}: " in output
     assert "2 of 3 Sentinels in the URL answer" in output

@@ -1,4 +1,4 @@
-"""Each way of running Redis in docs/connecting.md: a dashboard with those lines retries a job and sends an alert."""
+"""The settings in docs/connecting.md: with each example, the dashboard retries a job and sends an alert."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from rq import Queue
 from dashboard.demo.embedded import reserved_port
 from dashboard.settings import load
 from tests.alerts.channels.fake_providers import HttpSink
+from tests.certificates import make_certificate
 from tests.conftest import start_server
 from tests.contract.rq_library import run_waiting_jobs
-from tests.deployment.sentinel_set import make_certificate, sentinel_set
-from tests.deployment.test_failover import post, received
+from tests.deployment.sentinel_set import sentinel_set
 from tests.processes import ROOT
-from tests.serving import get_json, serving
+from tests.serving import get_json, post_json, serving
 from tests.waiting import wait_until
 from tests.workloads import rq_jobs
 
@@ -123,13 +123,6 @@ def behind_sentinels(folder: Path) -> Iterator[Deployment]:
 FORMS = (one_server, second_database, unix_socket, user_and_password, tls_with_client_certificates, behind_sentinels)
 
 
-@pytest.fixture
-def sink() -> Iterator[HttpSink]:
-    receiver = HttpSink()
-    yield receiver
-    receiver.close()
-
-
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
 def test_a_job_is_retried_and_an_alert_is_sent(form: Any, tmp_path: Path, sink: HttpSink) -> None:
     config = tmp_path / "queuedeck.toml"
@@ -142,8 +135,8 @@ def test_a_job_is_retried_and_an_alert_is_sent(form: Any, tmp_path: Path, sink: 
         with serving("--config", config, **running.environ) as served:
             listed = f"{served.url}/api/v1/queues/main/rq/mail/jobs?state=dead"
             wait_until(lambda: [found["id"] for found in get_json(listed).get("jobs", ())] == [job.id], what="the job")
-            wait_until(lambda: received(sink, "dead") == ["firing"], what="the alert")
-            post(served.url, f"/api/v1/queues/main/rq/mail/jobs/{job.id}/retry", {})
+            wait_until(lambda: sink.kinds_received("dead") == ["firing"], what="the alert")
+            post_json(f"{served.url}/api/v1/queues/main/rq/mail/jobs/{job.id}/retry", {})
             run_waiting_jobs(queue)
             assert client.zscore("rq:finished:mail", job.id) is not None
             wait_until(lambda: not get_json(listed)["jobs"], what="no dead job")

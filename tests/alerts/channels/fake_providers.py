@@ -114,6 +114,14 @@ class HttpSink:
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self.thread.start()
 
+    def kinds_received(self, rule: str) -> list[str]:
+        """The kinds of the notifications received for a rule, each id once, in the order of arrival."""
+        kinds: dict[str, str] = {}
+        for message in (request.json() for request in self.requests):
+            if message["rule_id"] == rule:
+                kinds.setdefault(message["id"], message["kind"])
+        return list(kinds.values())
+
     def close(self) -> None:
         self.over.set()
         self.server.shutdown()

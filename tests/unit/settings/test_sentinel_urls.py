@@ -1,4 +1,4 @@
-"""URLs with Sentinels: what they may contain, that settings of a table say the same, and that no password is shown."""
+"""URLs with Sentinels: what they may contain, the equivalent settings, and that passwords are hidden."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_other_urls_are_refused_with_an_example(url: str) -> None:
         ("ssl_cert_reqs=none", "ssl options: expected only with rediss"),
     ],
 )
-def test_an_option_that_is_none_is_named(option: str, expected: str) -> None:
+def test_an_invalid_option_is_named(option: str, expected: str) -> None:
     with pytest.raises(ConfigurationError, match=expected):
         load(environ={}, keywords={"redis_url": f"{TWO}/shop?{option}"})
 
@@ -102,7 +102,7 @@ def test_each_sentinel_is_named_once_and_there_are_few(hosts: str) -> None:
         load(environ={}, keywords={"redis_url": f"redis+sentinel://{hosts}/shop"})
 
 
-def test_a_table_says_the_same_as_a_url(tmp_path: Any) -> None:
+def test_settings_are_equivalent_to_a_url(tmp_path: Any) -> None:
     file = tmp_path / "ca.pem"
     file.write_text("")
     fields = {"sentinels": ["a:1", "[::1]"], "service": "my shop"}
@@ -146,7 +146,7 @@ def test_a_table_says_the_same_as_a_url(tmp_path: Any) -> None:
         ),
     ],
 )
-def test_a_table_that_says_too_little_or_too_much_is_refused(fields: dict[str, Any], expected: str) -> None:
+def test_incomplete_or_contradictory_settings_are_refused(fields: dict[str, Any], expected: str) -> None:
     with pytest.raises(ConfigurationError, match=expected) as caught:
         source_of(**fields)
     assert "secret" not in str(caught.value)

@@ -140,7 +140,7 @@ def _replication_figures(source: SourceStats, why: str) -> tuple[ServerFigure, .
     role = None if health.role is None else {"master": "primary", "slave": "replica"}.get(health.role, health.role)
     figures = [figure_or_dash("Role", None if role is None else one_line(role, 40), why=why)]
     if source.primary is not None:
-        figures.append(figure_or_dash("Address", one_line(source.primary, 80), "as the Sentinels say", why=why))
+        figures.append(figure_or_dash("Address", one_line(source.primary, 80), "reported by Sentinel", why=why))
     if health.replica_of is not None:
         down = health.replica_link_up is False
         since = health.replica_link_down_s
