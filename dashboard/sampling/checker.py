@@ -102,6 +102,7 @@ class Checker:
         self._reader = reader
         self._recorder = recorder
         self._recording = threading.Lock()
+        self._ticking = threading.Lock()
         self._recording_fault: HistoryProblem | None = None  # of the last step
         self._looked_at = monotonic_s()
         self._hung = False
@@ -138,30 +139,35 @@ class Checker:
         atexit.register(self.stop)
 
     def stop(self) -> None:
-        """Stop sampling and release the lease. Waits at most STOP_S for a renewal that is under way."""
+        """Stop sampling and release the lease. Waits at most STOP_S for a tick and a renewal that are under way."""
         if self._stop.is_set():
             return
         self._stop.set()
+        until = monotonic_s() + STOP_S
         if self._keeper.is_alive() and self._keeper is not threading.current_thread():
             # It would take the lease back after its release, and must not use connections while they are closed.
             self._keeper.join(timeout=STOP_S)
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
-        self._stop_recording()
+        # A tick under way uses the connections that are closed next, and must not overlap with one of the next leader.
+        if self._ticking.acquire(timeout=_left_s(until)):
+            self._ticking.release()
+        self._stop_recording(until)
         self._leadership.release_lease()
         atexit.unregister(self.stop)
 
     def _tick(self) -> None:
-        try:
-            if not self._stop.is_set():
-                self._take_part()
-        except QueuedeckError as exc:
-            log.warning("sample not published: %s", exc.message)
-            self._report_failure(exc)
-        except Exception:
-            log.exception("sample failed")
-        finally:
-            self._finished = monotonic_s()
+        with self._ticking:
+            try:
+                if not self._stop.is_set():
+                    self._take_part()
+            except QueuedeckError as exc:
+                log.warning("sample not published: %s", exc.message)
+                self._report_failure(exc)
+            except Exception:
+                log.exception("sample failed")
+            finally:
+                self._finished = monotonic_s()
 
     def _take_part(self) -> None:
         epoch, fault = self._leadership.epoch, self._leadership.fault
@@ -230,8 +236,8 @@ class Checker:
     def _history_problem(self) -> HistoryProblem | None:
         return self._recording_fault or (self._recorder.problem if self._recorder is not None else None)
 
-    def _stop_recording(self) -> None:
-        if self._recorder is not None and self._recording.acquire(timeout=STOP_S):
+    def _stop_recording(self, until: float) -> None:
+        if self._recorder is not None and self._recording.acquire(timeout=_left_s(until)):
             try:
                 self._recorder.stop()
             finally:
@@ -267,3 +273,7 @@ class Checker:
         faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
         if self._on_hung is not None:
             self._on_hung()
+
+
+def _left_s(until: float) -> float:
+    return max(until - monotonic_s(), 0.0)

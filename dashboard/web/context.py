@@ -45,6 +45,7 @@ class AppContext:
         self._lock = threading.Lock()
         self._process: _Process | None = None
         self._starting: int | None = None  # id of the process in which the start was begun
+        self._stopped = False
 
     @property
     def services(self) -> Services:
@@ -73,19 +74,23 @@ class AppContext:
         """Call start on a separate thread, for a request that must not wait; does nothing if already begun."""
         if self._starting == os.getpid():
             return
-        self._starting = os.getpid()
+        self._starting, self._stopped = os.getpid(), False  # a process this one was forked from may have stopped
         threading.Thread(target=self._start_or_log, name="queuedeck-start", daemon=True).start()
 
     def _start_or_log(self) -> None:
         try:
-            self.start()
+            with self._lock:
+                if not self._stopped:  # since the start was begun
+                    self._start_once()
         except QueuedeckError as exc:
             log.warning("sampling cannot start: %s", exc.message)
 
     def stop(self) -> None:
-        """Stop sampling and close all connections of this process."""
+        """Stop sampling and close all connections of this process. A start in the background that has not happened yet
+        never will."""
         with self._lock:
             process, self._process = self._process, None
+            self._stopped = True
         if process is not None and process.pid == os.getpid():
             process.services.stop()
 
@@ -94,9 +99,12 @@ class AppContext:
         if process is not None and process.pid == os.getpid():
             return process
         with self._lock:
-            if self._process is None or self._process.pid != os.getpid():
-                self._process = _start_process(self.settings)
-            return self._process
+            return self._start_once()
+
+    def _start_once(self) -> _Process:
+        if self._process is None or self._process.pid != os.getpid():
+            self._process = _start_process(self.settings)
+        return self._process
 
 
 def _start_process(settings: Settings) -> _Process:

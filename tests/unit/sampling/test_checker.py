@@ -177,6 +177,54 @@ def test_a_stopped_checker_does_not_take_the_lease_back(
     assert SnapshotStore(source).acquire_lease("two", 15).epoch is not None
 
 
+def test_a_stop_waits_for_a_sample_under_way(
+    checker_of: Callable[..., Checker], source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next leader takes over after it, and connections that are closed next are in use no more."""
+    checker = checker_of("one")
+    sampling, stopping = threading.Event(), threading.Event()
+    sample, shut_down = checker._sampler.sample, checker._scheduler.shutdown
+    held = []
+
+    def sample_late(epoch: int) -> Snapshot:
+        sampling.set()
+        assert stopping.wait(CEILING_S)
+        held.append(source.execute("EXISTS", redis_store.LEAD))
+        return sample(epoch)
+
+    def note_shutdown(*, wait: bool) -> None:
+        shut_down(wait=wait)
+        stopping.set()
+
+    monkeypatch.setattr(checker._sampler, "sample", sample_late)
+    monkeypatch.setattr(checker._scheduler, "shutdown", note_shutdown)
+    assert sampling.wait(CEILING_S)
+    began = checker._finished
+    checker.stop()
+    assert checker._finished > began
+    assert held == [1]
+    assert not source.execute("EXISTS", redis_store.LEAD)
+
+
+def test_a_stop_does_not_wait_for_a_sample_that_hangs(
+    checker_of: Callable[..., Checker], source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checker_module, "STOP_S", 0.1)
+    checker = checker_of("one")
+    sampling, released = threading.Event(), threading.Event()
+
+    def hang(_epoch: int) -> Snapshot:
+        sampling.set()
+        assert released.wait(CEILING_S)
+        raise Forbidden("too late")
+
+    monkeypatch.setattr(checker._sampler, "sample", hang)
+    assert sampling.wait(CEILING_S)
+    checker.stop()
+    assert not source.execute("EXISTS", redis_store.LEAD)
+    released.set()
+
+
 def snapshot_by(sampler: str, *, at: float = 0.0, sequence: int = 1) -> Snapshot:
     return Snapshot(
         sampled_at=at, interval_s=INTERVAL_S, sequence=sequence, sampler=sampler, epoch=1, sources=(), queues=()

@@ -10,6 +10,7 @@ import pytest
 
 from dashboard.settings import load
 from dashboard.web.context import AppContext
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -44,3 +45,26 @@ def test_after_a_stop_the_next_use_starts_again(context: AppContext) -> None:
     services = context.services
     context.stop()
     assert context.services is not services
+
+
+def test_a_start_in_the_background_that_comes_after_the_stop_does_not_happen(
+    context: AppContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[threading.Thread] = []
+    start = threading.Thread.start
+    with monkeypatch.context() as later:
+        later.setattr(threading.Thread, "start", lambda thread: begun.append(thread))
+        context.start_in_background()
+    context.stop()
+    (thread,) = begun
+    start(thread)
+    thread.join()
+    assert context._process is None
+
+
+def test_a_start_in_the_background_happens_once(context: AppContext) -> None:
+    context.start_in_background()
+    wait_until(lambda: context._process is not None, what="the start")
+    process = context._process
+    context.start_in_background()
+    assert context._process is process
