@@ -98,6 +98,9 @@ def _add_serve_options(serve: argparse.ArgumentParser) -> None:
     serve.add_argument(
         "--port", type=int, default=DEFAULT_PORT, help=f"port to listen on (default: {DEFAULT_PORT}; 0: any free port)"
     )
+    serve.add_argument(
+        "--root-path", metavar="PATH", help="path of all pages, such as /queues, where a proxy passes it on"
+    )
     serve.add_argument("--threads", type=int, default=16, help="requests served concurrently (default: 16)")
     _add_no_auth(serve)
     serve.set_defaults(run=_serve)
@@ -141,6 +144,8 @@ def _add_no_auth(parser: argparse.ArgumentParser) -> None:
 
 def _settings(arguments: argparse.Namespace) -> Settings:
     options = {"redis_url": ("--redis", arguments.redis)} if arguments.redis else {}
+    if getattr(arguments, "root_path", None) is not None:
+        options["root_path"] = ("--root-path", arguments.root_path)
     if getattr(arguments, "no_auth", False):
         options["auth"] = ("--no-auth", "none")
     return load(config=arguments.config, options=options)

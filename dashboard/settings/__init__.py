@@ -3,6 +3,23 @@
 from __future__ import annotations
 
 from .loading import load
-from .schema import DEFAULT_STORE_PREFIX, QueueSettings, Settings, SloSettings, SourceSettings, UserSettings
+from .schema import (
+    DEFAULT_STORE_PREFIX,
+    ProxySignInSettings,
+    QueueSettings,
+    Settings,
+    SloSettings,
+    SourceSettings,
+    UserSettings,
+)
 
-__all__ = ["DEFAULT_STORE_PREFIX", "QueueSettings", "Settings", "SloSettings", "SourceSettings", "UserSettings", "load"]
+__all__ = [
+    "DEFAULT_STORE_PREFIX",
+    "ProxySignInSettings",
+    "QueueSettings",
+    "Settings",
+    "SloSettings",
+    "SourceSettings",
+    "UserSettings",
+    "load",
+]

@@ -13,6 +13,7 @@ from .schema import Settings
 _PLAIN_TEXT = {
     *("name", "id", "role", "auth", "checker", "alerts", "backends", "prefixes", "queues", "spool_dir", "public_url"),
     *("unacked_key", "unacked_index_key", "trusted_hosts", "trusted_proxies", "dlq_queues"),
+    *("root_path", "peers", "user_header", "groups_header", "groups_separator", "default_role", "sign_out_url"),
     *("kind", "type", "severity", "metric", "source", "backend", "queue"),
     *("match", "owner", "runbook", "note", "queues_not", "sentinels", "service", "ca_file", "cert_file", "key_file"),
 }

@@ -113,6 +113,22 @@ class UserSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     role: Literal["viewer", "operator", "admin"] = "viewer"
 
 
+_Role = Literal["viewer", "operator", "admin"]
+
+
+class ProxySignInSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Sign-in by a reverse proxy, which sends in a header who has signed in there."""
+
+    peers: tuple[str, ...]  # addresses and networks of the proxies, as they connect; "unix": those of a Unix socket
+    user_header: str  # such as X-Forwarded-User
+    groups_header: str | None = None
+    groups_separator: str = ","
+    user_roles: dict[str, _Role] = {}
+    group_roles: dict[str, _Role] = {}
+    default_role: _Role | None = None  # of everyone who has signed in; None: only those listed have access
+    sign_out_url: str | None = None  # a path on the host of the dashboard, or a URL
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings of a Queuedeck instance."""
 
@@ -127,8 +143,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     public_url: str | None = None  # base URL of the dashboard, used for links in notifications
     trusted_hosts: tuple[str, ...] = ()  # with users: the only Host names that are served, besides local ones
     secret_key_fallbacks: tuple[str, ...] = ()  # former secret keys, whose sessions stay valid
-    # The proxies whose X-Forwarded-For, -Proto and -Host are trusted: their number, or their addresses.
+    # The proxies whose X-Forwarded-For, -Proto, -Host and -Prefix are trusted: their number, or their addresses.
     trusted_proxies: int | tuple[str, ...] = 0
+    root_path: str | None = None  # the path of all pages, which a proxy passes on, such as /queues
+    proxy_sign_in: ProxySignInSettings | None = None  # instead of users: a proxy says who has signed in
     users: tuple[UserSettings, ...] = ()
     api_tokens: tuple[str, ...] = ()  # name:role:sha256hex
     read_only: bool = False  # disables every write action: their routes are not registered

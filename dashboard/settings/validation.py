@@ -7,10 +7,9 @@ import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
-from ..auth import parse_networks
 from ..errors import ConfigurationError
 from ..globs import EXPECTED, is_glob
-from . import queue_directory, slos
+from . import proxies, queue_directory, slos
 from .redis_urls import check_redis_url
 from .schema import WITH_SENTINELS, Settings, SourceSettings
 from .sentinel_urls import is_sentinel_host
@@ -21,7 +20,6 @@ _PREFIX_PART = re.compile(r"[A-Za-z0-9._-]+")
 KEY_LIMIT = 200
 MAX_BIN_BYTES = 2**40
 LEAST_HISTORY_BYTES, MAX_HISTORY_BYTES = 1_000_000, 10_000_000_000
-MAX_PROXIES = 8
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _USER = re.compile(r"[A-Za-z0-9._@+-]{1,64}\Z")
 _HASH = re.compile(r"scrypt:(\d{1,8}):(\d{1,2}):(\d{1,2})\$[^$\s]{1,256}\$[0-9a-f]{128}\Z")
@@ -96,15 +94,7 @@ def _faults_of_requests(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "api_tokens", "expected name:role:sha256hex with role viewer, operator or admin"
     if not all(_HOST.match(host) for host in settings.trusted_hosts):
         yield "trusted_hosts", "expected host names such as queues.example.com, without https://, port or *"
-    proxies = settings.trusted_proxies
-    if isinstance(proxies, int):
-        if not 0 <= proxies <= MAX_PROXIES:
-            yield "trusted_proxies", f"expected a number of proxies from 0 to {MAX_PROXIES}"
-        return
-    try:
-        parse_networks(proxies)
-    except ValueError:
-        yield "trusted_proxies", "expected a number, or addresses or networks such as 10.0.0.0/8"
+    yield from proxies.find_faults(settings)
 
 
 def _is_web_url(url: str) -> bool:

@@ -21,8 +21,10 @@ from ..redact import mask_text, masked_logger
 from ..settings import Settings, load
 from ..sources.request_timeouts import wait_once
 from . import assets, formatting, fragments, health, prometheus
-from .access import security, sessions
+from .access import root_path, security, sessions
 from .access.proxies import TrustedProxies
+from .access.proxy_sign_in import ProxyHeaders
+from .access.root_path import RootPath
 from .api import actions as api_actions
 from .api import alerts as api_alerts
 from .api import dead_letters as api_dead_letters
@@ -186,6 +188,7 @@ def create_app(
     formatting.install(app)
     asked_moment.install(app)
     app.after_request(_compress_response)  # runs after the headers below are set: Flask calls these in reverse order
+    root_path.refuse_other_paths(app)
     security.install(app, authenticator)
     request_input.install(app, openapi.QUERIES)  # after the guard, so that a stranger's body is not read
     _answer_errors(app)
@@ -203,6 +206,8 @@ def mount(wsgi_app: WSGIApplication, path: str, **settings: Any) -> WSGIApplicat
     if not path.startswith("/") or path.endswith("/") or "//" in path:
         raise errors.ConfigurationError(f"mount path {path!r}: expected a path such as /queues")
     dashboard = create_app(**settings)
+    if dashboard.extensions[EXTENSION].settings.root_path is not None:
+        raise errors.ConfigurationError("root_path: expected only without mount, whose path the dashboard has")
 
     def dispatch(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         # With the first request for any page: alerting must not wait until a user opens the dashboard.
@@ -242,12 +247,15 @@ def _with_one_wait(wsgi_app: WSGIApplication) -> WSGIApplication:
 
 
 def _behind_proxies(wsgi_app: WSGIApplication, settings: Settings) -> WSGIApplication:
+    """The same app, with what proxies say about a request applied to it. The outermost sees the connection itself."""
+    if settings.root_path is not None:
+        wsgi_app = RootPath(wsgi_app, settings.root_path)
     proxies = settings.trusted_proxies
-    if not proxies:
-        return wsgi_app
     if isinstance(proxies, int):
-        return TrustedProxies(wsgi_app, count=proxies)
-    return TrustedProxies(wsgi_app, networks=parse_networks(proxies))
+        wsgi_app = TrustedProxies(wsgi_app, count=proxies) if proxies else wsgi_app
+    elif proxies:
+        wsgi_app = TrustedProxies(wsgi_app, networks=parse_networks(proxies))
+    return ProxyHeaders(wsgi_app, settings.proxy_sign_in) if settings.proxy_sign_in is not None else wsgi_app
 
 
 def _answer_errors(app: Flask) -> None:

@@ -74,8 +74,9 @@ class _GunicornServer(BaseApplication):  # type: ignore[misc]
 
 
 def way_in(settings: Settings, start_token: str) -> str:
-    """The query string that gives access to the dashboard: the start token, or "" with users or without sign-in."""
-    return "" if settings.users or settings.auth == "none" else f"?token={start_token}"
+    """The query string that gives access to the dashboard: the start token, or "" with another sign-in or without."""
+    needs_none = settings.users or settings.proxy_sign_in or settings.auth == "none"
+    return "" if needs_none else f"?token={start_token}"
 
 
 def serve(
@@ -103,7 +104,8 @@ def serve(
         watched = ", ".join(
             f"{source.name} ({redact_url(source.redis_url)})" for source in settings.effective_sources()
         )
-        say(f"Queuedeck watches {watched}\nOpen http://{shown}:{port}/{way_in(settings, start_token)}")
+        root = settings.root_path or ""
+        say(f"Queuedeck watches {watched}\nOpen http://{shown}:{port}{root}/{way_in(settings, start_token)}")
     if settings.auth == "none":
         log.warning("sign-in is disabled (auth = none): anyone on this machine has full access")
     options = {

@@ -71,6 +71,8 @@ def encoded_path(environ: WSGIEnvironment) -> str:
         rest = _without_prefix(sent, script)
         if rest is not None:
             return rest
+    if sent is not None and unquote_to_bytes(sent) == path:  # a proxy has removed the prefix before
+        return sent
     return quote(path, safe="/" + _SAFE)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from dashboard.backends import registry
 from dashboard.errors import ConfigurationError
-from dashboard.settings import Settings, SourceSettings, load
+from dashboard.settings import ProxySignInSettings, Settings, SourceSettings, load
 from dashboard.settings.validation import PLACEHOLDERS
 from tests.processes import ROOT
 
@@ -29,6 +29,10 @@ def test_every_setting_is_in_the_table_and_no_other() -> None:
 
 def test_every_field_of_a_source_is_in_the_table_and_no_other() -> None:
     assert table_names("Field of a source") == set(SourceSettings.__struct_fields__)
+
+
+def test_every_field_of_the_sign_in_at_a_proxy_is_in_the_table_and_no_other() -> None:
+    assert table_names("Field of `[proxy_sign_in]`") == set(ProxySignInSettings.__struct_fields__)
 
 
 @pytest.mark.parametrize("example", re.findall(r"```toml\n(.*?)```", README, re.DOTALL))

@@ -1,4 +1,4 @@
-"""Trusted proxies: their X-Forwarded-* headers become the address, the scheme and the host of a request."""
+"""Trusted proxies: their X-Forwarded-* headers become the address, scheme, host and path prefix of a request."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ...auth import Address, Network, parse_address
+from ...settings.proxies import is_root_path
+from .root_path import FORWARDED_PREFIX
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -17,7 +19,7 @@ class TrustedProxies:
     """WSGI middleware. Trusts the last `count` hops, or all hops within `networks`, nearest first.
 
     Each proxy appends the address of its client to X-Forwarded-For; entries before the first untrusted hop can be
-    forged. X-Forwarded-Proto and X-Forwarded-Host are those of the nearest proxy.
+    forged. X-Forwarded-Proto, X-Forwarded-Host and X-Forwarded-Prefix are those of the nearest proxy.
     """
 
     def __init__(self, app: WSGIApplication, *, count: int = 0, networks: Sequence[Network] = ()) -> None:
@@ -46,6 +48,9 @@ class TrustedProxies:
         host = _last_value(environ, "HTTP_X_FORWARDED_HOST")
         if host:
             environ["HTTP_HOST"] = host
+        prefix = _last_value(environ, "HTTP_X_FORWARDED_PREFIX").rstrip("/")
+        if is_root_path(prefix):
+            _restore_prefix(environ, prefix)
 
     def _counted_hop(self, hops: Sequence[str]) -> Address | None:
         """The address of the client of the outermost trusted proxy; None if the header is too short."""
@@ -65,6 +70,14 @@ class TrustedProxies:
 
     def _is_proxy(self, address: Address) -> bool:
         return any(address in network for network in self._networks)
+
+
+def _restore_prefix(environ: WSGIEnvironment, prefix: str) -> None:
+    """Restore what the proxy removed from the path, unless the application that mounts this one has done so."""
+    script = environ.get("SCRIPT_NAME", "")
+    if not f"{script}/".startswith(f"{prefix}/"):
+        environ["SCRIPT_NAME"] = prefix + script
+    environ[FORWARDED_PREFIX] = prefix
 
 
 def _last_value(environ: WSGIEnvironment, name: str) -> str:

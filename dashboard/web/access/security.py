@@ -16,6 +16,7 @@ from ...errors import ConfigurationError, Forbidden
 from ...settings import Settings
 from ..context import app_context, app_services
 from . import sessions
+from .proxy_sign_in import ProxySignIn
 
 if TYPE_CHECKING:
     from werkzeug.routing import Rule
@@ -80,25 +81,26 @@ FOREIGN = "Request blocked: it did not come from this dashboard (CSRF check)."
 FOREIGN_HINT = "Reload the page and try again. Scripts send an API token: Authorization: Bearer …"
 CLOSED = "Access is not configured."
 CLOSED_HINT = (
-    "Add users ([[users]] and secret_key), pass identify=… where an application mounts this dashboard, or use "
-    "api_tokens for scripts. `queuedeck serve` prints an address with a token. On your own machine, "
+    "Add users ([[users]] and secret_key) or proxy_sign_in, pass identify=… where an application mounts this "
+    "dashboard, or use api_tokens for scripts. `queuedeck serve` prints an address with a token. On your own machine, "
     'auth = "none" (--no-auth) disables sign-in.'
 )
 NOT_LOCAL = "Sign-in is disabled (auth = none): only requests from this machine are accepted."
 NOT_LOCAL_HINT = (
     "Open http://127.0.0.1:PORT directly or through an SSH tunnel, not through a proxy. To give other users access, "
-    "configure users, identify=… or api_tokens."
+    "configure users, proxy_sign_in, identify=… or api_tokens."
 )
 READ_ONLY = "This Queuedeck runs in read-only mode (read_only in its settings)"
 PRINTED_ONLY = "Open the address that Queuedeck printed when it started."
 PRINTED_ONLY_HINT = (
     "It ends in ?token=…. Look in the terminal that runs queuedeck serve or the demo; every start prints a new one. "
-    "For sign-in with a password, configure users."
+    "For sign-in with a password, configure users; for one at a proxy, proxy_sign_in."
 )
 
 
 class Authenticator:
-    """Decides who has access to one app, by one of: identify, users, the start token, or any user of this machine.
+    """Decides who has access to one app, by one of: identify, users, a proxy's sign-in, the start token, or any user of
+    this machine.
 
     Without any of them, no one has access.
     """
@@ -107,15 +109,21 @@ class Authenticator:
         """Raises ConfigurationError for settings that exclude each other."""
         if identify is not None and not callable(identify):
             raise ConfigurationError("identify must be a callable that takes a WSGI environ")
-        if settings.trusted_hosts and not (settings.users or identify):
-            raise ConfigurationError("trusted_hosts requires users or identify: a host name alone grants no access")
+        if identify is not None and settings.proxy_sign_in is not None:
+            raise ConfigurationError("expected either identify or proxy_sign_in, not both")
+        has_sign_in = bool(identify or settings.users or settings.proxy_sign_in)
+        if settings.trusted_hosts and not has_sign_in:
+            raise ConfigurationError(
+                "trusted_hosts requires users, proxy_sign_in or identify: a host name alone grants no access"
+            )
         self.settings = settings
         self.identify = identify
         # The accepted host names; empty = all.
         trusted = frozenset(host.lower() for host in settings.trusted_hosts)
         self.hosts = trusted | LOCAL_HOSTS if trusted else frozenset()
-        wanted = start_token and not (identify or settings.users or settings.auth == "none")
+        wanted = not (has_sign_in or settings.auth == "none")
         self.start_token = sessions.StartToken(start_token) if start_token and wanted else None
+        self.proxy_sign_in = ProxySignIn(settings.proxy_sign_in) if settings.proxy_sign_in else None
 
     def identify_request(self) -> Identity:
         """The identity of the user. Raises Forbidden for an unknown user or token, and for a cross-site change."""
@@ -134,6 +142,8 @@ class Authenticator:
             if identity is None:
                 raise Unidentified("You are not signed in.", hint="Sign in or send an API token.")
             return identity
+        if self.proxy_sign_in is not None:
+            return self.proxy_sign_in.identity(request.environ)
         if self.start_token is not None:
             return self._require_known(
                 self.start_token.identity(app_services().store.source), PRINTED_ONLY, PRINTED_ONLY_HINT
@@ -224,6 +234,7 @@ def _add_template_globals(app: Flask, authenticator: Authenticator) -> None:
         alerts_elsewhere=lambda: app_services().alert_service.ownership.conflict,
         firing_summary=lambda: app_context().caches.firing_summary() if "identity" in g else None,
         signed_in_here=may_sign_out,
+        proxy_sign_in=lambda: app_context().settings.proxy_sign_in,
         is_sign_in_off=lambda: authenticator.identify is None and authenticator.settings.auth == "none",
     )
 
