@@ -6,6 +6,7 @@
   const STALE_AFTER_INTERVALS = 3;
   const MIN_STALE_MS = 6000; // with short intervals, a busy server is not an outage
   const MAX_MESSAGE = 400;
+  const SIGNED_OUT = "Your sign-in has ended. Reload the page to sign in again.";
   const live = document.getElementById("live");
   const button = document.querySelector("[data-live-button]");
   const banner = document.getElementById("connection");
@@ -133,6 +134,13 @@
   live.addEventListener("htmx:before:request", ({ detail }) => {
     current = detail.ctx;
   });
+  // When a session at a proxy ends, its sign-in page may answer in place of a part of this page.
+  document.addEventListener("htmx:before:response", (event) => {
+    const { ctx } = event.detail;
+    if (ctx.response.status >= 400 || ctx.response.headers.has("Queuedeck-Response")) return;
+    event.preventDefault();
+    if (ctx === current) failed(SIGNED_OUT, 401);
+  });
   live.addEventListener("htmx:after:request", ({ detail: { ctx } }) => {
     if (ctx !== current || ctx.response.status >= 400) return;
     failures = 0;
@@ -145,7 +153,8 @@
   live.addEventListener("htmx:response:error", ({ detail: { ctx } }) => {
     tookOutage(ctx.response.headers);
     const plain = (ctx.response.headers.get("Content-Type") ?? "").startsWith("text/plain");
-    failed(plain ? ctx.text.slice(0, MAX_MESSAGE) : `The server responded with status ${ctx.response.status}.`, ctx.response.status);
+    const other = ctx.response.status === 401 ? SIGNED_OUT : `The server responded with status ${ctx.response.status}.`;
+    failed(plain ? ctx.text.slice(0, MAX_MESSAGE) : other, ctx.response.status);
   });
   live.addEventListener("htmx:error", () => {
     down = null; // no longer known

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import http.client
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html.parser import HTMLParser
@@ -18,30 +17,12 @@ import redis
 from rq import Queue
 
 from dashboard.demo.embedded import EmbeddedRedis
-from tests.processes import ROOT, child
+from tests.nginx import nginx
+from tests.processes import ROOT
 from tests.serving import Served, serving
 from tests.waiting import CEILING_S, wait_until
 
 GUIDE = (ROOT / "docs" / "proxies.md").read_text()
-SERVER = """
-daemon off;
-master_process off;
-pid {folder}/nginx.pid;
-error_log stderr;
-events {{}}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/body;
-  proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi;
-  scgi_temp_path {folder}/scgi;
-  server {{
-    listen 127.0.0.1:{port};
-    {location}
-  }}
-}}
-"""
 ODD = "mail/slow 50%"  # the name of a queue
 
 
@@ -95,26 +76,13 @@ def blocks(heading: str, language: str) -> list[str]:
 @contextmanager
 def nginx_in_front(port: int, folder: Path, url: str, location: str, settings: str) -> Iterator[Front]:
     """A dashboard of the Redis at `url` with these settings, behind nginx with this location."""
-    binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if binary is None:
-        pytest.fail("nginx is missing: run the tests with `make test`, which installs it")
     config = folder / "queuedeck.toml"
     config.write_text(f'redis_url = "{url}"\n{settings}')
-    environ = {} if "proxy_sign_in" not in settings else {"QUEUEDECK_AUTH": "auto"}
-    with serving("--config", config, **({"QUEUEDECK_AUTH": "auto"} | environ)) as served:
-        lines = location.replace("http://127.0.0.1:9181", served.url)
-        (folder / "nginx.conf").write_text(SERVER.format(folder=folder, port=port, location=lines))
-        with child([binary, "-e", "stderr", "-c", folder / "nginx.conf", "-p", folder], name="nginx"):
-            front = Front(port, served)
-            wait_until(lambda: _answers(front), what="nginx")
-            yield front
-
-
-def _answers(front: Front) -> bool:
-    try:
-        return front.ask("/").status > 0
-    except OSError:
-        return False
+    with (
+        serving("--config", config, QUEUEDECK_AUTH="auto") as served,
+        nginx(folder, port, location.replace("http://127.0.0.1:9181", served.url)),
+    ):
+        yield Front(port, served)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import http.cookiejar
 import re
-import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -18,29 +17,10 @@ from rq import Queue
 from werkzeug.security import generate_password_hash
 
 from dashboard.demo.embedded import EmbeddedRedis
-from tests.processes import Child, child
+from tests.nginx import nginx
+from tests.processes import Child
 from tests.serving import Served, running, serving
-from tests.waiting import wait_until
 
-# What an administrator writes who wants it to work today.
-NGINX = """
-daemon off;
-pid {folder}/nginx.pid;
-error_log stderr;
-events {{}}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/body;
-  proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi;
-  scgi_temp_path {folder}/scgi;
-  server {{
-    listen 127.0.0.1:{port};
-    location / {{ proxy_pass {behind}; }}
-  }}
-}}
-"""
 PATHS = (
     *("/", "/_overview", "/queues/main/rq/mail", "/dead", "/workers", "/schedules", "/search?q=a", "/alerts"),
     *("/alerts/rules", "/bulk", "/audit", "/metrics", "/api/v1/overview", "/api/v1/queues", "/api/v1/audit"),
@@ -58,19 +38,13 @@ def mail(server: EmbeddedRedis, redis_client: redis.Redis) -> str:
 
 
 @pytest.fixture
-def nginx(kept_port: int, tmp_path: Path) -> tuple[str, InFrontOf]:
-    """The URL of an nginx, and what starts it in front of a server."""
-    binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if binary is None:
-        pytest.fail("nginx is missing: run the tests with `make test`, which installs it")
-    url = f"http://127.0.0.1:{kept_port}"
+def proxied(kept_port: int, tmp_path: Path) -> tuple[str, InFrontOf]:
+    """The URL of an nginx, and what starts it in front of a server: with what one writes who wants it to work today."""
 
     def in_front_of(served: Served) -> AbstractContextManager[Child]:
-        config = tmp_path / "nginx.conf"
-        config.write_text(NGINX.format(folder=tmp_path, port=kept_port, behind=served.url))
-        return child([binary, "-e", "stderr", "-c", config, "-p", tmp_path], name="nginx")
+        return nginx(tmp_path, kept_port, f"location / {{ proxy_pass {served.url}; }}")
 
-    return url, in_front_of
+    return f"http://127.0.0.1:{kept_port}", in_front_of
 
 
 def status(
@@ -98,17 +72,15 @@ def let_in(url: str, opener: urllib.request.OpenerDirector | None = None) -> set
 
 
 @pytest.mark.parametrize("auth", ["auto", "none"])
-def test_requests_through_a_proxy_are_rejected(mail: str, nginx: tuple[str, InFrontOf], auth: str) -> None:
-    url, in_front_of = nginx
+def test_requests_through_a_proxy_are_rejected(mail: str, proxied: tuple[str, InFrontOf], auth: str) -> None:
+    url, in_front_of = proxied
     with serving("--redis", mail, QUEUEDECK_AUTH=auth) as served, in_front_of(served):
-        wait_until(lambda: status(f"{url}/healthz") == 200, what="nginx")
         assert let_in(url) == set()
 
 
-def test_the_printed_url_gives_access(mail: str, nginx: tuple[str, InFrontOf]) -> None:
-    url, in_front_of = nginx
+def test_the_printed_url_gives_access(mail: str, proxied: tuple[str, InFrontOf]) -> None:
+    url, in_front_of = proxied
     with serving("--redis", mail, QUEUEDECK_AUTH="auto") as served, in_front_of(served):
-        wait_until(lambda: status(f"{url}/healthz") == 200, what="nginx")
         token = re.search(r"\?token=([\w-]{43})\s", served.process.read_log())
         assert token is not None
         jar = http.cookiejar.CookieJar()
@@ -120,8 +92,8 @@ def test_the_printed_url_gives_access(mail: str, nginx: tuple[str, InFrontOf]) -
         assert status(f"{url}/?token={token[1][:-1]}", opener=urllib.request.build_opener()) == 403
 
 
-def test_only_users_and_tokens_have_access(mail: str, nginx: tuple[str, InFrontOf], tmp_path: Path) -> None:
-    url, in_front_of = nginx
+def test_only_users_and_tokens_have_access(mail: str, proxied: tuple[str, InFrontOf], tmp_path: Path) -> None:
+    url, in_front_of = proxied
     config = tmp_path / "queuedeck.toml"
     digest = hashlib.sha256(b"let me in").hexdigest()
     config.write_text(
@@ -137,7 +109,6 @@ role = "admin"
 """
     )
     with serving("--config", config, QUEUEDECK_AUTH="auto") as served, in_front_of(served):
-        wait_until(lambda: status(f"{url}/healthz") == 200, what="nginx")
         assert "?token=" not in served.process.read_log()
         stranger = urllib.request.build_opener(_NoRedirect)
         assert let_in(url, stranger) == {path for path in PATHS if not path.startswith(("/api/", "/metrics"))}
@@ -151,11 +122,10 @@ role = "admin"
             assert status(f"{url}/metrics", headers={"Authorization": f"Bearer {token}"}) == answer
 
 
-def test_the_host_application_decides_who_has_access(mail: str, nginx: tuple[str, InFrontOf]) -> None:
-    url, in_front_of = nginx
+def test_the_host_application_decides_who_has_access(mail: str, proxied: tuple[str, InFrontOf]) -> None:
+    url, in_front_of = proxied
     command = ["-m", "gunicorn", "tests.e2e.host:app", "--threads", "4", "--bind", "127.0.0.1:0"]
     with running([*command, "--no-control-socket"], HOST_REDIS_URL=mail) as served, in_front_of(served):
-        wait_until(lambda: status(f"{url}/healthz") == 200, what="nginx")
         assert let_in(f"{url}/ops/queues") == set()
         browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
         assert status(f"{url}/", opener=browser) == 200

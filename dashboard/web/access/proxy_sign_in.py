@@ -95,6 +95,15 @@ class ProxySignIn:
         return max((Role[role.upper()] for role in named if role is not None), default=None)
 
 
+def find_user(environ: WSGIEnvironment) -> str | None:
+    """The user that a listed proxy named, with a role or without; None if it named none that can be read."""
+    user, _ = environ.get(_SENT, (None, None))
+    try:
+        return _read_name(user) if user else None
+    except Forbidden:
+        return None
+
+
 def _wsgi_name(header: str | None) -> str | None:
     return None if header is None else f"HTTP_{header.upper().replace('-', '_')}"
 

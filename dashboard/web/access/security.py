@@ -16,7 +16,7 @@ from ...errors import ConfigurationError, Forbidden
 from ...settings import Settings
 from ..context import app_context, app_services
 from . import sessions
-from .proxy_sign_in import ProxySignIn
+from .proxy_sign_in import ProxySignIn, find_user
 
 if TYPE_CHECKING:
     from werkzeug.routing import Rule
@@ -215,6 +215,7 @@ def _set_security_headers(response: Response) -> Response:
     headers["Cross-Origin-Opener-Policy"] = "same-origin"
     headers["Cross-Origin-Resource-Policy"] = "same-origin"
     headers["X-Frame-Options"] = "DENY"
+    headers["Queuedeck-Response"] = "1"  # read by static/js/live.js: a proxy may answer in place of the dashboard
     headers.setdefault("Cache-Control", "no-store")
     if response.status_code == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="Queuedeck"'
@@ -235,6 +236,7 @@ def _add_template_globals(app: Flask, authenticator: Authenticator) -> None:
         firing_summary=lambda: app_context().caches.firing_summary() if "identity" in g else None,
         signed_in_here=may_sign_out,
         proxy_sign_in=lambda: app_context().settings.proxy_sign_in,
+        proxy_user=lambda: find_user(request.environ),
         is_sign_in_off=lambda: authenticator.identify is None and authenticator.settings.auth == "none",
     )
 
