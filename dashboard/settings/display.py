@@ -17,6 +17,7 @@ _PLAIN_TEXT = {
     *("kind", "type", "severity", "metric", "source", "backend", "queue"),
     *("match", "owner", "runbook", "note", "queues_not", "sentinels", "service", "ca_file", "cert_file", "key_file"),
 }
+_BY_NAME = {"user_roles", "group_roles"}
 _PLAIN_URLS = {"redis_url", "store_url", "url", "broker_url", "result_url", "redbeat_url"}
 
 
@@ -38,7 +39,8 @@ def _shown(name: str, value: Any) -> str:
 
 def _without_secrets(name: str, value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_secrets(key, each) for key, each in value.items()}
+        of_names = name in _BY_NAME  # the keys are names of users and groups, not of settings
+        return {key: _without_secrets("role" if of_names else key, each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_without_secrets(name, each) for each in value]
     if not isinstance(value, str):

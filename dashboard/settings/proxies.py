@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ..auth import parse_networks
+from ..auth import Role, parse_networks
 
 if TYPE_CHECKING:
     from .schema import ProxySignInSettings, Settings
@@ -16,12 +16,15 @@ MAX_PROXIES = 8
 UNIX_SOCKET = "unix"  # among the peers of proxy_sign_in: those who connect through a unix socket
 _PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,63}){1,8}\Z")
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}\Z")
+WIDEST = {4: 8, 6: 16}  # the shortest prefix of a network of proxies, by the version of IP
 # Headers that browsers send, or that say something else about a request.
 _NOT_OF_USERS = {
     *("authorization", "connection", "content-length", "content-type", "cookie", "forwarded", "host", "origin"),
     *("referer", "user-agent", "x-forwarded-for", "x-forwarded-host", "x-forwarded-prefix", "x-forwarded-proto"),
     "x-real-ip",
+    "x-requested-with",
 }
+_OF_BROWSERS = ("accept", "hx-", "if-", "sec-")
 
 
 def is_root_path(text: str) -> bool:
@@ -39,6 +42,8 @@ def find_faults(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "trusted_proxies", "expected a number, or addresses or networks such as 10.0.0.0/8"
     if settings.root_path is not None and not is_root_path(settings.root_path):
         yield "root_path", "expected a path such as /queues, without a slash at its end"
+    if settings.root_path and settings.public_url and not _ends_in(settings.public_url, settings.root_path):
+        yield "public_url", f"expected a URL that ends in {settings.root_path}, the root_path"
     if settings.proxy_sign_in is not None:
         if settings.users:
             yield "proxy_sign_in", "expected either users or proxy_sign_in, not both"
@@ -49,14 +54,10 @@ def find_faults(settings: Settings) -> Iterator[tuple[str, str]]:
 
 
 def _faults_of_sign_in(sign_in: ProxySignInSettings) -> Iterator[tuple[str, str]]:
-    peers = tuple(peer for peer in sign_in.peers if peer != UNIX_SOCKET)
-    if not sign_in.peers or not _are_networks(peers):
-        yield "peers", f'expected the addresses or networks of the proxies, or "{UNIX_SOCKET}"'
-    elif any(network.prefixlen == 0 for network in parse_networks(peers)):
-        yield "peers", "expected the addresses of the proxies, not every address: anyone could sign in as anyone"
+    yield from _faults_of_peers(sign_in.peers)
     for field in ("user_header", "groups_header"):
         header = getattr(sign_in, field)
-        if header is not None and (not _HEADER.match(header) or header.lower() in _NOT_OF_USERS):
+        if header is not None and not _is_header_of_users(header):
             yield field, "expected the name of a header that only the proxy sends, such as X-Forwarded-User"
     if sign_in.groups_header is not None and sign_in.groups_header.lower() == sign_in.user_header.lower():
         yield "groups_header", "expected another header than user_header"
@@ -64,10 +65,37 @@ def _faults_of_sign_in(sign_in: ProxySignInSettings) -> Iterator[tuple[str, str]
         yield "group_roles", "expected both groups_header and group_roles, or neither"
     if len(sign_in.groups_separator) != 1:
         yield "groups_separator", "expected one character"
+    for field in ("user_roles", "group_roles"):
+        for name, role in getattr(sign_in, field).items():
+            if role not in {each.name.lower() for each in Role}:
+                yield field, f'{name[:64]!r}: expected "viewer", "operator" or "admin"'
     if not (sign_in.user_roles or sign_in.group_roles or sign_in.default_role):
         yield "default_role", "expected user_roles, group_roles or default_role: without them, no one has access"
     if sign_in.sign_out_url is not None and not _is_link(sign_in.sign_out_url):
-        yield "sign_out_url", "expected a path such as /oauth2/sign_out, or an http:// or https:// URL"
+        yield "sign_out_url", "expected a path such as /oauth2/sign_out, or an http:// or https:// URL without a user"
+
+
+def _faults_of_peers(peers: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    if not peers:
+        yield "peers", f'expected the addresses or networks of the proxies, or "{UNIX_SOCKET}"'
+    for peer in peers:
+        if peer == UNIX_SOCKET:
+            continue
+        if not _are_networks((peer,)):
+            yield "peers", f'{peer[:64]!r}: expected an address, a network such as 10.0.0.0/24, or "{UNIX_SOCKET}"'
+        else:
+            (network,) = parse_networks((peer,))
+            if network.prefixlen < WIDEST[network.version]:
+                yield "peers", f"{peer!r}: expected a network of proxies only, at most /{WIDEST[network.version]}"
+
+
+def _is_header_of_users(header: str) -> bool:
+    low = header.lower()
+    return bool(_HEADER.match(header)) and low not in _NOT_OF_USERS and not low.startswith(_OF_BROWSERS)
+
+
+def _ends_in(url: str, root_path: str) -> bool:
+    return url.partition("?")[0].rstrip("/").endswith(root_path)
 
 
 def _are_networks(texts: tuple[str, ...]) -> bool:
@@ -86,5 +114,5 @@ def _is_link(url: str) -> bool:
     except ValueError:
         return False
     if parts.scheme:
-        return parts.scheme in ("http", "https") and bool(parts.hostname)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
     return url.startswith("/") and not url.startswith("//")

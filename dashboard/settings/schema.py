@@ -113,9 +113,6 @@ class UserSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     role: Literal["viewer", "operator", "admin"] = "viewer"
 
 
-_Role = Literal["viewer", "operator", "admin"]
-
-
 class ProxySignInSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Sign-in by a reverse proxy, which sends in a header who has signed in there."""
 
@@ -123,9 +120,11 @@ class ProxySignInSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     user_header: str  # such as X-Forwarded-User
     groups_header: str | None = None
     groups_separator: str = ","
-    user_roles: dict[str, _Role] = {}
-    group_roles: dict[str, _Role] = {}
-    default_role: _Role | None = None  # of everyone who has signed in; None: only those listed have access
+    user_roles: dict[str, str] = {}
+    group_roles: dict[str, str] = {}
+    default_role: Literal["viewer", "operator", "admin"] | None = (
+        None  # of everyone who has signed in; None: only those listed have access
+    )
     sign_out_url: str | None = None  # a path on the host of the dashboard, or a URL
 
 

@@ -24,7 +24,7 @@ from . import assets, formatting, fragments, health, prometheus
 from .access import root_path, security, sessions
 from .access.proxies import TrustedProxies
 from .access.proxy_sign_in import ProxyHeaders
-from .access.root_path import RootPath
+from .access.root_path import RootPath, redirect_into
 from .api import actions as api_actions
 from .api import alerts as api_alerts
 from .api import dead_letters as api_dead_letters
@@ -215,14 +215,10 @@ def mount(wsgi_app: WSGIApplication, path: str, **settings: Any) -> WSGIApplicat
         asked = environ.get("PATH_INFO", "")
         if asked != path and not asked.startswith(path + "/"):
             return wsgi_app(environ, start_response)
-        script = environ.get("SCRIPT_NAME", "")
         if asked == path:
-            query = environ.get("QUERY_STRING", "")
-            location = f"{script}{path}/" + (f"?{query}" if query else "")
-            start_response("308 Permanent Redirect", [("Location", location), ("Content-Length", "0")])
-            return [b""]
+            return redirect_into(path, environ, start_response)
         inner = dict(environ)
-        inner["SCRIPT_NAME"], inner["PATH_INFO"] = script + path, asked[len(path) :]
+        inner["SCRIPT_NAME"], inner["PATH_INFO"] = environ.get("SCRIPT_NAME", "") + path, asked[len(path) :]
         return dashboard(inner, start_response)
 
     return dispatch

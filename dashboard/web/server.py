@@ -18,6 +18,7 @@ from ..console import say
 from ..errors import ConfigurationError
 from ..redact import masked_logger
 from ..settings import Settings
+from ..settings.proxies import UNIX_SOCKET
 from ..settings.redis_urls import redact_url
 from .app import create_app
 from .context import EXTENSION
@@ -95,6 +96,11 @@ def serve(
     """
     if not 1 <= threads <= MAX_THREADS:
         raise ConfigurationError(f"--threads: expected a number from 1 to {MAX_THREADS}")
+    if settings.proxy_sign_in is not None and set(settings.proxy_sign_in.peers) == {UNIX_SOCKET}:
+        raise ConfigurationError(
+            "proxy_sign_in: peers: serve listens on an address, so its proxy has one",
+            hint="Run gunicorn --bind unix:/path for a unix socket; see docs/proxies.md.",
+        )
     start_token = start_token or secrets.token_urlsafe(32)
     create_app(settings, start_token=start_token)  # reports a wrong setting once, and not in each worker
     listener = _listen(host, port)
@@ -104,8 +110,11 @@ def serve(
         watched = ", ".join(
             f"{source.name} ({redact_url(source.redis_url)})" for source in settings.effective_sources()
         )
-        root = settings.root_path or ""
-        say(f"Queuedeck watches {watched}\nOpen http://{shown}:{port}{root}/{way_in(settings, start_token)}")
+        url = f"http://{shown}:{port}{settings.root_path or ''}/"
+        if settings.proxy_sign_in is not None:
+            say(f"Queuedeck watches {watched}\nListening at: {url}\nOpen the address of the proxy where users sign in.")
+        else:
+            say(f"Queuedeck watches {watched}\nOpen {url}{way_in(settings, start_token)}")
     if settings.auth == "none":
         log.warning("sign-in is disabled (auth = none): anyone on this machine has full access")
     options = {

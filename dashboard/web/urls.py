@@ -67,12 +67,11 @@ def encoded_path(environ: WSGIEnvironment) -> str:
     raw = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
     sent = _path_of(raw)
     # Used only if it matches the decoded path: a rewriting middleware changes only one of the two.
-    if sent is not None and unquote_to_bytes(sent) == script + path:
-        rest = _without_prefix(sent, script)
-        if rest is not None:
+    if sent is not None and (decoded := unquote_to_bytes(sent)).endswith(path):
+        prefix = decoded.removesuffix(path) if path else decoded
+        # A proxy may have removed the beginning of the mount point, or all of it.
+        if script.endswith(prefix) and (rest := _without_prefix(sent, prefix)) is not None:
             return rest
-    if sent is not None and unquote_to_bytes(sent) == path:  # a proxy has removed the prefix before
-        return sent
     return quote(path, safe="/" + _SAFE)
 
 

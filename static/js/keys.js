@@ -129,7 +129,7 @@
       leave();
       return;
     }
-    // Shortcuts work in checkboxes, since they take no text: users select with the mouse and continue with keys.
+    // Shortcuts work in checkboxes: users select with the mouse and continue with keys.
     if (event.target.closest?.("input:not([type=checkbox]), textarea, select, [contenteditable]")) return;
     if (moveInHeat(event.key)) {
       event.preventDefault();

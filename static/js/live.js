@@ -6,7 +6,6 @@
   const STALE_AFTER_INTERVALS = 3;
   const MIN_STALE_MS = 6000; // with short intervals, a busy server is not an outage
   const MAX_MESSAGE = 400;
-  const SIGNED_OUT = "Your sign-in has ended. Reload the page to sign in again.";
   const live = document.getElementById("live");
   const button = document.querySelector("[data-live-button]");
   const banner = document.getElementById("connection");
@@ -58,7 +57,7 @@
     const seconds = now === "down" ? (Date.now() - down.since) / 1000 : old;
     const text = seconds === null || now === "paused" ? word : `${word}${now === "live" ? " · " : " "}${words(seconds)}`;
     setText(button.querySelector("[data-live-word]"), text);
-    // Set here because the fragment would otherwise differ with every sample; outside the live region of screen readers.
+    // Set here: the fragment would differ with every sample. Outside the live region of screen readers.
     for (const element of document.querySelectorAll("[data-checked]")) {
       setText(element, old === null ? "" : `Last check ${words(old)} ago.`);
     }
@@ -77,7 +76,7 @@
     const what = { lost: failure, stale: "Data is no longer updating.", gone, down: down && (down.name === "Redis" ? down.text : `${down.name}: ${down.text}`) }[now];
     // While Redis is down, samples are still taken without it: their age is not that of the figures.
     const since = now === "down" ? " Its figures are from before the outage." : old === null ? "" : ` Showing data from ${words(old)} ago.`;
-    // The age keeps rising; a screen reader should announce the message only once.
+    // The age rises; a screen reader should announce the message once.
     setText(banner.querySelector("[data-banner-text]"), what);
     const wait = nextAt ? Math.ceil((nextAt - Date.now()) / 1000) : 0;
     const next = current || wait <= 0 ? " Retrying…" : ` Retrying in ${wait} s.`;
@@ -131,15 +130,25 @@
     status = code;
   };
 
+  const signedOut = () => failed("Your sign-in has ended. Reload the page to sign in again.", 401);
+  const isOurs = ({ headers }) => headers.has("Queuedeck-Response");
+
   live.addEventListener("htmx:before:request", ({ detail }) => {
     current = detail.ctx;
+    current.request.redirect = "manual";
   });
-  // When a session at a proxy ends, its sign-in page may answer in place of a part of this page.
+  // A proxy whose session ended responds with its sign-in page, or redirects: the policy blocks that for forms.
   document.addEventListener("htmx:before:response", (event) => {
     const { ctx } = event.detail;
-    if (ctx.response.status >= 400 || ctx.response.headers.has("Queuedeck-Response")) return;
+    if (ctx.response.status >= 400 || isOurs(ctx.response)) return;
     event.preventDefault();
-    if (ctx === current) failed(SIGNED_OUT, 401);
+    if (ctx === current) signedOut();
+  });
+  document.addEventListener("securitypolicyviolation", ({ effectiveDirective }) => {
+    if (effectiveDirective !== "form-action") return;
+    signedOut();
+    schedule();
+    show();
   });
   live.addEventListener("htmx:after:request", ({ detail: { ctx } }) => {
     if (ctx !== current || ctx.response.status >= 400) return;
@@ -151,10 +160,12 @@
     if (cost !== null) setText(document.querySelector("[data-cost]"), cost);
   });
   live.addEventListener("htmx:response:error", ({ detail: { ctx } }) => {
-    tookOutage(ctx.response.headers);
-    const plain = (ctx.response.headers.get("Content-Type") ?? "").startsWith("text/plain");
-    const other = ctx.response.status === 401 ? SIGNED_OUT : `The server responded with status ${ctx.response.status}.`;
-    failed(plain ? ctx.text.slice(0, MAX_MESSAGE) : other, ctx.response.status);
+    const { headers, status } = ctx.response;
+    tookOutage(headers);
+    if (isOurs(ctx.response) && (headers.get("Content-Type") ?? "").startsWith("text/plain")) {
+      failed(ctx.text.slice(0, MAX_MESSAGE), status);
+    } else if ([401, 403].includes(status)) signedOut();
+    else failed(`The server responded with status ${status}.`, status);
   });
   live.addEventListener("htmx:error", () => {
     down = null; // no longer known

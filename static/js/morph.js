@@ -1,4 +1,4 @@
-// State that a refresh must preserve: the order of rows, open <details>, focus, times updated by times.js, attributes set by this page.
+// What a refresh must preserve: order of rows, open <details>, focus, times of times.js, attributes set by this page.
 (() => {
   "use strict";
   const FRESH_MS = 10000;

@@ -106,7 +106,7 @@
     show();
   });
 
-  // Jobs selected on other pages are sent as well. The server checks the stamp of each: its result says which have changed.
+  // Jobs selected on other pages are sent as well. The server checks the stamp of each.
   document.addEventListener("formdata", ({ target, formData }) => {
     if (target !== form()) return;
     formData.delete("pick");

@@ -15,6 +15,7 @@ from tests.nginx import nginx
 from tests.serving import serving
 
 pytestmark = pytest.mark.e2e
+ENDED = "Your sign-in has ended. Reload the page to sign in again."
 SETTINGS = """
 sample_interval_s = 0.5
 [proxy_sign_in]
@@ -30,6 +31,8 @@ location = /sign-in { default_type text/html; return 200 "<h1>Sign in at the pro
 location / {
   if (-f FOLDER/page) { rewrite ^ /sign-in last; }
   if (-f FOLDER/redirect) { return 302 /sign-in; }
+  if (-f FOLDER/elsewhere) { return 302 http://localhost:PORT/sign-in; }
+  if (-f FOLDER/words) { return 401 "Words of the proxy."; }
   if (-f FOLDER/refusal) { return 401; }
   set $who anna;
   if (-f FOLDER/carl) { set $who carl; }
@@ -49,7 +52,7 @@ def url(server: EmbeddedRedis, folder: Path) -> Iterator[str]:
     config = folder / "queuedeck.toml"
     config.write_text(f'redis_url = "{server.url}"\n{SETTINGS}')
     with serving("--config", config, QUEUEDECK_AUTH="auto") as served, reserved_port() as port:
-        locations = LOCATIONS.replace("FOLDER", str(folder)).replace("BEHIND", served.url)
+        locations = LOCATIONS.replace("FOLDER", str(folder)).replace("BEHIND", served.url).replace("PORT", str(port))
         with nginx(folder, port, locations):
             yield f"http://127.0.0.1:{port}"
 
@@ -75,13 +78,27 @@ def test_the_name_and_the_way_out(visit: Visit, url: str, folder: Path) -> None:
         expect(page.get_by_role("link", name="Sign out")).to_be_visible()
 
 
-@pytest.mark.parametrize("answer", ["page", "redirect", "refusal"])
+@pytest.mark.parametrize("answer", ["page", "redirect", "elsewhere", "refusal", "words"])
 def test_a_session_that_ends_is_noticed_and_a_new_one_too(visit: Visit, url: str, folder: Path, answer: str) -> None:
-    page = visit(url, outage=answer == "refusal").page
+    page = visit(url, outage=answer in ("refusal", "words")).page
     banner = page.locator("[data-banner-text]")
     expect(page.locator("[data-live-button]")).to_have_attribute("data-state", "live")
     with proxy_in_state(folder, answer):
-        expect(banner).to_have_text("Your sign-in has ended. Reload the page to sign in again.")
+        expect(banner).to_have_text(ENDED)
         expect(page.get_by_text("Sign in at the proxy")).to_have_count(0)
         expect(page.get_by_role("heading", name="Queues")).to_be_visible()
     expect(banner).to_be_hidden()
+
+
+def test_a_form_that_the_proxy_redirects_elsewhere_is_not_silent(visit: Visit, url: str, folder: Path) -> None:
+    """Browsers block such a redirect of a form, by the policy of the page."""
+    visitor = visit(f"{url}/workers", outage=True)
+    page = visitor.page
+    page.get_by_role("button", name="live").click()  # no more polls: they would notice it
+    with proxy_in_state(folder, "elsewhere"):
+        page.locator("input[type=search]").first.fill("state:dead")
+        page.keyboard.press("Enter")
+        expect(page.locator("[data-banner-text]")).to_have_text(ENDED)
+    assert {error for error in visitor.errors if "form-action" not in error} == set()
+    assert visitor.errors
+    visitor.errors.clear()

@@ -17,9 +17,10 @@ import redis
 from rq import Queue
 
 from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.settings import load
 from tests.nginx import nginx
 from tests.processes import ROOT
-from tests.serving import Served, serving
+from tests.serving import Served, running, serving
 from tests.waiting import CEILING_S, wait_until
 
 GUIDE = (ROOT / "docs" / "proxies.md").read_text()
@@ -111,29 +112,29 @@ def test_the_lines_for_a_path(watched: str, kept_port: int, tmp_path: Path) -> N
     """Every link of a page stays below it, and the page of a queue with a slash in its name is found."""
     (location,), (settings, _) = blocks("Under a path", "nginx"), blocks("Under a path", "toml")
     with nginx_in_front(kept_port, tmp_path, watched, location, settings) as front:
-        assert "/queues/?token=" in front.served.process.read_log()
-        answer = front.ask(f"/queues/?token={start_token(front)}")
-        assert (answer.status, answer.location) == (303, "/queues/")
-        assert "Path=/queues;" in f"{answer.cookies};"
+        assert "/ops/jobs/?token=" in front.served.process.read_log()
+        answer = front.ask(f"/ops/jobs/?token={start_token(front)}")
+        assert (answer.status, answer.location) == (303, "/ops/jobs/")
+        assert "Path=/ops/jobs;" in f"{answer.cookies};"
         cookie = {"Cookie": answer.cookies.partition(";")[0]}
-        page = f"/queues/queues/main/rq/{quote(ODD, safe='')}"
+        page = f"/ops/jobs/queues/main/rq/{quote(ODD, safe='')}"
         wait_until(lambda: front.ask(page, cookie).status == 200, what="the queue")
         links = _Links()
         links.feed(front.ask(page, cookie).text)
         assert len(links.found) > 10
-        assert {link for link in links.found if not link.startswith(("/queues/", "https://"))} == set()
+        assert {link for link in links.found if not link.startswith(("/ops/jobs/", "https://"))} == set()
         for link in sorted(links.found):
             if "logout" not in link and "/static/" in link:
                 assert front.ask(link, cookie).status == 200, link
-        for path in ("/healthz", "/readyz", "/queues/healthz"):
+        for path in ("/healthz", "/readyz", "/ops/jobs/healthz"):
             assert front.ask(path, direct=True).status == 200, path
-        outside = front.ask("/queues-elsewhere", direct=True)
-        assert (outside.status, "This dashboard is under /queues/ (root_path)." in outside.text) == (404, True)
-        assert front.ask("/queues", direct=True).location == "/queues/"
+        outside = front.ask("/ops/jobs-elsewhere", direct=True)
+        assert (outside.status, "This dashboard is under /ops/jobs/ (root_path)." in outside.text) == (404, True)
+        assert front.ask("/ops/jobs", direct=True).location == "jobs/"
 
 
 def test_the_lines_for_a_sign_in_of_nginx(watched: str, kept_port: int, tmp_path: Path) -> None:
-    (location,), settings = blocks("Sign-in at the proxy", "nginx"), blocks("Sign-in at the proxy", "toml")[-1]
+    (_, location), settings = blocks("Sign-in at the proxy", "nginx"), blocks("Sign-in at the proxy", "toml")[-1]
     passwords = tmp_path / "htpasswd"
     passwords.write_text("".join(f"{name}:{{PLAIN}}secret\n" for name in ("anna", "ben", "carl")))
     location = location.replace("/etc/nginx/queuedeck.htpasswd", str(passwords))
@@ -142,7 +143,9 @@ def test_the_lines_for_a_sign_in_of_nginx(watched: str, kept_port: int, tmp_path
         return {"Authorization": "Basic " + base64.b64encode(f"{name}:secret".encode()).decode(), **headers}
 
     with nginx_in_front(kept_port, tmp_path, watched, location, settings) as front:
-        assert "?token=" not in front.served.process.read_log()
+        said = front.served.process.read_log()
+        assert f"Listening at: {front.served.url}/\nOpen the address of the proxy where users sign in." in said
+        assert "?token=" not in said
         assert front.ask("/").status == 401
         assert front.ask("/audit", signed_in("anna")).status == 200
         answer = front.ask("/workers", signed_in("ben"))
@@ -154,3 +157,33 @@ def test_the_lines_for_a_sign_in_of_nginx(watched: str, kept_port: int, tmp_path
         # From this machine without nginx: the address is a listed one, so the guide warns of that.
         assert front.ask("/audit", {"X-Forwarded-User": "anna"}, direct=True).status == 200
         assert front.ask("/audit", {"X-Forwarded-For": "127.0.0.1"}, direct=True).status == 403
+
+
+def test_the_lines_for_a_unix_socket(watched: str, kept_port: int, tmp_path: Path) -> None:
+    """Only nginx can connect; here it passes on who asks, without a sign-in of its own."""
+    (command,), (location,), (settings,) = (blocks("A unix socket", kind) for kind in ("sh", "nginx", "toml"))
+    path, config = tmp_path / "queuedeck.sock", tmp_path / "queuedeck.toml"
+    config.write_text(f'redis_url = "{watched}"\n{settings}')
+    arguments = command.replace("/run/queuedeck/queuedeck.sock", str(path)).split()[1:]
+    location = location.replace("/run/queuedeck/queuedeck.sock", str(path)).replace("$remote_user", "$http_x_asks")
+    with (
+        running(
+            ["-m", "gunicorn", "--bind", "127.0.0.1:0", *arguments],
+            QUEUEDECK_CONFIG=str(config),
+            QUEUEDECK_AUTH="auto",
+        ) as served,
+        nginx(tmp_path, kept_port, location),
+    ):
+        assert path.stat().st_mode & 0o777 == 0o770
+        front = Front(kept_port, served)
+        assert front.ask("/workers", {"X-Asks": "anna"}).status == 200
+        assert front.ask("/workers").status == 403
+        assert front.ask("/workers", {"X-Forwarded-User": "anna"}).status == 403
+        assert front.ask("/workers", {"X-Forwarded-User": "anna"}, direct=True).status == 403
+
+
+@pytest.mark.parametrize("example", re.findall(r"```toml\n(.*?)```", GUIDE, re.DOTALL))
+def test_an_example_of_the_guide_can_be_read(example: str, tmp_path: Path) -> None:
+    config = tmp_path / "queuedeck.toml"
+    config.write_text(example)
+    load(config=config, environ={})

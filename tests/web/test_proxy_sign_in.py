@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.test import Client
 
 from dashboard.auth import Identity
 from dashboard.errors import ConfigurationError
@@ -107,6 +109,57 @@ def test_a_client_cannot_take_the_address_of_the_proxy(make_app: MakeApp, truste
     assert answer.status_code == 200
 
 
+def test_an_address_that_something_else_replaced_does_not_count(make_app: MakeApp) -> None:
+    """ProxyFix of a host application makes any client the proxy, or the proxy any client."""
+    app = make_app(auth="auto", proxy_sign_in=SIGN_IN)
+    fixed = Client(ProxyFix(app.wsgi_app, x_for=1))
+    for peer, client in (("10.0.0.8", PROXY), (PROXY, "198.51.100.7")):
+        headers = {"X-Forwarded-Email": "anna@example.com", "X-Forwarded-For": client}
+        answer = fixed.get("/workers", headers=headers, environ_overrides={"REMOTE_ADDR": peer})
+        assert (answer.status_code, "use identify in that application" in answer.text) == (403, True)
+
+
+@pytest.mark.parametrize(
+    ("host", "forwarded", "status"),
+    [
+        ("127.0.0.1:9181", "queues.example.com", 200),  # what nginx sends unless told otherwise
+        ("queues.example.com", None, 200),
+        ("public.example.com", None, 200),
+        ("evil.example", None, 403),  # a page whose name leads to this machine, in a browser here
+        ("evil.example", "queues.example.com", 403),
+        ("evil.example", "localhost", 403),
+    ],
+)
+def test_a_page_elsewhere_cannot_be_the_proxy_of_this_machine(
+    make_app: MakeApp, host: str, forwarded: str | None, status: int
+) -> None:
+    client = make_app(
+        auth="auto",
+        proxy_sign_in={**SIGN_IN, "peers": ["127.0.0.1"]},
+        trusted_hosts=["queues.example.com", "public.example.com"],
+        trusted_proxies=["127.0.0.1"],
+        public_url="https://public.example.com:8443/",
+    ).test_client()
+    headers = {"Host": host} | ({"X_Forwarded_Host": forwarded} if forwarded else {})
+    assert ask(client, peer="127.0.0.1", user="anna@example.com", **headers).status_code == status
+
+
+def test_the_public_address_is_a_name_of_the_dashboard(make_app: MakeApp) -> None:
+    settings = {**SIGN_IN, "peers": ["127.0.0.1"]}
+    client = make_app(auth="auto", proxy_sign_in=settings, public_url="https://q.example.com/").test_client()
+    for host, status in (("q.example.com", 200), ("evil.example", 403)):
+        answer = ask(client, peer="127.0.0.1", user="anna@example.com", Host=host)
+        assert answer.status_code == status
+    assert "add it to trusted_hosts" in answer.text
+
+
+def test_a_user_without_a_role_can_sign_out(make_app: MakeApp) -> None:
+    client = make_app(auth="auto", proxy_sign_in={**SIGN_IN, "sign_out_url": "/bye"}).test_client()
+    answer = ask(client, user="zed")
+    assert (answer.status_code, 'href="/bye"' in answer.text) == (403, True)
+    assert 'href="/bye"' not in ask(client, peer="10.0.0.8", user="zed").text
+
+
 def test_a_proxy_may_connect_to_a_unix_socket(make_app: MakeApp) -> None:
     client = make_app(auth="auto", proxy_sign_in={**SIGN_IN, "peers": ["unix"]}).test_client()
     assert ask(client, peer=None, user="anna@example.com").status_code == 200
@@ -197,12 +250,15 @@ def test_the_printed_token_and_other_sign_ins_are_off(make_app: MakeApp) -> None
     ("changed", "expected"),
     [
         ({"peers": []}, 'peers: expected the addresses or networks of the proxies, or "unix"'),
-        ({"peers": ["proxy.internal"]}, "peers: expected the addresses"),
-        ({"peers": ["0.0.0.0/0"]}, "peers: expected the addresses of the proxies, not every address"),
-        ({"peers": ["unix", "::/0"]}, "peers: expected the addresses of the proxies, not every address"),
+        ({"peers": ["proxy.internal"]}, "peers: 'proxy.internal': expected an address, a network such as 10.0.0.0/24"),
+        ({"peers": ["127.0.0.1/8"]}, "peers: '127.0.0.1/8': expected an address, a network such as 10.0.0.0/24"),
+        ({"peers": [PROXY, "0.0.0.0/1"]}, "peers: '0.0.0.0/1': expected a network of proxies only, at most /8"),
+        ({"peers": ["unix", "::/0"]}, "peers: '::/0': expected a network of proxies only, at most /16"),
         ({"user_header": "X_Forwarded_User"}, "user_header: expected the name of a header"),
         ({"user_header": "Authorization"}, "user_header: expected the name of a header"),
         ({"user_header": "x-forwarded-for"}, "user_header: expected the name of a header"),
+        ({"user_header": "Accept-Language"}, "user_header: expected the name of a header"),
+        ({"user_header": "Sec-Fetch-Site"}, "user_header: expected the name of a header"),
         ({"groups_header": "Cookie"}, "groups_header: expected the name of a header"),
         ({"groups_header": "x-forwarded-email"}, "groups_header: expected another header than user_header"),
         ({"groups_header": None}, "group_roles: expected both groups_header and group_roles, or neither"),
@@ -213,7 +269,9 @@ def test_the_printed_token_and_other_sign_ins_are_off(make_app: MakeApp) -> None
         ({"sign_out_url": "//evil.example"}, "sign_out_url: expected a path"),
         ({"sign_out_url": "oauth2/sign_out"}, "sign_out_url: expected a path"),
         ({"sign_out_url": "/\\evil.example"}, "sign_out_url: expected a path"),
-        ({"user_roles": {"anna": "owner"}}, "unknown value"),
+        ({"sign_out_url": "https://anna:secret@login.example.com/"}, "sign_out_url: expected a path"),
+        ({"user_roles": {"anna": "owner"}}, 'user_roles: \'anna\': expected "viewer", "operator" or "admin"'),
+        ({"default_role": "owner"}, "default_role"),
         ({"no_such": 1}, "no_such"),
     ],
 )
@@ -223,6 +281,7 @@ def test_invalid_settings_stop_the_start(changed: dict[str, Any], expected: str)
     assert "QUEUEDECK_PROXY_SIGN_IN" in raised.value.message
     assert expected.lower() in raised.value.message.lower()
     assert "\n" not in raised.value.message
+    assert "secret@" not in raised.value.message
 
 
 def test_other_sign_ins_and_this_one_exclude_each_other() -> None:
@@ -240,3 +299,4 @@ def test_the_effective_settings_can_be_shown_and_passed_on() -> None:
     assert load(environ={}, keywords={"proxy_sign_in": settings.proxy_sign_in}) == settings
     (line,) = (line for line in describe(settings) if "proxy_sign_in" in line)
     assert '"user_header":"X-Forwarded-Email"' in line
+    assert '"anna@example.com":"admin"' in line

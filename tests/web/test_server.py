@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import urllib.request
+from pathlib import Path
 
 import psutil
 import pytest
@@ -86,6 +87,14 @@ def test_a_wrong_setting_stops_the_start_with_one_line() -> None:
         assert status == 2, (arguments, said)
         assert expected in said, arguments
         assert len(said.strip().splitlines()) == 1, (arguments, said)
+
+
+def test_serve_cannot_be_behind_a_unix_socket(tmp_path: Path) -> None:
+    config = tmp_path / "queuedeck.toml"
+    config.write_text('[proxy_sign_in]\npeers = ["unix"]\nuser_header = "X-User"\ndefault_role = "viewer"\n')
+    status, said = run_serve("--config", str(config))
+    assert (status, "proxy_sign_in: peers: serve listens on an address" in said) == (2, True)
+    assert "gunicorn --bind unix:" in said
 
 
 def run_serve(*arguments: str) -> tuple[int, str]:

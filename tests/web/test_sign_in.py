@@ -94,7 +94,19 @@ def test_scripts_and_fragments_get_an_error_instead_of_the_form(app: Flask, path
 
 
 @pytest.mark.parametrize(
-    "target", ["//evil.example", "https://evil.example", "/\\evil.example", "\\\\evil", "/a\nb", "", "javascript:x"]
+    "target",
+    [
+        "//evil.example",
+        "https://evil.example",
+        "/\\evil.example",
+        "\\\\evil",
+        "/a\nb",
+        "",
+        "javascript:x",
+        "/../evil",
+        "/%2e%2E/evil",
+        "/a/./b?c",
+    ],
 )
 def test_next_never_redirects_to_another_site(app: Flask, target: str) -> None:
     response = sign_in(app.test_client(), "vera", next=target)

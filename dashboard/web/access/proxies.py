@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from ...auth import Address, Network, parse_address
 from ...settings.proxies import is_root_path
-from .root_path import FORWARDED_PREFIX
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -77,7 +76,6 @@ def _restore_prefix(environ: WSGIEnvironment, prefix: str) -> None:
     script = environ.get("SCRIPT_NAME", "")
     if not f"{script}/".startswith(f"{prefix}/"):
         environ["SCRIPT_NAME"] = prefix + script
-    environ[FORWARDED_PREFIX] = prefix
 
 
 def _last_value(environ: WSGIEnvironment, name: str) -> str:

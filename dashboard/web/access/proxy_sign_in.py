@@ -7,9 +7,10 @@ one of the listed proxies, by the address of the connection, which no header can
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...auth import Identity, Role, parse_address, parse_networks
+from ...auth import LOCAL_HOSTS, Identity, Role, host_name, parse_address, parse_networks
 from ...errors import Forbidden
 from ...settings import ProxySignInSettings
 from ...settings.proxies import UNIX_SOCKET
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 MAX_NAME = 200
 MAX_GROUPS_BYTES = 64 * 1024
-_SENT = "queuedeck.proxy_sign_in"  # in the environ: the two headers, if a listed proxy sent them
-_PEER = "queuedeck.proxy_sign_in.peer"
+_SENT = "queuedeck.proxy_sign_in"  # in the environ
+_PROXY_FIX = "werkzeug.proxy_fix.orig"  # in the environ: ProxyFix has replaced the address
 
 NOT_FROM_PROXY = "Sign-in is at the proxy in front of this dashboard; this request did not come from it."
 NOT_SENT = "You are not signed in."
@@ -41,48 +42,81 @@ class ProxyHeaders:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         inner = dict(environ)
-        sent = tuple(inner.pop(key, None) if key else None for key in self._keys)
-        inner[_PEER] = environ.get("REMOTE_ADDR", "")
-        if self._is_listed(environ):
-            inner[_SENT] = sent
-        else:
-            inner.pop(_SENT, None)
+        user, groups = (inner.pop(key, None) if key else None for key in self._keys)
+        address = environ.get("REMOTE_ADDR", "")
+        is_replaced = _PROXY_FIX in environ
+        inner[_SENT] = _Sent(
+            user=user,
+            groups=groups,
+            peer=address,
+            host=host_name(environ),
+            is_replaced=is_replaced,
+            is_listed=not is_replaced and self._is_listed(address),
+        )
         return self._app(inner, start_response)
 
-    def _is_listed(self, environ: WSGIEnvironment) -> bool:
-        text = environ.get("REMOTE_ADDR", "")
-        peer = parse_address(text)
+    def _is_listed(self, address: str) -> bool:
+        peer = parse_address(address)
         if peer is None:
-            return not text and self._trusts_unix_socket
+            return not address and self._trusts_unix_socket
         return any(peer in network for network in self._networks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sent:
+    """What arrived with a request, before anything else has changed it."""
+
+    user: str | None
+    groups: str | None
+    peer: str  # the address of the connection; empty for a unix socket
+    host: str
+    is_replaced: bool  # something around the dashboard has replaced the address
+    is_listed: bool
 
 
 class ProxySignIn:
     """Who has signed in at the proxy, and with which role."""
 
-    def __init__(self, settings: ProxySignInSettings) -> None:
+    def __init__(self, settings: ProxySignInSettings, hosts: frozenset[str]) -> None:
+        """`hosts`: the names of the dashboard, besides local ones."""
         self._settings = settings
+        self._hosts = hosts | LOCAL_HOSTS
 
     def identity(self, environ: WSGIEnvironment) -> Identity:
         """The user that the proxy named. Raises Forbidden, with what to do, for any other request."""
-        sent = environ.get(_SENT)
-        if sent is None:
-            peer = environ.get(_PEER) or "a Unix socket"
-            raise Forbidden(
-                NOT_FROM_PROXY,
-                hint=f"Open the address of the proxy. If {peer} is the proxy, add it to peers of proxy_sign_in.",
-            )
-        user, groups = sent
-        if not user:
+        sent: _Sent = environ[_SENT]
+        self._check_connection(sent)
+        if not sent.user:
             raise Forbidden(NOT_SENT, hint=f"The proxy sent no {self._settings.user_header} header.")
-        name = _read_name(user)
-        role = self._role_of(name, _split_groups(groups or "", self._settings.groups_separator))
+        name = _read_name(sent.user)
+        role = self._role_of(name, _split_groups(sent.groups or "", self._settings.groups_separator))
         if role is None:
             raise Forbidden(
                 f"{name} has no role in Queuedeck.",
                 hint="An administrator can add a role to user_roles or group_roles of proxy_sign_in.",
             )
         return Identity(name=name, role=role)
+
+    def _check_connection(self, sent: _Sent) -> None:
+        """Raise Forbidden unless the headers are those of a listed proxy."""
+        if sent.is_replaced:
+            raise Forbidden(
+                NOT_FROM_PROXY,
+                hint="ProxyFix around the dashboard hides which address connected: use identify in that application.",
+            )
+        if not sent.is_listed:
+            raise Forbidden(
+                NOT_FROM_PROXY,
+                hint="Open the address of the proxy. "
+                f"If {sent.peer or 'a unix socket'} is the proxy, add it to peers of proxy_sign_in.",
+            )
+        # A web page in a browser on this machine can connect too, by DNS rebinding, but only under its own name.
+        peer = parse_address(sent.peer)
+        if peer is not None and peer.is_loopback and sent.host not in self._hosts:
+            raise Forbidden(
+                "Unknown host name.",
+                hint="The proxy passes on the name that the browser asked for: add it to trusted_hosts.",
+            )
 
     def _role_of(self, name: str, groups: Iterable[str]) -> Role | None:
         """The highest of the roles of the user, of the groups and of everyone; None without any."""
@@ -97,9 +131,9 @@ class ProxySignIn:
 
 def find_user(environ: WSGIEnvironment) -> str | None:
     """The user that a listed proxy named, with a role or without; None if it named none that can be read."""
-    user, _ = environ.get(_SENT, (None, None))
+    sent: _Sent | None = environ.get(_SENT)
     try:
-        return _read_name(user) if user else None
+        return _read_name(sent.user) if sent is not None and sent.is_listed and sent.user else None
     except Forbidden:
         return None
 

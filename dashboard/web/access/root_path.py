@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 # For load balancers and Prometheus, which connect directly: also served without the path.
 DIRECT_PATHS = frozenset({"/healthz", "/healthz/checker", "/readyz", "/metrics"})
-FORWARDED_PREFIX = "queuedeck.forwarded_prefix"  # in the environ: what a trusted proxy has removed from the path
 _OUTSIDE = "queuedeck.outside_root_path"
 
 
@@ -31,20 +30,28 @@ class RootPath:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
-        if FORWARDED_PREFIX in environ or path in DIRECT_PATHS:
+        if path in DIRECT_PATHS:
             return self._app(environ, start_response)
         if path == self._root_path:
-            query = environ.get("QUERY_STRING", "")
-            location = f"{environ.get('SCRIPT_NAME', '')}{path}/" + (f"?{query}" if query else "")
-            start_response("308 Permanent Redirect", [("Location", location), ("Content-Length", "0")])
-            return [b""]
+            return redirect_into(path, environ, start_response)
         inner = dict(environ)
-        inner["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + self._root_path
+        script = environ.get("SCRIPT_NAME", "")
+        # Some proxies send X-Forwarded-Prefix although they pass the path on.
+        inner["SCRIPT_NAME"] = script if script.endswith(self._root_path) else script + self._root_path
         if path.startswith(f"{self._root_path}/"):
             inner["PATH_INFO"] = path.removeprefix(self._root_path)
         else:
             inner[_OUTSIDE] = self._root_path  # links on the page that says so have to work
         return self._app(inner, start_response)
+
+
+def redirect_into(path: str, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """Redirect from `path` to the overview, which has a slash at its end. Relative: a proxy may have removed a part of
+    the path that the browser has."""
+    query = environ.get("QUERY_STRING", "")
+    location = f"{path.rpartition('/')[2]}/" + (f"?{query}" if query else "")
+    start_response("308 Permanent Redirect", [("Location", location), ("Content-Length", "0")])
+    return [b""]
 
 
 def refuse_other_paths(app: Flask) -> None:
@@ -56,5 +63,6 @@ def refuse_other_paths(app: Flask) -> None:
         if root_path is not None:
             raise NotFound(
                 f"This dashboard is under {root_path}/ (root_path).",
-                hint="Let the proxy pass the path on unchanged, or send what it removes as X-Forwarded-Prefix.",
+                hint="Let the proxy pass the path on unchanged. If it removes it, let it send X-Forwarded-Prefix, and "
+                "leave root_path out.",
             )

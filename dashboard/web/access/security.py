@@ -123,7 +123,9 @@ class Authenticator:
         self.hosts = trusted | LOCAL_HOSTS if trusted else frozenset()
         wanted = not (has_sign_in or settings.auth == "none")
         self.start_token = sessions.StartToken(start_token) if start_token and wanted else None
-        self.proxy_sign_in = ProxySignIn(settings.proxy_sign_in) if settings.proxy_sign_in else None
+        self.proxy_sign_in = (
+            ProxySignIn(settings.proxy_sign_in, _own_hosts(settings)) if settings.proxy_sign_in else None
+        )
 
     def identify_request(self) -> Identity:
         """The identity of the user. Raises Forbidden for an unknown user or token, and for a cross-site change."""
@@ -194,6 +196,12 @@ class Authenticator:
         if identity is None:
             raise Forbidden(message, hint=hint)
         return identity
+
+
+def _own_hosts(settings: Settings) -> frozenset[str]:
+    """The host names under which users open the dashboard, as far as the settings name them."""
+    public = host_name({"HTTP_HOST": urlsplit(settings.public_url or "").netloc})
+    return frozenset(host.lower() for host in settings.trusted_hosts) | ({public} if public else frozenset())
 
 
 def install(app: Flask, authenticator: Authenticator) -> None:

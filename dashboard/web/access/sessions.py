@@ -8,6 +8,7 @@ import secrets
 import threading
 import time
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from flask import Flask, request, session
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
@@ -244,8 +245,10 @@ _ended = EndedSessions()
 
 
 def safe_path(target: str | None) -> str:
-    """`target` if it is a path below the mount point that cannot lead to another site, else "/"."""
+    """`target` if it is a path below the mount point that cannot lead to another site or out of it, else "/"."""
     if not target or not target.startswith("/") or target.startswith("//"):
+        return "/"
+    if {".", ".."} & set(unquote(target.partition("?")[0].partition("#")[0]).split("/")):
         return "/"
     if any(ord(char) < 33 or ord(char) == 127 or char == "\\" for char in target):
         return "/"
