@@ -30,7 +30,14 @@ SHIPPED_OFF = [
     for name in (
         *("redis-unreachable", "redis-writes-refused", "redis-memory", "redis-memory-full", "redis-evictions"),
         *("redis-eviction-policy", "redis-rejected", "redis-clients", "redis-fragmentation", "redis-replica-lag"),
-        *("redis-replica-link", "redis-persistence", "no-data", "queue-no-consumers", "workers-gone"),
+        *(
+            "redis-replica-link",
+            "redis-sentinels",
+            "redis-persistence",
+            "no-data",
+            "queue-no-consumers",
+            "workers-gone",
+        ),
         *("queue-latency", "queue-no-progress", "queue-errors", "queue-dead", "queue-dead-growth"),
         *("queue-active-age", "queue-stalled", "queue-overdue", "queue-paused", "checker-slow"),
         *("notify-undelivered", "notify-dead"),

@@ -47,6 +47,7 @@ from dashboard.schedules.schedule_watch import list_schedules, watched_schedules
 from dashboard.services import build_checker
 from dashboard.settings import SloSettings, load
 from dashboard.slos.slo_watch import SloWatch
+from dashboard.sources import sentinels
 from dashboard.store.redis_store import LEAD, Store
 from tests.alerts.channels.fake_providers import HttpSink, status
 from tests.alerts.harness import DEEP, Process, Recorder, deep
@@ -61,6 +62,7 @@ from tests.contract.sidekiq_library import SidekiqLibrary
 from tests.contract.sidekiq_worker import running_sidekiq as sidekiq_worker
 from tests.dead_letters import failing_jobs
 from tests.dead_letters.test_groups import fail_rq
+from tests.deployment.sentinel_set import SERVICE, lone_sentinel
 from tests.history.weeks import write_weeks
 from tests.processes import child
 from tests.unit.history.samples import flow_of, flows_of, queue_row, snapshot_of
@@ -114,6 +116,12 @@ class Scene:
         self.ahead_s = 0.0  # how far the clock of schedules is ahead of the real one
         self._slos: SloWatch | None = None
         self.rules = tuple(rule for rule in default_rules(INTERVAL_S) if rule.enabled)
+
+    def watch(self, url: str) -> None:
+        """Watch the same server by another URL from now on."""
+        self._sources.close()
+        self._sources = open_sources(load(environ={}, keywords={"redis_url": url}))
+        self._sampler = Sampler(self._sources, INTERVAL_S, "test", clock=lambda: self._now)
 
     def enable(self, name: str) -> None:
         """Enable a rule that is disabled by default."""
@@ -686,6 +694,22 @@ def test_a_replica_that_never_connected_is_reported(scene: Scene) -> None:
     scene.fires("redis-replica-link", 160)
     scene.redis.replicaof("NO", "ONE")
     scene.resolves("redis-replica-link")
+
+
+@covers("redis-sentinels")
+def test_sentinels_that_are_silent_are_reported(
+    scene: Scene, tmp_path: Path, kept_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Redis itself responds; its Sentinels are asked for each sample, as time is simulated."""
+    monkeypatch.setattr(sentinels, "FOLLOW_EVERY_S", 0.0)
+    monkeypatch.setattr(sentinels, "ASK_AGAIN_S", 0.0)
+    with lone_sentinel(tmp_path, scene.server.port, kept_port) as sentinel:
+        scene.watch(f"redis+sentinel://{sentinel}/{SERVICE}/0")
+        scene.let_time_pass(200)
+        assert scene.notified == {}
+    scene.fires("redis-sentinels", 200)
+    with lone_sentinel(tmp_path, scene.server.port, kept_port):
+        scene.resolves("redis-sentinels")
 
 
 @options("--enable-protected-configs", "yes")

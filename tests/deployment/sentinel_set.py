@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,18 +157,25 @@ def sentinel_set(folder: Path, protection: Protection | None = None, *, replicas
 
 
 @contextmanager
-def lone_sentinel(folder: Path, monitored: int) -> Iterator[str]:
-    """host:port of a Sentinel that considers the server at the port `monitored` the primary, and never down."""
-    with _sentinel(folder, monitored, 1, None, down_after_ms=3_600_000) as (port, _):
-        yield f"127.0.0.1:{port}"
+def lone_sentinel(folder: Path, monitored: int, port: int | None = None) -> Iterator[str]:
+    """host:port of a Sentinel that considers the server at the port `monitored` the primary, and never down. `port`:
+    one that is reserved for it; else any."""
+    with _sentinel(folder, monitored, 1, None, down_after_ms=3_600_000, port=port) as (found, _):
+        yield f"127.0.0.1:{found}"
 
 
 @contextmanager
 def _sentinel(
-    folder: Path, monitored: int, quorum: int, protection: Protection | None, *, down_after_ms: int = DOWN_AFTER_MS
+    folder: Path,
+    monitored: int,
+    quorum: int,
+    protection: Protection | None,
+    *,
+    down_after_ms: int = DOWN_AFTER_MS,
+    port: int | None = None,
 ) -> Iterator[tuple[int, Child]]:
     """The port and the process of a Sentinel."""
-    with reserved_port() as port:
+    with reserved_port() if port is None else nullcontext(port) as port:
         file = folder / f"sentinel-{port}.conf"
         file.write_text(
             f"bind 127.0.0.1\ndir {folder}\n{protection.sentinel_lines(port) if protection else f'port {port}'}\n"

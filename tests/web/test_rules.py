@@ -25,7 +25,14 @@ FILE = {"id": "from-file", "name": "From <the> file", "metric": "queue.depth", "
 CHANNEL = {"id": "ops", "kind": "webhook", "url": "https://hooks.example.com/T0K3N"}
 # No job has finished, there is no limit of memory, nothing is wasted, and nothing replicates.
 UNKNOWN_HERE = {"queue-errors", "redis-memory", "redis-memory-full"}
-UNKNOWN_HERE |= {"redis-fragmentation", "redis-replica-lag", "redis-replica-link", "queue-slower", "class-slower"}
+UNKNOWN_HERE |= {
+    "redis-fragmentation",
+    "redis-replica-lag",
+    "redis-replica-link",
+    "redis-sentinels",
+    "queue-slower",
+    "class-slower",
+}
 UNKNOWN_HERE |= {"queue-quiet", "class-quiet", "queue-fewer-workers"}
 # Error groups are read only for enabled rules.
 UNKNOWN_HERE |= {"error-new", "error-regressed"}

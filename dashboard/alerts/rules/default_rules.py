@@ -30,6 +30,8 @@ _RULES = (
     Rule(id="redis-replica-lag", metric="redis.replica_lag_bytes", name="Replica is lagging", warning=64 * MIB),
     Rule(id="redis-replica-link", metric="redis.replica_link_down_s", name="Replication is interrupted",
          critical=60),
+    Rule(id="redis-sentinels", metric="redis.sentinels_silent", name="Redis failovers are not noticed", op="ge",
+         warning=1, for_s=120),
     Rule(id="redis-persistence", metric="redis.persistence_failed", name="Redis persistence is failing", op="ge",
          critical=1),
     Rule(id="no-data", metric="source.no_data_s", name="Queues are unreadable", warning=300, for_s=0),

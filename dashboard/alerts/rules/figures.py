@@ -200,6 +200,12 @@ def replica_link(source: SourceStats, facts: SourceFacts) -> Figure:
     return IDLE if source.health.role == "master" else facts.link_down_s
 
 
+def sentinels_silent(source: SourceStats, _facts: SourceFacts) -> Figure:
+    if source.primary is None and source.sentinel_problem is None:
+        return IDLE  # it has none
+    return float(source.sentinel_problem is not None)
+
+
 def persistence_failed(source: SourceStats, _facts: SourceFacts) -> Figure:
     return None if source.health.persistence_ok is None else float(not source.health.persistence_ok)
 

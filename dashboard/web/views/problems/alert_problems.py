@@ -46,6 +46,7 @@ _KINDS = {
     "redis.fragmentation_ratio": ProblemKind.FRAGMENTATION,
     "redis.replica_lag_bytes": ProblemKind.REPLICATION,
     "redis.replica_link_down_s": ProblemKind.REPLICATION,
+    "redis.sentinels_silent": ProblemKind.REPLICATION,
     "redis.persistence_failed": ProblemKind.PERSISTENCE,
     "source.no_data_s": ProblemKind.UNREADABLE,
     "schedule.late_s": ProblemKind.LATE_SCHEDULE,
