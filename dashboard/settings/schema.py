@@ -114,7 +114,7 @@ class UserSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class ProxySignInSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Sign-in by a reverse proxy, which sends in a header who has signed in there."""
+    """Sign-in by a reverse proxy, which sends the name of the user in a header."""
 
     peers: tuple[str, ...]  # addresses and networks of the proxies, as they connect; "unix": those of a Unix socket
     user_header: str  # such as X-Forwarded-User

@@ -1,4 +1,4 @@
-"""Pages of a user who signed in at a proxy: their name, the way out, and what happens when the session there ends."""
+"""Pages behind a proxy with its own sign-in: user name, sign-out link, and the end of the session at the proxy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ user_header = "X-Forwarded-User"
 user_roles = { anna = "viewer" }
 sign_out_url = "/bye"
 """
-# A file decides who is signed in, and how this proxy answers when nobody is.
+# Files in FOLDER select the user, or how the proxy responds after the session has ended.
 LOCATIONS = """
 location = /bye { return 200 "Signed out."; }
 location = /sign-in { default_type text/html; return 200 "<h1>Sign in at the proxy</h1>"; }
@@ -67,7 +67,7 @@ def proxy_in_state(folder: Path, state: str) -> Iterator[None]:
         (folder / state).unlink()
 
 
-def test_the_name_and_the_way_out(visit: Visit, url: str, folder: Path) -> None:
+def test_the_user_name_and_the_sign_out_link(visit: Visit, url: str, folder: Path) -> None:
     page = visit(url).page
     expect(page.locator(".user")).to_contain_text("anna")
     page.get_by_role("link", name="Sign out").click()

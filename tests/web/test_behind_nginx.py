@@ -160,7 +160,7 @@ def test_the_lines_for_a_sign_in_of_nginx(watched: str, kept_port: int, tmp_path
 
 
 def test_the_lines_for_a_unix_socket(watched: str, kept_port: int, tmp_path: Path) -> None:
-    """Only nginx can connect; here it passes on who asks, without a sign-in of its own."""
+    """Only nginx can connect to it. Here, nginx takes the user from the header X-Asks instead of a sign-in."""
     (command,), (location,), (settings,) = (blocks("A unix socket", kind) for kind in ("sh", "nginx", "toml"))
     path, config = tmp_path / "queuedeck.sock", tmp_path / "queuedeck.toml"
     config.write_text(f'redis_url = "{watched}"\n{settings}')

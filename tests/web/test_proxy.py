@@ -39,7 +39,7 @@ def mail(server: EmbeddedRedis, redis_client: redis.Redis) -> str:
 
 @pytest.fixture
 def proxied(kept_port: int, tmp_path: Path) -> tuple[str, InFrontOf]:
-    """The URL of an nginx, and what starts it in front of a server: with what one writes who wants it to work today."""
+    """The URL of an nginx with the shortest possible settings, and a function that starts it in front of a server."""
 
     def in_front_of(served: Served) -> AbstractContextManager[Child]:
         return nginx(tmp_path, kept_port, f"location / {{ proxy_pass {served.url}; }}")

@@ -1,4 +1,4 @@
-"""Sign-in at a proxy: whom its headers name, and that nobody else can send them."""
+"""Sign-in at a proxy: users and roles from its headers, which are ignored in requests from other addresses."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_an_address_that_something_else_replaced_does_not_count(make_app: MakeAp
 @pytest.mark.parametrize(
     ("host", "forwarded", "status"),
     [
-        ("127.0.0.1:9181", "queues.example.com", 200),  # what nginx sends unless told otherwise
+        ("127.0.0.1:9181", "queues.example.com", 200),  # the default of nginx
         ("queues.example.com", None, 200),
         ("public.example.com", None, 200),
         ("evil.example", None, 403),  # a page whose name leads to this machine, in a browser here
@@ -175,7 +175,7 @@ def test_a_name_that_may_be_several_or_none_is_refused(app: Flask, user: str) ->
     assert (answer.status_code, "cannot be read" in answer.text) == (403, True)
 
 
-def test_without_the_header_nobody_is_signed_in(app: Flask) -> None:
+def test_a_request_without_the_header_is_not_signed_in(app: Flask) -> None:
     for user in (None, ""):
         answer = ask(app.test_client(), user=user)
         assert (answer.status_code, "The proxy sent no X-Forwarded-Email header." in answer.text) == (403, True)

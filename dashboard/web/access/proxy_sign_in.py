@@ -1,4 +1,4 @@
-"""Sign-in by a reverse proxy such as oauth2-proxy: it sends in a header who has signed in there.
+"""Sign-in by a reverse proxy such as oauth2-proxy, which sends the name of the user in a header.
 
 Anyone who can reach the dashboard without the proxy could send that header. So it counts only in requests whose peer is
 one of the listed proxies, by the address of the connection, which no header can change.
@@ -75,7 +75,7 @@ class _Sent:
 
 
 class ProxySignIn:
-    """Who has signed in at the proxy, and with which role."""
+    """The users that the proxy names, and their roles."""
 
     def __init__(self, settings: ProxySignInSettings, hosts: frozenset[str]) -> None:
         """`hosts`: the names of the dashboard, besides local ones."""

@@ -55,7 +55,7 @@ def redirect_into(path: str, environ: WSGIEnvironment, start_response: StartResp
 
 
 def refuse_other_paths(app: Flask) -> None:
-    """Answer requests outside of the setting with 404 and what to change; before sign-in, which is not there."""
+    """Respond to requests outside of the root path with 404 and what to change, also to users who are not signed in."""
 
     @app.before_request
     def refuse_outside() -> None:
