@@ -122,9 +122,8 @@ class ProxySignInSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     groups_separator: str = ","
     user_roles: dict[str, str] = {}
     group_roles: dict[str, str] = {}
-    default_role: Literal["viewer", "operator", "admin"] | None = (
-        None  # of everyone who has signed in; None: only those listed have access
-    )
+    # Of everyone who has signed in; None: only users and groups with a role have access.
+    default_role: Literal["viewer", "operator", "admin"] | None = None
     sign_out_url: str | None = None  # a path on the host of the dashboard, or a URL
 
 
