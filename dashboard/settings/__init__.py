@@ -5,6 +5,7 @@ from __future__ import annotations
 from .loading import load
 from .schema import (
     DEFAULT_STORE_PREFIX,
+    OidcSettings,
     ProxySignInSettings,
     QueueSettings,
     Settings,
@@ -15,6 +16,7 @@ from .schema import (
 
 __all__ = [
     "DEFAULT_STORE_PREFIX",
+    "OidcSettings",
     "ProxySignInSettings",
     "QueueSettings",
     "Settings",

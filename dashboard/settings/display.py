@@ -14,10 +14,11 @@ _PLAIN_TEXT = {
     *("name", "id", "role", "auth", "checker", "alerts", "backends", "prefixes", "queues", "spool_dir", "public_url"),
     *("unacked_key", "unacked_index_key", "trusted_hosts", "trusted_proxies", "dlq_queues"),
     *("root_path", "peers", "user_header", "groups_header", "groups_separator", "default_role", "sign_out_url"),
+    *("issuer", "client_id", "title", "scopes", "name_claim", "groups_claim"),
     *("kind", "type", "severity", "metric", "source", "backend", "queue"),
     *("match", "owner", "runbook", "note", "queues_not", "sentinels", "service", "ca_file", "cert_file", "key_file"),
 }
-_BY_NAME = {"user_roles", "group_roles"}
+_BY_NAME = {"user_roles", "domain_roles", "group_roles"}
 _PLAIN_URLS = {"redis_url", "store_url", "url", "broker_url", "result_url", "redbeat_url"}
 
 

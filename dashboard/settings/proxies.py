@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -45,8 +45,9 @@ def find_faults(settings: Settings) -> Iterator[tuple[str, str]]:
     if settings.root_path and settings.public_url and not _ends_in(settings.public_url, settings.root_path):
         yield "public_url", f"expected a URL that ends in {settings.root_path}, the root_path"
     if settings.proxy_sign_in is not None:
-        if settings.users:
-            yield "proxy_sign_in", "expected either users or proxy_sign_in, not both"
+        for other in ("users", "oidc"):
+            if getattr(settings, other):
+                yield "proxy_sign_in", f"expected either {other} or proxy_sign_in, not both"
         if settings.auth == "none":
             yield "auth", 'expected "auto" with proxy_sign_in: "none" gives anyone on this machine access'
         for field, expected in _faults_of_sign_in(settings.proxy_sign_in):
@@ -65,14 +66,19 @@ def _faults_of_sign_in(sign_in: ProxySignInSettings) -> Iterator[tuple[str, str]
         yield "group_roles", "expected both groups_header and group_roles, or neither"
     if len(sign_in.groups_separator) != 1:
         yield "groups_separator", "expected one character"
-    for field in ("user_roles", "group_roles"):
-        for name, role in getattr(sign_in, field).items():
-            if role not in {each.name.lower() for each in Role}:
-                yield field, f'{name[:64]!r}: expected "viewer", "operator" or "admin"'
+    yield from faults_of_roles(user_roles=sign_in.user_roles, group_roles=sign_in.group_roles)
     if not (sign_in.user_roles or sign_in.group_roles or sign_in.default_role):
         yield "default_role", "expected user_roles, group_roles or default_role: without them, no one has access"
     if sign_in.sign_out_url is not None and not _is_link(sign_in.sign_out_url):
         yield "sign_out_url", "expected a path such as /oauth2/sign_out, or an http:// or https:// URL without a user"
+
+
+def faults_of_roles(**tables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The names in these tables whose value is not a role, each with the name of its table."""
+    for field, roles in tables.items():
+        for name, role in roles.items():
+            if role not in {each.name.lower() for each in Role}:
+                yield field, f'{name[:64]!r}: expected "viewer", "operator" or "admin"'
 
 
 def _faults_of_peers(peers: tuple[str, ...]) -> Iterator[tuple[str, str]]:

@@ -127,6 +127,24 @@ class ProxySignInSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     sign_out_url: str | None = None  # a path on the host of the dashboard, or a URL
 
 
+class OidcSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Sign-in at an OpenID Connect provider, such as Keycloak, Okta, Entra ID or Google."""
+
+    issuer: str  # the URL of the provider, as its discovery document states it
+    client_id: str
+    client_secret: str | None = None  # None: a public client, which the provider knows only by its redirect URI
+    title: str = "single sign-on"  # of the button: Sign in with …
+    scopes: tuple[str, ...] = ("openid", "email", "profile")
+    name_claim: str = "email"  # the claim that names a user; an email counts only if the provider has verified it
+    groups_claim: str | None = None  # such as "groups"; with dots for nested ones: "realm_access.roles"
+    user_roles: dict[str, str] = {}
+    domain_roles: dict[str, str] = {}  # by the domain of the verified email
+    group_roles: dict[str, str] = {}
+    # Of everyone whom the provider signs in; None: only users, domains and groups with a role have access.
+    default_role: Literal["viewer", "operator", "admin"] | None = None
+    ca_file: str | None = None  # a private CA of the provider
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings of a Queuedeck instance."""
 
@@ -137,8 +155,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     store_prefix: str = DEFAULT_STORE_PREFIX
     auth: Literal["auto", "none"] = "auto"  # none: local users have full access, without signing in
     metrics_public: bool = False  # /metrics needs no token
-    secret_key: str | None = None  # at least 32 bytes; required with users
-    public_url: str | None = None  # base URL of the dashboard, used for links in notifications
+    secret_key: str | None = None  # at least 32 bytes; required with users and oidc
+    public_url: str | None = None  # base URL of the dashboard: of links in notifications, and where oidc returns to
     trusted_hosts: tuple[str, ...] = ()  # with users: the only Host names that are served, besides local ones
     secret_key_fallbacks: tuple[str, ...] = ()  # former secret keys, whose sessions stay valid
     # The proxies whose X-Forwarded-For, -Proto, -Host and -Prefix are trusted: their number, or their addresses.
@@ -146,6 +164,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     root_path: str | None = None  # the path of all pages, which a proxy passes on, such as /queues
     proxy_sign_in: ProxySignInSettings | None = None  # instead of users: a proxy says who has signed in
     users: tuple[UserSettings, ...] = ()
+    oidc: OidcSettings | None = None  # sign-in at an OpenID Connect provider, with or without users
     api_tokens: tuple[str, ...] = ()  # name:role:sha256hex
     read_only: bool = False  # disables every write action: their routes are not registered
     require_reason: bool = False  # requires a reason for every action

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from ..errors import ConfigurationError
 from ..globs import EXPECTED, is_glob
-from . import proxies, queue_directory, slos
+from . import oidc, proxies, queue_directory, slos
 from .redis_urls import check_redis_url
 from .schema import WITH_SENTINELS, Settings, SourceSettings
 from .sentinel_urls import is_sentinel_host
@@ -95,6 +95,7 @@ def _faults_of_requests(settings: Settings) -> Iterator[tuple[str, str]]:
     if not all(_HOST.match(host) for host in settings.trusted_hosts):
         yield "trusted_hosts", "expected host names such as queues.example.com, without https://, port or *"
     yield from proxies.find_faults(settings)
+    yield from oidc.find_faults(settings)
 
 
 def _is_web_url(url: str) -> bool:

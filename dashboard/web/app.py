@@ -49,7 +49,6 @@ from .pages import (
     palette,
     queues,
     schedules,
-    sign_in,
     workers,
 )
 from .pages.alerts import alerts, firing_groups, rules, silences
@@ -64,6 +63,8 @@ from .pages.moments import asked_moment
 from .pages.search import actions as search_actions
 from .pages.search import results as search_results
 from .pages.servers import leftovers, memory, servers
+from .pages.sign_in import passwords as sign_in
+from .pages.sign_in import provider as _provider_sign_in  # noqa: F401  adds its routes to the blueprint
 from .pages.slos import slos
 from .pages.trash import batches as trash
 from .rendered_fragment import GZIP_FROM_BYTES, GZIP_LEVEL

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from flask import current_app
 
 from ..alerts.runtime import check_alert_settings
 from ..backends.monitored_sources import open_sources
-from ..errors import NotFound, QueuedeckError
+from ..errors import ConfigurationError, NotFound, QueuedeckError
 from ..model import QueueStats, Snapshot
 from ..redact import masked_logger
 from ..sampling.snapshot_reader import CurrentSnapshot
@@ -20,6 +21,9 @@ from ..units import format_percent
 from .page_caches import PageCaches
 from .views.problems.problem_list import AlertFacts
 from .views.queues.context import QueueContext, build_context
+
+if TYPE_CHECKING:
+    from .access.oidc import OidcProvider
 
 log = masked_logger(__name__)
 
@@ -39,7 +43,9 @@ class AppContext:
     """The context of one app. Opens no connection and starts no thread before its first use in a process."""
 
     def __init__(self, settings: Settings) -> None:
+        """Raises ConfigurationError."""
         self.settings = settings
+        self.oidc_provider = _open_provider(settings)
         open_sources(settings)  # a wrong setting must fail at start, not at the first request
         check_alert_settings(settings)
         self._lock = threading.Lock()
@@ -105,6 +111,18 @@ class AppContext:
         if self._process is None or self._process.pid != os.getpid():
             self._process = _start_process(self.settings)
         return self._process
+
+
+def _open_provider(settings: Settings) -> OidcProvider | None:
+    if settings.oidc is None or settings.public_url is None:  # required with oidc
+        return None
+    try:
+        from .access.oidc import OidcProvider
+    except ImportError as exc:
+        raise ConfigurationError(
+            f"oidc: the package {exc.name} is missing", hint="Install it with: pip install 'queuedeck[oidc]'"
+        ) from None
+    return OidcProvider(settings.oidc, settings.public_url)
 
 
 def _start_process(settings: Settings) -> _Process:

@@ -76,7 +76,7 @@ class _GunicornServer(BaseApplication):  # type: ignore[misc]
 
 def way_in(settings: Settings, start_token: str) -> str:
     """The query string that gives access to the dashboard: the start token, or "" with another sign-in or without."""
-    needs_none = settings.users or settings.proxy_sign_in or settings.auth == "none"
+    needs_none = settings.users or settings.oidc or settings.proxy_sign_in or settings.auth == "none"
     return "" if needs_none else f"?token={start_token}"
 
 

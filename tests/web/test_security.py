@@ -141,7 +141,7 @@ def test_what_identify_answers_must_be_an_identity(make_app: MakeApp, answer: ob
 
 
 def test_a_host_name_grants_no_access(make_app: MakeApp) -> None:
-    with pytest.raises(ConfigurationError, match="trusted_hosts requires users, proxy_sign_in or identify"):
+    with pytest.raises(ConfigurationError, match="trusted_hosts requires users, oidc, proxy_sign_in or identify"):
         make_app(trusted_hosts=["queues.example.com"])
     with pytest.raises(ConfigurationError, match="identify must be a callable"):
         make_app(identify=5)

@@ -22,7 +22,7 @@ from dashboard.sources.source import Source
 from dashboard.store.redis_store import Store
 from dashboard.web.access import security, sessions, sign_in_limits
 from dashboard.web.context import app_services
-from dashboard.web.pages import sign_in as sign_in_page
+from dashboard.web.pages.sign_in import passwords as sign_in_page
 from tests.waiting import CEILING_S, wait_until
 from tests.web.conftest import MakeApp
 

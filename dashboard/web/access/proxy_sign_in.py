@@ -14,11 +14,11 @@ from ...auth import LOCAL_HOSTS, Identity, Role, host_name, parse_address, parse
 from ...errors import Forbidden
 from ...settings import ProxySignInSettings
 from ...settings.proxies import UNIX_SOCKET
+from .roles import MAX_NAME, highest_role, is_user_name
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-MAX_NAME = 200
 MAX_GROUPS_BYTES = 64 * 1024
 _SENT = "queuedeck.proxy_sign_in"  # in the environ
 _PROXY_FIX = "werkzeug.proxy_fix.orig"  # in the environ: ProxyFix has replaced the address
@@ -121,12 +121,8 @@ class ProxySignIn:
     def _role_of(self, name: str, groups: Iterable[str]) -> Role | None:
         """The highest of the roles of the user, of the groups and of everyone; None without any."""
         settings = self._settings
-        named = [
-            settings.default_role,
-            settings.user_roles.get(name),
-            *(settings.group_roles.get(group) for group in groups),
-        ]
-        return max((Role[role.upper()] for role in named if role is not None), default=None)
+        of_groups = (settings.group_roles.get(group) for group in groups)
+        return highest_role((settings.default_role, settings.user_roles.get(name), *of_groups))
 
 
 def find_user(environ: WSGIEnvironment) -> str | None:
@@ -145,7 +141,7 @@ def _wsgi_name(header: str | None) -> str | None:
 def _read_name(sent: str) -> str:
     """The name of a user. Raises Forbidden for one that is too long, or can be several: repeated headers are joined."""
     name = _decode(sent).strip()
-    if not name or len(name) > MAX_NAME or "," in name or not name.isprintable():
+    if not is_user_name(name) or "," in name:
         raise Forbidden(
             UNREADABLE, hint=f"Expected one name of at most {MAX_NAME} printable characters, without a comma."
         )

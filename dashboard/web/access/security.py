@@ -81,26 +81,26 @@ FOREIGN = "Request blocked: it did not come from this dashboard (CSRF check)."
 FOREIGN_HINT = "Reload the page and try again. Scripts send an API token: Authorization: Bearer …"
 CLOSED = "Access is not configured."
 CLOSED_HINT = (
-    "Add users ([[users]] and secret_key) or proxy_sign_in, pass identify=… where an application mounts this "
+    "Add users ([[users]] and secret_key), oidc or proxy_sign_in, pass identify=… where an application mounts this "
     "dashboard, or use api_tokens for scripts. `queuedeck serve` prints an address with a token. On your own machine, "
     'auth = "none" (--no-auth) disables sign-in.'
 )
 NOT_LOCAL = "Sign-in is disabled (auth = none): only requests from this machine are accepted."
 NOT_LOCAL_HINT = (
     "Open http://127.0.0.1:PORT directly or through an SSH tunnel, not through a proxy. To give other users access, "
-    "configure users, proxy_sign_in, identify=… or api_tokens."
+    "configure users, oidc, proxy_sign_in, identify=… or api_tokens."
 )
 READ_ONLY = "This Queuedeck runs in read-only mode (read_only in its settings)"
 PRINTED_ONLY = "Open the address that Queuedeck printed when it started."
 PRINTED_ONLY_HINT = (
     "It ends in ?token=…. Look in the terminal that runs queuedeck serve or the demo; every start prints a new one. "
-    "For sign-in with a password, configure users; for one at a proxy, proxy_sign_in."
+    "For sign-in with a password, configure users; at a provider, oidc; at a proxy, proxy_sign_in."
 )
 
 
 class Authenticator:
-    """Decides who has access to one app, by one of: identify, users, a proxy's sign-in, the start token, or any user of
-    this machine.
+    """Decides who has access to one app, by one of: identify, users and a provider, a proxy's sign-in, the start
+    token, or any user of this machine.
 
     Without any of them, no one has access.
     """
@@ -109,12 +109,13 @@ class Authenticator:
         """Raises ConfigurationError for settings that exclude each other."""
         if identify is not None and not callable(identify):
             raise ConfigurationError("identify must be a callable that takes a WSGI environ")
-        if identify is not None and settings.proxy_sign_in is not None:
-            raise ConfigurationError("expected either identify or proxy_sign_in, not both")
-        has_sign_in = bool(identify or settings.users or settings.proxy_sign_in)
+        for other in ("proxy_sign_in", "oidc"):
+            if identify is not None and getattr(settings, other) is not None:
+                raise ConfigurationError(f"expected either identify or {other}, not both")
+        has_sign_in = bool(identify or settings.users or settings.oidc or settings.proxy_sign_in)
         if settings.trusted_hosts and not has_sign_in:
             raise ConfigurationError(
-                "trusted_hosts requires users, proxy_sign_in or identify: a host name alone grants no access"
+                "trusted_hosts requires users, oidc, proxy_sign_in or identify: a host name alone grants no access"
             )
         self.settings = settings
         self.identify = identify
@@ -139,7 +140,7 @@ class Authenticator:
             raise Forbidden(FOREIGN, hint=FOREIGN_HINT)
         if self.identify is not None:
             return self._host_identity(self.identify)
-        if settings.users:
+        if settings.users or settings.oidc:
             identity = sessions.signed_in(settings, app_services().store.source)
             if identity is None:
                 raise Unidentified("You are not signed in.", hint="Sign in or send an API token.")
@@ -296,7 +297,8 @@ def current_actor() -> Actor:
 
 def may_sign_out() -> bool:
     """Whether the user has a session of ours, which can be ended."""
-    return bool(app_context().settings.users) and "name" in session
+    settings = app_context().settings
+    return bool(settings.users or settings.oidc) and "name" in session
 
 
 class _LazyNonce:

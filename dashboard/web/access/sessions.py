@@ -1,4 +1,4 @@
-"""Sessions in a signed cookie: of local users, and of the address that `serve` prints."""
+"""Sessions in a signed cookie: of local users, of those of a provider, and of the address that `serve` prints."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from ...auth import LOCAL, Identity, Role
 from ...clock import now_s
 from ...errors import QueuedeckError
 from ...redact import masked_logger
-from ...settings import Settings, UserSettings
+from ...settings import OidcSettings, Settings, UserSettings
 from ...sources.source import Source
 from ...store.redis_store import PREFIX
+from .oidc_claims import oidc_digest
 
 if TYPE_CHECKING:
     from flask.wrappers import Request, Response
@@ -131,25 +132,47 @@ def signed_in(settings: Settings, own: Source) -> Identity | None:
 
     `own` stores the sessions that ended. Cost: 1 round trip.
     """
-    user = next((user for user in settings.users if user.name == session.get("name")), None)
-    if user is None:
+    found = _account_of_session(settings)
+    if found is None:
         return None
+    identity, record = found
     now = now_s()
     begun, seen = _time_from("at"), _time_from("seen")
     fresh = -CLOCKS_S <= now - begun < ABSOLUTE_S and -CLOCKS_S <= now - seen < IDLE_S
-    if not fresh or not hmac.compare_digest(str(session.get("record", "")), account_digest(user)) or _is_over(own):
+    if not fresh or not hmac.compare_digest(str(session.get("record", "")), record) or _is_over(own):
         session.clear()
         return None
     if now - seen > TOUCH_S:
         session["seen"] = int(now)
-    return Identity(name=user.name, role=Role[user.role.upper()])
+    return identity
+
+
+def _account_of_session(settings: Settings) -> tuple[Identity, str] | None:
+    """The user that the session names, and the digest of what it depends on; None without either."""
+    name, role = session.get("name"), session.get("role")
+    if role is not None:  # signed in at the provider
+        if settings.oidc is None or not isinstance(name, str) or role not in Role.__members__:
+            return None
+        return Identity(name=name, role=Role[role]), oidc_digest(settings.oidc)
+    user = next((user for user in settings.users if user.name == name), None)
+    return None if user is None else (Identity(name=user.name, role=Role[user.role.upper()]), account_digest(user))
 
 
 def begin_session(user: UserSettings) -> None:
     """Sign `user` in; discards any earlier session."""
+    _begin(user.name, account_digest(user))
+
+
+def begin_oidc_session(identity: Identity, settings: OidcSettings) -> None:
+    """Sign in the user whom the provider named, with this role until the session ends; discards any earlier session."""
+    _begin(identity.name, oidc_digest(settings))
+    session["role"] = identity.role.name
+
+
+def _begin(name: str, record: str) -> None:
     session.clear()
     now = int(now_s())
-    session.update(name=user.name, record=account_digest(user), at=now, seen=now, id=secrets.token_urlsafe(16))
+    session.update(name=name, record=record, at=now, seen=now, id=secrets.token_urlsafe(16))
 
 
 def end_session(own: Source) -> None:

@@ -1,22 +1,22 @@
-"""Sign-in and sign-out by name and password, where the settings configure users."""
+"""Sign-in by name and password, where the settings configure users; and sign-out."""
 
 from __future__ import annotations
 
 from functools import cache
 
-from flask import Blueprint, current_app, make_response, redirect, render_template, request, url_for
+from flask import Blueprint, current_app, make_response, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
-from ...actions.audit_log import Actor, build_event
-from ...auth import Role, is_forwarded
-from ...backends.actions import Outcome
-from ...errors import NotFound
-from ...redact import masked_logger
-from ...settings import UserSettings
-from ..access import sessions
-from ..access.sign_in_limits import WINDOW_S, AttemptCounter, PasswordChecks, SignInAttempt
-from ..context import app_context, app_services
-from ..forms.request_input import form_fields
+from ....auth import is_forwarded
+from ....backends.actions import Outcome
+from ....errors import NotFound
+from ....redact import masked_logger
+from ....settings import UserSettings
+from ...access import sessions
+from ...access.sign_in_limits import WINDOW_S, AttemptCounter, PasswordChecks, SignInAttempt
+from ...context import app_context, app_services
+from ...forms.request_input import form_fields
+from .page import DISABLED, SIGN_IN, SIGN_OUT, record_sign_in, render_sign_in
 
 bp = Blueprint("signin", __name__)
 log = masked_logger(__name__)
@@ -26,7 +26,6 @@ LOCKED = "Too many attempts. Try again in 15 minutes."
 BUSY = "Too many sign-ins at the moment. Try again in a few seconds."
 BUSY_S = 5
 MAX_FIELD = 1024
-SIGN_IN, SIGN_OUT = "sign in", "sign out"
 # Recorded in the audit log instead of an unknown name: users type passwords into that field by mistake.
 NOBODY = "(unknown name)"
 
@@ -36,9 +35,15 @@ _checks, _known_checks = PasswordChecks(), PasswordChecks()
 
 @bp.get("/login")
 def form() -> ResponseReturnValue:
-    """The sign-in form."""
-    _check_users()
-    return render_template("signin.html", next=sessions.safe_path(request.args.get("next")), wrong=None)
+    """The sign-in form; with `oidc` and no users, 303 to the provider, except after a sign-out."""
+    settings = app_context().settings
+    if not settings.users and settings.oidc is None:
+        raise NotFound(DISABLED)
+    target = sessions.safe_path(request.args.get("next"))
+    has_left = request.args.get("left") is not None
+    if not settings.users and not has_left:
+        return redirect(url_for("signin.begin_oidc", next=target), code=303)
+    return render_sign_in(target, has_left=has_left)
 
 
 @bp.post("/login")
@@ -90,13 +95,13 @@ def leave() -> ResponseReturnValue:
     sessions.end_session(services.store.source)
     if identity is None:
         return redirect(url_for("overview.index"), code=303)
-    _record_attempt(SIGN_OUT, identity.name, Outcome.DONE)
-    return redirect(url_for("signin.form"), code=303)
+    record_sign_in(SIGN_OUT, identity.name, identity.role.name.lower(), Outcome.DONE)
+    return redirect(url_for("signin.form", left=1), code=303)
 
 
 def _check_users() -> None:
     if not app_context().settings.users:
-        raise NotFound("Sign-in is not enabled.")
+        raise NotFound(DISABLED)
 
 
 def _find_user(name: str) -> UserSettings | None:
@@ -105,17 +110,12 @@ def _find_user(name: str) -> UserSettings | None:
 
 def _render_again(target: str, wrong: str, status: int, *, wait_s: int | None = None) -> ResponseReturnValue:
     headers = {"Retry-After": str(wait_s)} if wait_s else {}
-    return render_template("signin.html", next=target, wrong=wrong), status, headers
+    return render_sign_in(target, wrong=wrong), status, headers
 
 
 def _record_attempt(action: str, name: str, outcome: Outcome, detail: str | None = None) -> None:
-    """Record it in the audit log and the server log. Cost: 1 round trip."""
     user = _find_user(name)
-    role = Role[user.role.upper()].name.lower() if user else "unknown"
-    actor = Actor(name=name if user else NOBODY, role=role, address=request.remote_addr)
-    app_services().action_service.audit_log.record_event(
-        build_event(actor, action, count=1, outcomes={outcome.value: 1}, detail=detail)
-    )
+    record_sign_in(action, name if user else NOBODY, user.role if user else "unknown", outcome, detail)
 
 
 def _check_proxies() -> None:

@@ -1,0 +1,146 @@
+"""Sign-in at an OpenID Connect provider, where the settings configure `oidc`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode, urlsplit
+
+from flask import redirect, request, url_for
+from flask.typing import ResponseReturnValue
+
+from ....auth import Identity
+from ....backends.actions import Outcome
+from ....errors import Forbidden, NotFound, QueuedeckError, join_hint
+from ....redact import masked_logger
+from ...access import oidc_attempts, sessions
+from ...access.oidc_claims import ProviderFailed, UserRefused
+from ...access.sign_in_limits import AttemptCounter, SignInAttempt
+from ...context import app_context, app_services
+from ...formatting import one_line
+from .page import DISABLED, SIGN_IN, record_sign_in, render_sign_in
+from .passwords import BUSY, BUSY_S, bp
+
+if TYPE_CHECKING:
+    from ...access.oidc import OidcProvider
+
+log = masked_logger(__name__)
+
+_refusals = AttemptCounter()
+# A provider that hangs, and strangers who begin sign-ins, must not occupy the threads that serve pages.
+_calls = threading.BoundedSemaphore(4)
+UNKNOWN_ATTEMPT = "This sign-in has expired, or it began in another browser. Sign in again."
+HERE = "here"  # a query parameter: the browser has been sent to the public URL
+
+
+@bp.get("/login/oidc")
+def begin_oidc() -> ResponseReturnValue:
+    """303 to the provider, or to the requested page for a user who is signed in; 502 if the provider does not respond.
+
+    A browser that uses another address than `public_url` is first sent there: the provider returns users to it, and
+    the session of the attempt has to be in its cookies. Cost: 1 round trip, and a request to the provider each hour.
+    """
+    provider = _provider()
+    target = sessions.safe_path(request.args.get("next"))
+    # An expired session ends here, so that no other tab of this browser ends it and the attempt with it.
+    if sessions.signed_in(app_context().settings, app_services().store.source) is not None:
+        return redirect(request.script_root + target, code=303)
+    if HERE not in request.args and not _is_at(provider.public_url):
+        return redirect(f"{provider.public_url}/login/oidc?{urlencode({'next': target, HERE: 1})}", code=303)
+    with _turn() as is_free:
+        if not is_free:
+            return render_sign_in(target, wrong=BUSY), 429, {"Retry-After": str(BUSY_S)}
+        try:
+            url, attempt = provider.begin()
+        except ProviderFailed as exc:
+            return render_sign_in(target, wrong=join_hint(exc.message, exc.hint)), 502
+    oidc_attempts.remember(attempt, target)
+    return redirect(url, code=303)
+
+
+@bp.get("/login/oidc/callback")
+def finish_oidc() -> ResponseReturnValue:
+    """Where the provider returns users: 303 to the requested page, else the sign-in page with what went wrong.
+
+    403 for an attempt that this browser has not begun, and for a user without a role; 502 if the provider fails.
+    Cost: 2 round trips, and 1 to 4 requests to the provider.
+    """
+    provider = _provider()
+    taken = oidc_attempts.take(request.args.get("state", ""))
+    if taken is None:
+        if sessions.signed_in(app_context().settings, app_services().store.source) is not None:
+            return redirect(url_for("overview.index"), code=303)  # a callback that was opened again
+        return render_sign_in("/", wrong=UNKNOWN_ATTEMPT), 403
+    attempt, target = taken
+    with _turn() as is_free:
+        if not is_free:
+            return render_sign_in(target, wrong=BUSY), 429, {"Retry-After": str(BUSY_S)}
+        try:
+            _check_answer(provider)
+            identity = provider.finish(attempt, request.args.get("code", ""))
+            _check_name(identity)
+        except QueuedeckError as exc:
+            return _refuse(exc, target)
+    sessions.begin_oidc_session(identity, provider.settings)
+    record_sign_in(SIGN_IN, identity.name, identity.role.name.lower(), Outcome.DONE)
+    return redirect(request.script_root + target, code=303)
+
+
+def _check_answer(provider: OidcProvider) -> None:
+    """Raise Forbidden if the provider returned the user with an error, or if another provider did."""
+    error, issuer = request.args.get("error"), request.args.get("iss")
+    if error is not None:
+        log.warning(
+            "%s refused a sign-in: %s: %s", provider.settings.issuer, error, request.args.get("error_description")
+        )
+        raise Forbidden(f"{provider.settings.title} refused the sign-in: {one_line(error, 60)}.")
+    if issuer is not None and issuer != provider.settings.issuer:
+        raise Forbidden(UNKNOWN_ATTEMPT)
+
+
+def _check_name(identity: Identity) -> None:
+    """Raise UserRefused for the name of a local user: the audit log must not confuse them."""
+    if any(user.name == identity.name for user in app_context().settings.users):
+        raise UserRefused(
+            identity.name,
+            f"{identity.name} is also the name of a local user.",
+            hint="An administrator has to rename that one.",
+        )
+
+
+def _refuse(exc: QueuedeckError, target: str) -> ResponseReturnValue:
+    """The sign-in page with what went wrong; a refused user is recorded in the audit log."""
+    if isinstance(exc, UserRefused):
+        # Where anyone can have an account at the provider, strangers must not fill the audit log.
+        attempt = SignInAttempt(name=f"oidc\0{exc.user}", address=None)
+        if _refusals.count_attempt(app_services().store, attempt).is_recorded:
+            record_sign_in(SIGN_IN, exc.user, "unknown", Outcome.REFUSED, exc.message)
+        else:
+            log.warning("%s Too many refusals to record this one in the audit log.", exc.message)
+    return render_sign_in(target, wrong=join_hint(exc.message, exc.hint)), 403 if isinstance(exc, Forbidden) else 502
+
+
+@contextmanager
+def _turn() -> Iterator[bool]:
+    """Yield whether the provider can be called now."""
+    is_free = _calls.acquire(blocking=False)
+    try:
+        yield is_free
+    finally:
+        if is_free:
+            _calls.release()
+
+
+def _is_at(public_url: str) -> bool:
+    """Whether the browser has opened the dashboard at that URL."""
+    wanted = urlsplit(public_url)
+    return (wanted.scheme, wanted.netloc.lower()) == (request.scheme, request.host.lower())
+
+
+def _provider() -> OidcProvider:
+    provider = app_context().oidc_provider
+    if provider is None:
+        raise NotFound(DISABLED)
+    return provider
