@@ -70,8 +70,10 @@ def _faults_of_claims(oidc: OidcSettings) -> Iterator[tuple[str, str]]:
     if not (oidc.user_roles or oidc.domain_roles or oidc.group_roles or oidc.default_role):
         yield (
             "default_role",
-            "expected user_roles, domain_roles, group_roles or default_role: without them, no one has access",
+            "expected user_roles, domain_roles, group_roles or default_role: otherwise, no one has access",
         )
+    if oidc.default_role is not None and oidc.issuer.startswith(PUBLIC_ISSUERS):
+        yield "default_role", "expected user_roles or domain_roles: anyone can have an account at this provider"
 
 
 def _is_issuer(url: str) -> bool:

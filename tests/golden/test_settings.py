@@ -42,6 +42,7 @@ IN_ENVIRONMENT: dict[str, str] = {
     "dlq_queues": "a*, b",
     "history_max_bytes": "5000000",
     "metrics_public": "true",
+    "oidc": json.dumps({"issuer": URL, "client_id": "queuedeck", "default_role": "viewer"}),
     "ping_url": URL,
     "proxy_sign_in": json.dumps({"peers": ["10.0.0.7"], "user_header": "X-Forwarded-User", "default_role": "viewer"}),
     "public_url": URL,
@@ -62,6 +63,11 @@ IN_ENVIRONMENT: dict[str, str] = {
     "trusted_hosts": "a.example.com, b.example.com",
     "trusted_proxies": "10.0.0.0/8, 127.0.0.1",
     "users": json.dumps([USER]),
+}
+# What some settings require.
+BESIDE = {
+    "users": {"QUEUEDECK_SECRET_KEY": SECRET},
+    "oidc": {"QUEUEDECK_SECRET_KEY": SECRET, "QUEUEDECK_PUBLIC_URL": URL},
 }
 # Each kind of channel with everything that it takes.
 CHANNELS: dict[str, dict[str, Any]] = {
@@ -129,8 +135,7 @@ def test_the_environment() -> None:
     found: dict[str, Any] = {}
     for name, text in IN_ENVIRONMENT.items():
         variable = f"QUEUEDECK_{name.upper()}"
-        beside = {"QUEUEDECK_SECRET_KEY": SECRET} if name == "users" else {}
-        value = msgspec.to_builtins(getattr(load(environ={variable: text, **beside}), name))
+        value = msgspec.to_builtins(getattr(load(environ={**BESIDE.get(name, {}), variable: text}), name))
         found[variable] = {"text": text, "value": value}
     same_as_committed("environment", found)
 

@@ -9,7 +9,7 @@ import pytest
 
 from dashboard.backends import registry
 from dashboard.errors import ConfigurationError
-from dashboard.settings import ProxySignInSettings, Settings, SourceSettings, load
+from dashboard.settings import OidcSettings, ProxySignInSettings, Settings, SourceSettings, load
 from dashboard.settings.validation import PLACEHOLDERS
 from tests.processes import ROOT
 
@@ -17,9 +17,9 @@ README = (ROOT / "README.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 
-def table_names(heading: str) -> set[str]:
+def table_names(heading: str, text: str = README) -> set[str]:
     """The names in the first column of the table with that heading."""
-    rows = README.partition(f"\n| {heading} |")[2].split("\n\n")[0].splitlines()[2:]
+    rows = text.partition(f"\n| {heading} |")[2].split("\n\n")[0].splitlines()[2:]
     return {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])}
 
 
@@ -29,6 +29,11 @@ def test_every_setting_is_in_the_table_and_no_other() -> None:
 
 def test_every_field_of_a_source_is_in_the_table_and_no_other() -> None:
     assert table_names("Field of a source") == set(SourceSettings.__struct_fields__)
+
+
+def test_every_field_of_a_provider_is_in_its_page_and_no_other() -> None:
+    text = (ROOT / "docs" / "oidc.md").read_text()
+    assert table_names("Field of `[oidc]`", text) == set(OidcSettings.__struct_fields__)
 
 
 def test_every_field_of_the_sign_in_at_a_proxy_is_in_the_table_and_no_other() -> None:

@@ -52,7 +52,6 @@ class OidcProvider:
         self.redirect_uri = f"{self.public_url}/login/oidc/callback"
         self._discovery: SingleFlightCache[dict[str, Any]] = SingleFlightCache(KEEP_S)
         self._keys: SingleFlightCache[Any] = SingleFlightCache(KEEP_S)
-        self._last_document: dict[str, Any] = {}
 
     def begin(self) -> tuple[str, Attempt]:
         """The URL at the provider where the user signs in, and the attempt. Raises ProviderFailed.
@@ -90,8 +89,15 @@ class OidcProvider:
         return identify(claims, self.settings)
 
     def sign_out_url(self) -> str | None:
-        """Where a user ends the session at the provider; None if that is unknown. Makes no request."""
-        url = self._last_document.get("end_session_endpoint")
+        """Where a user ends the session at the provider; None if it has no such page or does not respond.
+
+        Cost: 1 request to the provider each KEEP_S.
+        """
+        try:
+            with self._reports_failures():
+                url = self._document().get("end_session_endpoint")
+        except ProviderFailed:
+            return None
         if not isinstance(url, str) or not self._is_secure(url):
             return None
         return f"{url}{'&' if '?' in url else '?'}{urlencode({'client_id': self.settings.client_id})}"
@@ -141,7 +147,6 @@ class OidcProvider:
         document = self._get_json(issuer.rstrip("/") + DISCOVERY)
         if document.get("issuer") != issuer:
             raise _Unexpected(f"the provider calls itself {document.get('issuer')!r}: set issuer to exactly that")
-        self._last_document = document
         return document
 
     def _key_set(self) -> Any:

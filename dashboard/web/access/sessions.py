@@ -182,6 +182,23 @@ def end_session(own: Source) -> None:
     session.clear()
 
 
+def keep_provider_sign_out(url: str | None) -> None:
+    """Keep the address of the provider where the user, whose session has ended here, can end the one there."""
+    if url is not None:
+        session["left"] = url
+
+
+def provider_sign_out() -> str | None:
+    """That address; None for a user who has not signed out here lately, or whose provider has none."""
+    url = session.get("left")
+    return url if isinstance(url, str) else None
+
+
+def is_provider_session() -> bool:
+    """Whether the session, which may have ended, is of a user who signed in at the provider."""
+    return session.get("role") is not None
+
+
 def _is_over(own: Source) -> bool:
     name = session.get("id")
     return not isinstance(name, str) or _ended.has(own, name)

@@ -6,6 +6,7 @@ from flask import render_template, request
 
 from ....actions.audit_log import Actor, build_event
 from ....backends.actions import Outcome
+from ...access import sessions
 from ...context import app_context, app_services
 
 SIGN_IN, SIGN_OUT = "sign in", "sign out"
@@ -23,7 +24,7 @@ def render_sign_in(target: str, *, wrong: str | None = None, has_left: bool = Fa
         has_users=bool(context.settings.users),
         provider=provider.settings.title if provider else None,
         has_left=has_left,
-        sign_out_url=provider.sign_out_url() if provider and has_left else None,
+        sign_out_url=sessions.provider_sign_out() if has_left else None,
     )
 
 

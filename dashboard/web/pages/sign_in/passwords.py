@@ -92,10 +92,12 @@ def leave() -> ResponseReturnValue:
     """Sign out, on all servers. Cost: at most 3 round trips."""
     services = app_services()
     identity = sessions.signed_in(services.settings, services.store.source)
+    provider = app_context().oidc_provider if identity and sessions.is_provider_session() else None
     sessions.end_session(services.store.source)
     if identity is None:
         return redirect(url_for("overview.index"), code=303)
     record_sign_in(SIGN_OUT, identity.name, identity.role.name.lower(), Outcome.DONE)
+    sessions.keep_provider_sign_out(provider.sign_out_url() if provider else None)
     return redirect(url_for("signin.form", left=1), code=303)
 
 
