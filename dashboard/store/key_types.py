@@ -17,6 +17,7 @@ TYPES: Final = {
     **dict.fromkeys(("lead", "epoch", "snapshot", "history", "changes", "born", "memory", "sights"), "string"),
     **dict.fromkeys(("hours", "rules", "slos", "schedules"), "string"),
     **dict.fromkeys(("heartbeat", "silences", "acks", "pauses", "bin:sizes", "groups", "ts:ids", "counters"), "hash"),
+    **dict.fromkeys(("tokens", "tokens:used"), "hash"),
     **dict.fromkeys(("live", "bulks:open"), "set"),
     **dict.fromkeys(("unsent", "dead", "channels", "bulks", "bin", "groups:seen", "marks"), "zset"),
     # Next to the queues: jobs that were deleted, restored, or seen in no list. The scripts for them check the type.

@@ -18,6 +18,7 @@ from ..sampling.snapshot_reader import CurrentSnapshot
 from ..services import Services, build_services
 from ..settings import Settings
 from ..units import format_percent
+from .access.created_tokens import TokenStore
 from .page_caches import PageCaches
 from .views.problems.problem_list import AlertFacts
 from .views.queues.context import QueueContext, build_context
@@ -37,6 +38,7 @@ class _Process:
     pid: int
     services: Services
     caches: PageCaches
+    token_store: TokenStore | None
 
 
 class AppContext:
@@ -62,6 +64,11 @@ class AppContext:
     def caches(self) -> PageCaches:
         """The caches of this process."""
         return self._current_process().caches
+
+    @property
+    def token_store(self) -> TokenStore | None:
+        """The API tokens that were created on the page; None without a secret_key."""
+        return self._current_process().token_store
 
     def find_queue_stats(self, source: str, backend: str, name: str) -> QueueStats:
         """The queue of that name in the newest snapshot. Raises NotFound."""
@@ -129,7 +136,8 @@ def _start_process(settings: Settings) -> _Process:
     checks = settings.checker == "auto"
     services = build_services(settings, checks=checks)
     services.start(runs_bulk=checks and not settings.read_only)
-    return _Process(os.getpid(), services, PageCaches(services))
+    tokens = TokenStore(services.store, settings) if settings.secret_key is not None else None
+    return _Process(os.getpid(), services, PageCaches(services), tokens)
 
 
 def find_queue(snapshot: Snapshot, source: str, backend: str, name: str) -> QueueStats | None:

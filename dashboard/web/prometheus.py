@@ -20,12 +20,12 @@ from prometheus_client.registry import Collector
 
 from ..alerts.counters import AlertCounts
 from ..alerts.rules.rule import Severity
-from ..auth import local_identity, token_identity
+from ..auth import local_identity
 from ..errors import BackendUnavailable, Forbidden
 from ..model import QueueStats, State, uncounted_states, with_shared_entry
 from ..sampling.snapshot_reader import CurrentSnapshot
 from ..slos.slo_report import BURN_WINDOWS, SloStatus
-from .access.security import UnknownToken
+from .access.security import UnknownToken, identify_token
 from .context import app_context, app_services
 from .formatting import printable
 
@@ -124,7 +124,7 @@ def metrics() -> Response:
     """
     settings = app_context().settings
     at_home = settings.auth == "none" and local_identity(request.environ)
-    if not (settings.metrics_public or at_home or token_identity(request.environ, settings.api_tokens)):
+    if not (settings.metrics_public or at_home or identify_token()):
         raise UnknownToken(
             "An API token is required for metrics.",
             hint="Send Authorization: Bearer TOKEN (see api_tokens), or set metrics_public = true.",

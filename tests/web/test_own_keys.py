@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 from dashboard.actions.bulk.operation import ENDED
 from dashboard.actions.bulk.undo import build_undo
 from dashboard.alerts.delivery.channels.base import DeliveryResult
+from dashboard.auth import Role
 from dashboard.backends.monitored_sources import open_sources
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.history.recording import HistoryRecording
@@ -153,7 +154,7 @@ def stage(
 ) -> Iterator[Stage]:
     monkeypatch.setattr(snapshot_parts, "INLINE_BYTES", -1)  # a few queues have parts, too
     channel = {"id": "ops", "kind": "webhook", "url": "https://hooks.example/x"}
-    app = make_app(rules=[DEEP], channels=[channel], checker="off", slos=SLOS)
+    app = make_app(rules=[DEEP], channels=[channel], checker="off", slos=SLOS, secret_key="k" * 40)
     client = app.test_client()
     process = Process(server.url, "one", (Recorder("ops"),))
     work = seed(process, client, redis_client)
@@ -199,6 +200,8 @@ def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
     attempt = SignInAttempt(name="anna", address="10.0.0.1")
     AttemptCounter().count_attempt(store, attempt)
     sessions.EndedSessions().add(process.source, "over")
+    tokens = client.application.extensions[EXTENSION].token_store
+    assert tokens.find(tokens.create("deploy", Role.VIEWER, 1, "anna")[1]) is not None
     assert client.get("/dead").status_code == 200
     body = {"source": "main", "backend": "rq", "state": "dead", "pace_per_s": 1}
     works = []

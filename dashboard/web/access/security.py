@@ -16,6 +16,7 @@ from ...errors import ConfigurationError, Forbidden
 from ...settings import Settings
 from ..context import app_context, app_services
 from . import sessions
+from .created_tokens import is_created_token
 from .proxy_sign_in import ProxySignIn, find_user
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ ROLES: dict[str, Role | None] = {
     "api_trash": Role.VIEWER,
     "api_trash_edit": Role.OPERATOR,
     "api_audit": Role.ADMIN,
+    "tokens": Role.ADMIN,
+    "tokens_edit": Role.ADMIN,
 }
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -132,9 +135,9 @@ class Authenticator:
         """The identity of the user. Raises Forbidden for an unknown user or token, and for a cross-site change."""
         settings = self.settings
         if request.headers.get("Authorization", "").lower().startswith("bearer "):
-            identity = token_identity(request.environ, settings.api_tokens)
+            identity = identify_token()
             if identity is None:
-                raise UnknownToken("Unknown API token.", hint="Check api_tokens.")
+                raise UnknownToken("Unknown API token.", hint="It may have expired, or been revoked.")
             return identity
         if _may_change() and not _same_origin():
             raise Forbidden(FOREIGN, hint=FOREIGN_HINT)
@@ -257,7 +260,7 @@ class Unidentified(Forbidden):
 
 
 class UnknownToken(Forbidden):
-    """The bearer token is not one of the settings' api_tokens."""
+    """The bearer token is neither one of the settings' api_tokens, nor one that was created and is still valid."""
 
     code = "unknown_token"
 
@@ -299,6 +302,22 @@ def may_sign_out() -> bool:
     """Whether the user has a session of ours, which can be ended."""
     settings = app_context().settings
     return bool(settings.users or settings.oidc) and "name" in session
+
+
+def identify_token() -> Identity | None:
+    """Whose bearer token the request has: one of the settings, or one that was created on the page; None without one.
+
+    Cost: none for a token of the settings, else that of `TokenStore.find`.
+    """
+    settings = app_context().settings
+    found = token_identity(request.environ, settings.api_tokens)
+    if found is not None or settings.secret_key is None:
+        return found
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not is_created_token(token.strip()):
+        return None
+    store = app_context().token_store
+    return store.find(token.strip()) if store is not None else None
 
 
 class _LazyNonce:

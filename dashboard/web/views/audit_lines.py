@@ -50,6 +50,10 @@ _MARK_LINES = {
     "add mark": ("added the mark {}", "add the mark {}"),
     "delete mark": ("deleted the mark {}", "delete the mark {}"),
 }
+_TOKEN_LINES = {
+    "create token": ("created the API token {}", "create the API token {}"),
+    "revoke token": ("revoked the API token {}", "revoke the API token {}"),
+}
 _GROUP_LINES = {
     "acknowledge error group": ("acknowledged the error", "acknowledge the error"),
     "unacknowledge error group": ("unacknowledged the error", "unacknowledge the error"),
@@ -81,6 +85,7 @@ _LINES = {
     **_NAMED_LINES,
     **_ALERT_LINES,
     **_MARK_LINES,
+    **_TOKEN_LINES,
     **_GROUP_LINES,
     **_BULK_LINES,
     **_OTHER_LINES,
@@ -96,6 +101,7 @@ ACTION_CHOICES = (
     ("Rules", tuple(name for name in _NAMED_LINES if name.endswith(" rule"))),
     ("Marks", tuple(_MARK_LINES)),
     ("Sign-in", ("sign in", "sign out")),
+    ("API tokens", tuple(_TOKEN_LINES)),
 )
 _NAMES = {"rule": "rule ", "notification": "channel ", "schedule": "schedule ", "worker": "worker "}
 
@@ -114,7 +120,7 @@ def place_word(event: AuditEvent) -> str:
 
 def names_object(event: AuditEvent) -> bool:
     """Whether the line already has the detail: the name of what it was done to."""
-    return event.action in _ALERT_LINES or event.action in _MARK_LINES
+    return any(event.action in lines for lines in (_ALERT_LINES, _MARK_LINES, _TOKEN_LINES))
 
 
 def is_done(event: AuditEvent) -> bool:
@@ -142,7 +148,7 @@ def _object_of(event: AuditEvent) -> str:
         return "queue"
     if event.action in _ALERT_LINES:
         return _name_alerts(event)
-    if event.action in _MARK_LINES:
+    if event.action in _MARK_LINES or event.action in _TOKEN_LINES:
         return one_line(event.detail or "", 160)
     kind = THINGS.get(event.action) or event.action.rpartition(" ")[2]
     return _NAMES.get(kind, "") + (one_line(event.ids[0], 120) if event.ids else "")

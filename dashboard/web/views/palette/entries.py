@@ -81,6 +81,7 @@ def list_pages(user: PaletteUser) -> list[StaticEntry]:
         ("alerting.quiet", "Silences", (), "maintenance mute"),
         ("bulk.index", "Bulk operations", (), "running jobs"),
         *((("audit.index", "Audit log", (), "who did what"),) if user.administers else ()),
+        *((("tokens.index", "API tokens", (), "access scripts prometheus revoke"),) if user.administers else ()),
         ("trash.index", "Trash", (), "deleted restore undo"),
     ]
     return [
