@@ -223,6 +223,7 @@ def paths(browser: Browser, server: EmbeddedRedis, url: str) -> dict[str, str]:
         "trash": "/trash",
         "trash batch": f"/trash/{batch['batch']}",
         "audit": "/audit",
+        "tokens": "/tokens",
         "not found": "/queues/main/rq/no-such-queue",
     }
 
