@@ -1,4 +1,4 @@
-"""The command `queuedeck`: serve, demo, checker, check, doctor, hash-password."""
+"""The command `queuedeck`: serve, demo, checker, check, doctor, hash-password, totp."""
 
 from __future__ import annotations
 
@@ -89,6 +89,9 @@ def _parser() -> argparse.ArgumentParser:
         "hash-password", help="hash a password, typed or piped in, for password_hash of a user"
     )
     hashing.set_defaults(run=_hash_password)
+    codes = commands.add_parser("totp", help="create the secret of a user's one-time codes, for totp_secret")
+    codes.add_argument("name", help="name of the user, as the authenticator app shows it")
+    codes.set_defaults(run=_create_totp_secret)
     return parser
 
 
@@ -219,6 +222,16 @@ def _hash_password(arguments: argparse.Namespace) -> int:
     if len(password) < MIN_PASSWORD:
         raise ConfigurationError(f"expected a password of at least {MIN_PASSWORD} characters")
     print(generate_password_hash(password, method="scrypt"))
+    return 0
+
+
+def _create_totp_secret(arguments: argparse.Namespace) -> int:
+    import pyotp
+
+    secret = pyotp.random_base32()
+    print(f'totp_secret = "{secret}"')
+    address = pyotp.TOTP(secret).provisioning_uri(name=arguments.name, issuer_name="Queuedeck")
+    print(f"For the authenticator app: {address}")
     return 0
 
 

@@ -111,6 +111,7 @@ class UserSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     name: str
     password_hash: str  # as `queuedeck hash-password` prints it
     role: Literal["viewer", "operator", "admin"] = "viewer"
+    totp_secret: str | None = None  # as `queuedeck totp` prints it; None: no one-time code is required
 
 
 class ProxySignInSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

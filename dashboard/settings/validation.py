@@ -27,6 +27,7 @@ MAX_HASH_BYTES = 256 * 1024 * 1024
 _HOST = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])\Z")
 # What the README and the documentation show in place of a secret.
 PLACEHOLDERS = frozenset({"REPLACE-WITH-AT-LEAST-32-RANDOM-BYTES", "scrypt:32768:8:1$SALT$DIGEST"})
+_TOTP_SECRET = re.compile(r"(?:[A-Z2-7]{8}){4,8}\Z")  # base32 of 20 bytes or more
 _TOKEN = re.compile(r"[^:\s]{1,64}:(viewer|operator|admin):[0-9a-fA-F]{64}\Z")
 
 
@@ -119,6 +120,8 @@ def _check_users(settings: Settings, where: str) -> None:
         digest = user.password_hash
         if digest in PLACEHOLDERS or not _is_password_hash(digest):
             raise ConfigurationError(f"{at}: password_hash: expected what `queuedeck hash-password` prints")
+        if user.totp_secret is not None and not _TOTP_SECRET.match(user.totp_secret):
+            raise ConfigurationError(f"{at}: totp_secret: expected what `queuedeck totp` prints")
     if settings.users and settings.secret_key is None:
         raise ConfigurationError(
             f"{where}: secret_key is required when users are set",

@@ -32,7 +32,7 @@ FAMILIES: Final = (
     ("unnamed:", "", "zset"),
     ("ts:", "", "string"),
     *(("snapshot:", "", "string"), ("history:", "", "string"), ("sampling:", "", "string")),
-    *(("pace:", "", "string"), ("tries:", "", "string"), ("ended:", "", "string")),
+    *(("pace:", "", "string"), ("tries:", "", "string"), ("ended:", "", "string"), ("codes:", "", "string")),
     *(("bulk:", ":lease", "string"), ("bulk:", ":undo", "string"), ("bulk:", ":rounds", "list")),
     *(("bulk:", ":picks", "list"), ("bulk:", "", "hash"), ("bin:", "", "hash")),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import pyotp
 import pytest
 import redis
 from flask import Flask
@@ -22,11 +23,12 @@ from dashboard.sampling import snapshot_parts
 from dashboard.sampling.sampler import Sampler
 from dashboard.sampling.snapshot_store import SnapshotStore
 from dashboard.schedules.seen_schedules import SeenSchedule, SeenScheduleStore
-from dashboard.settings import SloSettings
+from dashboard.settings import SloSettings, UserSettings
 from dashboard.slos.slo_watch import SloWatch
 from dashboard.store import key_types
 from dashboard.store.redis_store import PREFIX
 from dashboard.web.access import sessions
+from dashboard.web.access.one_time_codes import OneTimeCodes
 from dashboard.web.access.sign_in_limits import AttemptCounter, SignInAttempt
 from dashboard.web.context import EXTENSION
 from tests.actions.conftest import ACTOR
@@ -200,6 +202,8 @@ def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
     attempt = SignInAttempt(name="anna", address="10.0.0.1")
     AttemptCounter().count_attempt(store, attempt)
     sessions.EndedSessions().add(process.source, "over")
+    anna = UserSettings(name="anna", password_hash="", totp_secret="A" * 32)
+    assert OneTimeCodes().is_right(store, anna, pyotp.TOTP("A" * 32).now())
     tokens = client.application.extensions[EXTENSION].token_store
     assert tokens.find(tokens.create("deploy", Role.VIEWER, 1, "anna")[1]) is not None
     assert client.get("/dead").status_code == 200

@@ -296,8 +296,8 @@ def safe_path(target: str | None) -> str:
 
 
 def account_digest(user: UserSettings) -> str:
-    """A digest of the account that a session depends on: a changed password or role ends the session."""
-    text = "\0".join((user.name, user.password_hash, user.role))
+    """A digest of the account that a session depends on: a changed password, role or secret ends the session."""
+    text = "\0".join((user.name, user.password_hash, user.role, user.totp_secret or ""))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

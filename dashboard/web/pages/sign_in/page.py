@@ -21,11 +21,17 @@ def render_sign_in(target: str, *, wrong: str | None = None, has_left: bool = Fa
         "signin.html",
         next=target,
         wrong=wrong,
+        has_codes=has_codes(),
         has_users=bool(context.settings.users),
         provider=provider.settings.title if provider else None,
         has_left=has_left,
         sign_out_url=sessions.provider_sign_out() if has_left else None,
     )
+
+
+def has_codes() -> bool:
+    """Whether any local user needs a one-time code."""
+    return any(user.totp_secret is not None for user in app_context().settings.users)
 
 
 def record_sign_in(action: str, name: str, role: str, outcome: Outcome, detail: str | None = None) -> None:

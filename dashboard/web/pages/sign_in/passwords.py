@@ -13,15 +13,16 @@ from ....errors import NotFound
 from ....redact import masked_logger
 from ....settings import UserSettings
 from ...access import sessions
+from ...access.one_time_codes import OneTimeCodes
 from ...access.sign_in_limits import WINDOW_S, AttemptCounter, PasswordChecks, SignInAttempt
 from ...context import app_context, app_services
 from ...forms.request_input import form_fields
-from .page import DISABLED, SIGN_IN, SIGN_OUT, record_sign_in, render_sign_in
+from .page import DISABLED, SIGN_IN, SIGN_OUT, has_codes, record_sign_in, render_sign_in
 
 bp = Blueprint("signin", __name__)
 log = masked_logger(__name__)
 
-WRONG = "Wrong name or password."
+WRONG, WRONG_CODE = "Wrong name or password.", "Wrong name, password or code."
 LOCKED = "Too many attempts. Try again in 15 minutes."
 BUSY = "Too many sign-ins at the moment. Try again in a few seconds."
 BUSY_S = 5
@@ -31,6 +32,7 @@ NOBODY = "(unknown name)"
 
 _attempts = AttemptCounter()
 _checks, _known_checks = PasswordChecks(), PasswordChecks()
+_codes = OneTimeCodes()
 
 
 @bp.get("/login")
@@ -47,12 +49,12 @@ def form() -> ResponseReturnValue:
 
 
 @bp.post("/login")
-@form_fields("name", "password", "next")
+@form_fields("name", "password", "code", "next")
 def enter() -> ResponseReturnValue:
-    """Check name and password: 303 to the requested page, else the form again.
+    """Check name, password and code: 303 to the requested page, else the form again.
 
-    403 for a wrong name or password, 429 with Retry-After after too many attempts, or when too many users sign in at
-    the same time. Cost: at most 3 round trips.
+    403 for a wrong name, password or code, 429 with Retry-After after too many attempts, or when too many users sign in
+    at the same time. Cost: at most 4 round trips.
     """
     _check_users()
     _check_proxies()
@@ -72,12 +74,13 @@ def enter() -> ResponseReturnValue:
             _attempts.uncount(services.store, attempt)
             return _render_again(target, BUSY, 429, wait_s=BUSY_S)
         user = sessions.check_password(services.settings, name, password)
-    if user is None:
+    if user is None or not _codes.is_right(services.store, user, request.form.get("code", "")[:MAX_FIELD]):
         if decision.is_recorded:
-            _record_attempt(SIGN_IN, name, Outcome.REFUSED, "wrong password" if _find_user(name) else "no such user")
+            wrong = "wrong code" if user else "wrong password" if _find_user(name) else "no such user"
+            _record_attempt(SIGN_IN, name, Outcome.REFUSED, wrong)
         else:
             log.warning("a sign-in from %s failed; too many to record in the audit log", request.remote_addr)
-        return _render_again(target, WRONG, 403)
+        return _render_again(target, WRONG_CODE if has_codes() else WRONG, 403)
     _attempts.succeeded(services.store, attempt)
     sessions.begin_session(user)
     _record_attempt(SIGN_IN, name, Outcome.DONE)
