@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hmac
 import json
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -12,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -48,6 +51,7 @@ class Scripted:
     answers: dict[str, Any] = field(default_factory=dict)
     asked: list[tuple[str, Mapping[str, str], dict[str, str]]] = field(default_factory=list)  # path, headers, form
     nonce: str = ""
+    drips: set[str] = field(default_factory=set)  # paths whose answers never end
 
     def token(self, *, key: str | None = None, header: Mapping[str, Any] | None = None, **claims: Any) -> str:
         """An ID token with these claims instead of the usual ones; None leaves one out."""
@@ -90,15 +94,19 @@ def _base64(raw: bytes) -> str:
 
 
 @contextmanager
-def scripted_provider() -> Iterator[Scripted]:
-    """A provider that answers what the test sets."""
+def scripted_provider(certificate: tuple[Path, Path] | None = None) -> Iterator[Scripted]:
+    """A provider that answers what the test sets; over TLS with a certificate and its key."""
     provider = Scripted()
+    ended = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def respond(self) -> None:
             form = parse_qs(self.rfile.read(int(self.headers.get("Content-Length", 0))).decode())
             path = urlsplit(self.path).path
             provider.asked.append((path, dict(self.headers), {name: values[0] for name, values in form.items()}))
+            if path in provider.drips:
+                self.drip()
+                return
             answer = provider.answer(path)
             status, document = answer if isinstance(answer, tuple) else (200, answer)
             body = document if isinstance(document, bytes) else json.dumps(document).encode()
@@ -110,15 +118,27 @@ def scripted_provider() -> Iterator[Scripted]:
             self.end_headers()
             self.wfile.write(body)
 
+        def drip(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while not ended.wait(0.01):
+                    self.wfile.write(b" ")
+
         do_GET = do_POST = respond  # noqa: N815
 
         def log_message(self, *args: Any) -> None:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        provider.issuer = f"http://127.0.0.1:{server.server_port}"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        provider.issuer = f"http{'s' if certificate else ''}://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         yield provider
+        ended.set()
         server.shutdown()
         thread.join()

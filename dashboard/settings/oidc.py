@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
+import ssl
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ _CLAIM = re.compile(r"[!-~]{1,200}\Z")
 _SCOPE = re.compile(r"[!#-\[\]-~]{1,100}\Z")
 _DOMAIN = re.compile(r"[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,10}\Z")
 MAX_TITLE = 40
+_CHOSEN = {"name", "nickname", "given_name", "family_name", "middle_name"}  # by the users themselves
 # Providers where strangers can make an account: Google, GitLab, Apple, and the personal accounts of Microsoft.
 PUBLIC_ISSUERS = (
     *("https://accounts.google.com", "https://gitlab.com", "https://appleid.apple.com"),
@@ -34,6 +35,8 @@ def find_faults(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "oidc", "secret_key is required for the sessions of its users: at least 32 random bytes"
     if settings.public_url is None:
         yield "oidc", "public_url is required: the address to which the provider returns users"
+    elif not _is_plain_url(settings.public_url):
+        yield "public_url", "expected a URL without user, query and fragment: the provider returns users to it"
     if settings.auth == "none":
         yield "auth", 'expected "auto" with oidc: "none" gives anyone on this machine access'
     for field, expected in _faults_of_provider(oidc):
@@ -53,8 +56,8 @@ def _faults_of_provider(oidc: OidcSettings) -> Iterator[tuple[str, str]]:
         yield "title", f"expected 1 to {MAX_TITLE} printable characters"
     if "openid" not in oidc.scopes or not all(map(_SCOPE.match, oidc.scopes)):
         yield "scopes", 'expected names of scopes, "openid" among them'
-    if oidc.ca_file is not None and not os.access(oidc.ca_file, os.R_OK):
-        yield "ca_file", "expected a readable file"
+    if oidc.ca_file is not None and not _has_certificates(oidc.ca_file):
+        yield "ca_file", "expected a readable file with PEM certificates"
 
 
 def _faults_of_claims(oidc: OidcSettings) -> Iterator[tuple[str, str]]:
@@ -62,6 +65,10 @@ def _faults_of_claims(oidc: OidcSettings) -> Iterator[tuple[str, str]]:
         claim = getattr(oidc, field)
         if claim is not None and not _CLAIM.match(claim):
             yield field, "expected the name of a claim, such as email or groups"
+    if oidc.name_claim in _CHOSEN or (
+        oidc.name_claim not in ("email", "sub") and oidc.issuer.startswith(PUBLIC_ISSUERS)
+    ):
+        yield "name_claim", "expected a claim that users cannot change themselves, such as email or sub"
     if bool(oidc.group_roles) != (oidc.groups_claim is not None):
         yield "group_roles", "expected both groups_claim and group_roles, or neither"
     if not all(map(_DOMAIN.match, oidc.domain_roles)):
@@ -76,14 +83,29 @@ def _faults_of_claims(oidc: OidcSettings) -> Iterator[tuple[str, str]]:
         yield "default_role", "expected user_roles or domain_roles: anyone can have an account at this provider"
 
 
+def _has_certificates(path: str) -> bool:
+    try:
+        ssl.create_default_context(cafile=path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def _is_issuer(url: str) -> bool:
     """Whether it is an https:// URL; http:// is for providers on this machine only, since tokens arrive over it."""
-    if not url.isascii() or not url.isprintable() or any(character in url for character in " \\?#"):
+    if not _is_plain_url(url):
+        return False
+    parts = urlsplit(url)
+    is_local = host_name({"HTTP_HOST": parts.netloc}) in LOCAL_HOSTS
+    return parts.scheme == "https" or (parts.scheme == "http" and is_local)
+
+
+def _is_plain_url(url: str) -> bool:
+    """Whether it is a URL with a host, without user, query and fragment."""
+    if not url.isascii() or not url.isprintable() or any(character in url for character in ' \\?#{}<>"'):
         return False
     try:
         parts = urlsplit(url)
-        has_host = bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
+        return bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
     except ValueError:
         return False
-    is_local = host_name({"HTTP_HOST": parts.netloc}) in LOCAL_HOSTS
-    return has_host and (parts.scheme == "https" or (parts.scheme == "http" and is_local))

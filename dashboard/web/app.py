@@ -263,7 +263,8 @@ def _answer_errors(app: Flask) -> None:
     @app.errorhandler(errors.QueuedeckError)
     def known(exc: errors.QueuedeckError) -> ResponseReturnValue:
         if isinstance(exc, security.Unidentified) and not fragments.is_htmx_request() and not _is_api():
-            return redirect(url_for("signin.form", next=_wanted_path()), code=303)
+            ended = None if request.method in security.SAFE_METHODS else 1
+            return redirect(url_for("signin.form", next=_wanted_path(), ended=ended), code=303)
         if (
             isinstance(exc, errors.NotFound)
             and request.method == "GET"
@@ -271,6 +272,10 @@ def _answer_errors(app: Flask) -> None:
             and not _is_api()
         ):
             return fragments.gone_response(_error_line(exc.message, exc.hint))
+        if isinstance(exc, security.Unidentified) and fragments.is_htmx_request():
+            return Response(
+                _error_line("Your session has ended.", "Reload the page to sign in."), 401, mimetype="text/plain"
+            )
         status = next((status for kind, status in _STATUS if isinstance(exc, kind)), 500)
         undo_batch = exc.undo_batch if isinstance(exc, errors.OutcomeUnknown) else None
         response = make_response(_error_response(status, exc.code, exc.message, exc.hint, undo_batch))

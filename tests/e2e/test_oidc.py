@@ -78,4 +78,6 @@ def test_a_user_without_a_role_reads_why(visit: Visit, url: str) -> None:
     page = visit(f"{url}/", outage=True).page
     sign_in(page, "ben")
     expect(page.get_by_role("alert")).to_contain_text("ben@example.com has no role in Queuedeck.")
-    expect(page.get_by_role("link", name="Sign in with Example login")).to_be_visible()
+    page.get_by_role("link", name="Sign in with another account").click()
+    sign_in(page, "anna")
+    expect(page.locator(".user")).to_contain_text("anna@example.com")

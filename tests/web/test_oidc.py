@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import redis
+import requests.certs
 from flask import Flask
 from flask.testing import FlaskClient
 
-from dashboard.auth import Identity
+from dashboard.auth import Identity, Role
 from dashboard.errors import ConfigurationError
-from dashboard.settings import load
+from dashboard.settings import OidcSettings, load
 from dashboard.settings.display import describe
-from dashboard.web.access import oidc as oidc_client
-from dashboard.web.access import sign_in_limits
+from dashboard.web.access import oidc_transport, sign_in_limits
+from dashboard.web.access.oidc_attempts import MAX_ATTEMPTS
+from dashboard.web.access.oidc_claims import GOOGLE, UserRefused, identify
 from dashboard.web.access.sessions import ABSOLUTE_S
 from dashboard.web.app import create_app
 from dashboard.web.context import EXTENSION, app_services
 from dashboard.web.pages.sign_in import provider as pages
 from tests.cases import failures_of
+from tests.certificates import make_certificate
 from tests.oidc import CLIENT, SECRET, Scripted, forged, new_key, scripted_provider
+from tests.waiting import CEILING_S
 from tests.web.conftest import MakeApp
 from tests.web.test_sign_in import HASHES, SAME
 
@@ -196,19 +202,42 @@ def test_only_the_browser_that_began_a_sign_in_ends_it_and_once(app: Flask, prov
 
 def test_attempts_of_several_tabs_and_old_ones(app: Flask, provider: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
     client = app.test_client()
-    begun = [begin(client, provider, "/" + str(number) * 399) for number in range(6)]
+    begun = [begin(client, provider, "/" + str(number) * 399) for number in range(MAX_ATTEMPTS + 1)]
     states = [sent["state"] for sent in begun]
-    cookie = client.get_cookie("queuedeck")
-    assert cookie is not None
-    assert len(cookie.value) < 3500
-    assert finish(client, states[1]).status_code == 403  # no longer known
+    assert sum(len(cookie.value) for cookie in client._cookies.values()) < 6000
+    assert finish(client, states[0]).status_code == 403  # no longer known
     now = time.time()
     with monkeypatch.context() as later:
         later.setattr("dashboard.web.access.oidc_attempts.now_s", lambda: now + 3700)
         assert finish(client, states[3]).status_code == 403
-    begin(client, provider)
-    provider.nonce = begun[-1]["nonce"]
-    assert finish(client, states[-1]).headers["Location"] == "/" + "5" * 399
+    for number in (8, 2):  # in any order, and after another one has ended
+        provider.nonce = begun[number]["nonce"]
+        assert finish(client, states[number]).headers["Location"] == "/" + str(number) * 399
+
+
+def test_tabs_that_begin_at_once_do_not_end_each_other(app: Flask, provider: Scripted) -> None:
+    one, two = app.test_client(), app.test_client()
+    first, nonce = begin(one, provider, "/workers"), provider.nonce
+    second = begin(two, provider, "/search")
+    for cookie in two._cookies.values():  # the last one of a name wins
+        one.set_cookie(cookie.key, cookie.value, path=cookie.path)
+    assert finish(one, second["state"]).headers["Location"] == "/search"
+    provider.nonce = nonce
+    assert finish(one, first["state"]).headers["Location"] == "/workers"
+
+
+def test_a_form_without_a_session_leads_to_a_page_of_ours(app: Flask, provider: Scripted) -> None:
+    """The policy of the page that sent it, `form-action 'self'`, blocks a redirect to the provider."""
+    client = app.test_client()
+    sign_in(client, provider)
+    client.post("/logout", headers=SAME)
+    for path, expected in (("/logout", "/login?left=1"), ("/bulk", "/login?next=/&ended=1")):
+        assert client.post(path, headers=SAME).headers["Location"] == expected
+        page = client.get(expected)
+        assert (page.status_code, "Sign in with single sign-on" in page.text) == (200, True)
+    assert f'href="{provider.issuer}/end?' in client.get("/login?left=1").text  # still known
+    sign_in(client, provider)
+    assert "You are signed out." not in client.get("/login?left=1").text
 
 
 @pytest.mark.parametrize("target", ["//evil.example", "https://evil.example", "/\\evil.example", "/../evil"])
@@ -228,6 +257,8 @@ ANSWERS: dict[str, tuple[str, Any]] = {
     "the token endpoint redirects": ("/token", (302, {"to": "http://127.0.0.1:9/"})),
     "the keys are none": ("/keys", {}),
     "the keys are odd": ("/keys", {"keys": [{"kty": "odd"}, 5]}),
+    "the keys are a text": ("/keys", {"keys": "text"}),
+    "the answer is too large": ("/token", b" " * 2_000_000),
     "the keys redirect": ("/keys", (302, {"to": "http://127.0.0.1:9/"})),
     "deep JSON": ("/keys", b"[" * 100_000),
 }
@@ -274,22 +305,52 @@ def test_a_provider_without_a_usable_discovery_document(
 
 
 def test_a_provider_that_does_not_respond_occupies_few_threads(
-    make_app: MakeApp, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    app: Flask, make_app: MakeApp, provider: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(oidc_client, "TIMEOUT_S", 0.05)
+    monkeypatch.setattr(oidc_transport, "TIMEOUT_S", 0.05)
+    monkeypatch.setattr(pages, "WAIT_S", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         issuer = f"http://127.0.0.1:{silent.getsockname()[1]}"
         oidc = {"issuer": issuer, "client_id": CLIENT, **ROLES}
-        app = make_app(auth="auto", oidc=oidc, secret_key="k" * 40, public_url=URL)
-        assert app.test_client().get("/login/oidc").status_code == 502
-        with app.app_context():
-            held = [pages._calls.acquire(blocking=False) for _ in range(4)]
-        try:
-            answer = app.test_client().get("/login/oidc")
-        finally:
-            for _ in held:
-                pages._calls.release()
-    assert (held, answer.status_code, answer.headers["Retry-After"]) == ([True] * 4, 429, "5")
+        hangs = make_app(auth="auto", oidc=oidc, secret_key="k" * 40, public_url=URL)
+        assert hangs.test_client().get("/login/oidc").status_code == 502
+    monkeypatch.setattr(oidc_transport, "TIMEOUT_S", CEILING_S)
+    client = app.test_client()
+    state = begin(client, provider)["state"]
+    held = [pages._calls.acquire(blocking=False) for _ in range(4)]
+    busy = [app.test_client().get("/login/oidc"), finish(client, state)]
+    for _ in held:
+        pages._calls.release()
+    assert [(answer.status_code, answer.headers["Retry-After"]) for answer in busy] == [(429, "5")] * 2
+    assert finish(client, state).status_code == 303  # this try was not used up
+
+
+def test_an_answer_that_never_ends_is_given_up(
+    app: Flask, provider: Scripted, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = app.test_client()
+    state = begin(client, provider)["state"]
+    provider.drips = {"/token"}
+    monkeypatch.setattr(oidc_transport, "WITHIN_S", 0.2)
+    assert finish(client, state).status_code == 502
+    assert "/token took more than" in caplog.text
+
+
+def test_a_private_certificate_counts_beside_the_bundle_of_the_environment(
+    make: MakeOidc, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", requests.certs.where())
+    certificate = make_certificate(tmp_path)
+    with scripted_provider(certificate) as private:
+        trusting, other = (
+            make(issuer=private.issuer, ca_file=str(certificate[0]), **ROLES),
+            make(issuer=private.issuer, **ROLES),
+        )
+        statuses = [each.test_client().get("/login/oidc").status_code for each in (trusting, other)]
+        assert statuses == [303, 502]
+        certificate[0].unlink()
+        trusting.extensions[EXTENSION].oidc_provider._discovery.invalidate()
+        assert trusting.test_client().get("/login/oidc").status_code == 502
 
 
 def test_new_keys_of_the_provider_are_found(app: Flask, provider: Scripted) -> None:
@@ -300,20 +361,58 @@ def test_new_keys_of_the_provider_are_found(app: Flask, provider: Scripted) -> N
     assert [path for path, _, _ in provider.asked].count("/keys") == 2
 
 
+BASIC, POST = "client_secret_basic", "client_secret_post"
+
+
 @pytest.mark.parametrize(
-    ("methods", "in_form"),
-    [(["client_secret_post"], True), (["client_secret_basic", "client_secret_post"], False), (None, False)],
+    ("methods", "secret", "encoded"),
+    [
+        ([POST], "plain", None),
+        ([BASIC, POST], "pl-a.i_n~", "pl-a.i_n~"),
+        ([BASIC, POST], "ab+c/d%=", None),
+        ([BASIC], "ab+c/d%=", "ab%2Bc%2Fd%25%3D"),
+        (None, "ab+c/d%=", "ab%2Bc%2Fd%25%3D"),
+        ("odd", "plain", "plain"),
+    ],
 )
 def test_the_client_authenticates_as_the_provider_accepts(
-    app: Flask, provider: Scripted, methods: list[str] | None, in_form: bool
+    make: MakeOidc, provider: Scripted, methods: Any, secret: str, encoded: str | None
 ) -> None:
+    methods_known = {"token_endpoint_auth_methods_supported": methods}
     document = provider.answer("/.well-known/openid-configuration")
-    provider.answers["/.well-known/openid-configuration"] = document | {
-        "token_endpoint_auth_methods_supported": methods
-    }
-    assert sign_in(app.test_client(), provider).status_code == 303
+    provider.answers["/.well-known/openid-configuration"] = document | methods_known
+    assert sign_in(make(**ROLES, client_secret=secret).test_client(), provider).status_code == 303
     (_, headers, form) = next(asked for asked in provider.asked if asked[0] == "/token")
-    assert (form.get("client_secret") == SECRET, "Authorization" in headers) == (in_form, not in_form)
+    if encoded is None:
+        assert (form["client_secret"], "Authorization" in headers) == (secret, False)
+    else:
+        assert base64.b64decode(headers["Authorization"].removeprefix("Basic ")).decode() == f"{CLIENT}:{encoded}"
+        assert "client_secret" not in form
+
+
+ODD_KEYS: tuple[dict[str, Any], ...] = (
+    {"kty": "EC", "crv": "BP-256", "kid": "x", "x": "AAAA", "y": "AAAA"},
+    {"kty": "RSA", "kid": "x"},
+    {"kty": "RSA", "use": "tls", "kid": "x", "n": "AAAA", "e": "AQAB"},
+    {"kty": "oct", "k": "AAAA", "kid": 5},
+)
+
+
+def test_keys_of_other_kinds_make_no_other_unusable(app: Flask, provider: Scripted) -> None:
+    encrypts = new_key("encrypts").as_dict(private=False) | {"use": "enc"}
+    provider.answers["/keys"] = {"keys": [*ODD_KEYS, 5, encrypts, new_key("first").as_dict(private=False)]}
+    assert sign_in(app.test_client(), provider).status_code == 303
+
+
+def test_strangers_write_no_lines_of_the_log(app: Flask, provider: Scripted, caplog: pytest.LogCaptureFixture) -> None:
+    client = app.test_client()
+    finish(client, begin(client, provider)["state"], error="x\nERROR forged", error_description="y\x1b[31m" * 1000)
+    state = begin(client, provider)["state"]
+    provider.answers["/token"] = (400, {"error": "invalid_client", "error_description": f"not {SECRET}\n" * 1000})
+    finish(client, state)
+    assert len(caplog.messages) == 2
+    assert all(message.isprintable() and len(message) < 500 for message in caplog.messages)
+    assert SECRET not in caplog.text
 
 
 GROUPS = {"groups_claim": "groups", "group_roles": {"ops": "operator", "staff": "viewer"}}
@@ -336,6 +435,7 @@ USERS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"domain_roles": {"example.com": "viewer"}}, ANNA | {"email": "ben@example.com.evil.example"}, "has no role"),
     ({"domain_roles": {"example.com": "viewer"}}, ANNA | {"email": "ben@evil.example@example.com"}, "viewer"),
     ({"domain_roles": {"example.com": "viewer"}, "name_claim": "sub"}, ANNA | {"email_verified": False}, "has no role"),
+    ({"domain_roles": {"example.com": "viewer"}, "user_roles": {"5": "admin"}, "name_claim": "sub"}, ANNA, "viewer"),
     ({"default_role": "viewer", "name_claim": "preferred_username"}, {"preferred_username": "ben"}, "viewer"),
     (GROUPS, ANNA | {"groups": ["staff", "ops"]}, "operator"),
     (GROUPS, ANNA | {"groups": "staff"}, "viewer"),
@@ -372,6 +472,19 @@ def test_claims_that_the_id_token_lacks_come_from_userinfo_of_the_same_user(make
     for other in ({"sub": "2", "groups": ["ops"], **ANNA}, {"groups": ["ops"], **ANNA}, (500, {}), b"no JSON"):
         provider.answers["/me"] = other
         assert sign_in(make(**GROUPS).test_client(), provider).status_code == 502
+    # A lifetime of seconds is enough, and an address of the token is verified by userinfo, if it is the same source.
+    provider.claims = {"email": "anna@example.com"}
+    provider.answers["/me"] = {"sub": "1", "groups": ["ops"], **ANNA}
+    client = make(**GROUPS).test_client()
+    state = begin(client, provider)["state"]
+    short = {"access_token": "access", "token_type": "Bearer", "expires_in": 1, "id_token": provider.token()}
+    provider.answers["/token"] = short
+    assert finish(client, state).status_code == 303
+    del provider.answers["/token"]
+    provider.answers["/me"] = {"sub": "1", "email": "ben@example.com", "email_verified": True}
+    client = make(**GROUPS, user_roles={"anna@example.com": "admin"}).test_client()
+    answer = sign_in(client, provider)
+    assert (answer.status_code, "ben@example.com has no role" in answer.text) == (403, True)
     # A claim of the token, which is signed, is not replaced.
     provider.claims = ANNA
     provider.answers["/me"] = {"sub": "1", "groups": ["staff"], "email": "ben@example.com"}
@@ -397,12 +510,53 @@ def test_local_users_beside_a_provider(make: MakeOidc, provider: Scripted) -> No
     assert 'name="password"' in page
     provider.claims = {"sub": "vera"}
     answer = sign_in(client, provider)
-    assert (answer.status_code, "vera is also the name of a local user." in answer.text) == (403, True)
+    assert (answer.status_code, "is also called vera." in answer.text) == (403, True)
+    assert 'href="/login/oidc?next=/workers&amp;again=1"' in answer.text
+    again = client.get("/login/oidc?again=1").headers["Location"]
+    assert parse_qs(urlsplit(again).query)["prompt"] == ["login"]
     provider.claims = {"sub": "anna"}
     assert sign_in(client, provider).status_code == 303
     client = app.test_client()
     client.post("/login", data={"name": "vera", "password": "password of vera"}, headers=SAME)
     assert 'title="viewer"' in client.get("/workers").text
+
+
+def test_a_domain_at_google_counts_for_accounts_of_that_organization_only() -> None:
+    """A former employee can keep a private account with the address."""
+    settings = OidcSettings(issuer=GOOGLE, client_id=CLIENT, domain_roles={"example.com": "viewer"})
+    assert identify([ANNA | {"hd": "example.com"}], settings).role is Role.VIEWER
+    for claims in (ANNA, ANNA | {"hd": "example.org"}):
+        with pytest.raises(UserRefused, match="has no role"):
+            identify([claims], settings)
+
+
+def test_names_that_the_audit_log_would_confuse(make: MakeOidc, provider: Scripted) -> None:
+    local = {"users": [{"name": "vera", "password_hash": HASHES["vera"]}], "api_tokens": ["deploy:viewer:" + "0" * 64]}
+    app = make(local, name_claim="sub", default_role="viewer")
+    store = app.extensions[EXTENSION].token_store
+    store.create("nightly", Role.VIEWER, 1, "vera")
+
+    def check(name: str) -> None:
+        provider.claims = {"sub": name}
+        assert sign_in(app.test_client(), provider).status_code == 403
+
+    names = (" ", "Vera", "vera ", "ＶＥＲＡ", "deploy", "Nightly", "local", "(unknown name)")
+    assert failures_of(check, [(name,) for name in names]) == {}
+
+
+def test_a_cookie_of_the_host_application_with_the_same_key_is_none_of_ours(app: Flask, provider: Scripted) -> None:
+    client, host = app.test_client(), Flask("host")
+    sign_in(client, provider)
+    host.secret_key = "k" * 40
+    with client.session_transaction() as ours:
+        content = dict(ours)
+    browser = host.test_client()
+    with browser.session_transaction() as theirs:
+        theirs.update(content)
+    cookie, other = browser.get_cookie("session"), app.test_client()
+    assert cookie is not None
+    other.set_cookie("queuedeck", cookie.value)
+    assert not is_signed_in(other)
 
 
 def test_changed_roles_and_age_end_a_session_but_not_a_changed_secret(

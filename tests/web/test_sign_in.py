@@ -90,7 +90,7 @@ def test_scripts_and_fragments_get_an_error_instead_of_the_form(app: Flask, path
     headers = {"HX-Request": "true"} if path.startswith("/_") else {}
     response = app.test_client().get(path, headers=headers)
     assert response.status_code == 401
-    assert "signed in" in response.text
+    assert ("Reload the page to sign in." if headers else "You are not signed in.") in response.text
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ algorithm, and if issuer, audience, nonce and times are those of this sign-in.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,34 +14,32 @@ from typing import Any
 from urllib.parse import urlencode
 
 from authlib.common.errors import AuthlibBaseError
-from authlib.integrations.requests_client import OAuth2Session
 from authlib.oidc.core import CodeIDToken
 from joserfc import jwt
 from joserfc.errors import BadSignatureError, InvalidKeyIdError, JoseError
-from joserfc.jwk import KeySet
+from joserfc.jwk import Key, KeySet
 from joserfc.jws import JWSRegistry
-from requests import RequestException, Response
+from requests import RequestException
 
 from ...auth import Identity
-from ...redact import masked_logger
+from ...redact import MASK, masked_logger
 from ...settings import OidcSettings
 from ...store.cache import SingleFlightCache
+from ..formatting import one_line
 from .oidc_attempts import Attempt
-from .oidc_claims import ProviderFailed, find_claim, identify
+from .oidc_claims import ProviderFailed, identify, lacks_claims
+from .oidc_transport import ProviderSession, UnexpectedAnswer, client_authentication
 
 log = masked_logger(__name__)
 
 # The provider publishes the key of each of these. With HS256, everyone who knows the client secret could sign.
-ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
+ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
 DISCOVERY = "/.well-known/openid-configuration"
-TIMEOUT_S = 5.0  # of each request: to connect, and for each part of the answer
 KEEP_S = 3600.0  # how long the discovery document and the keys are cached
 LEEWAY_S = 120  # by which the clock of the provider may differ
 FAILED_HINT = "Try again; Queuedeck's log has the reason."
-
-
-class _Unexpected(Exception):
-    """The provider sent something else than the standard demands."""
+# What a key of the provider, which can be anything, makes the library raise.
+_UNUSABLE_KEY = (JoseError, ValueError, TypeError, KeyError, AttributeError)
 
 
 class OidcProvider:
@@ -51,12 +50,14 @@ class OidcProvider:
         self.public_url = public_url.rstrip("/")
         self.redirect_uri = f"{self.public_url}/login/oidc/callback"
         self._discovery: SingleFlightCache[dict[str, Any]] = SingleFlightCache(KEEP_S)
-        self._keys: SingleFlightCache[Any] = SingleFlightCache(KEEP_S)
+        self._keys: SingleFlightCache[KeySet] = SingleFlightCache(KEEP_S)
+        self._last_document: dict[str, Any] = {}
 
-    def begin(self) -> tuple[str, Attempt]:
+    def begin(self, *, again: bool = False) -> tuple[str, Attempt]:
         """The URL at the provider where the user signs in, and the attempt. Raises ProviderFailed.
 
-        Cost: 1 request to the provider each KEEP_S.
+        `again`: also a user whom the provider knows already, who can then be another one. Cost: 1 request to the
+        provider each KEEP_S.
         """
         attempt = Attempt(secrets.token_urlsafe(16), secrets.token_urlsafe(16), secrets.token_urlsafe(36))
         with self._reports_failures(), self._session() as session:
@@ -65,6 +66,7 @@ class OidcProvider:
                 state=attempt.state,
                 nonce=attempt.nonce,
                 code_verifier=attempt.verifier,
+                **({"prompt": "login"} if again else {}),
             )
         return str(url), attempt
 
@@ -81,23 +83,18 @@ class OidcProvider:
                 code=code,
                 code_verifier=attempt.verifier,
                 redirect_uri=self.redirect_uri,
-                allow_redirects=False,
             )
-            claims = self._verify(token, attempt.nonce)
-            if any(find_claim(claims, name) is None for name in self._wanted_claims()):
-                claims = self._user_info(session, claims) | claims
-        return identify(claims, self.settings)
+            sources = [self._verify(token, attempt.nonce)]
+            if lacks_claims(sources[0], self.settings):
+                sources += self._user_info(session, sources[0], token.get("access_token"))
+        return identify(sources, self.settings)
 
     def sign_out_url(self) -> str | None:
-        """Where a user ends the session at the provider; None if it has no such page or does not respond.
+        """Where a user ends the session at the provider; None if it has no such page, or is unknown at the moment.
 
-        Cost: 1 request to the provider each KEEP_S.
+        Makes no request: it is known since the sign-in, in the process where that was.
         """
-        try:
-            with self._reports_failures():
-                url = self._document().get("end_session_endpoint")
-        except ProviderFailed:
-            return None
+        url = self._last_document.get("end_session_endpoint")
         if not isinstance(url, str) or not self._is_secure(url):
             return None
         return f"{url}{'&' if '?' in url else '?'}{urlencode({'client_id': self.settings.client_id})}"
@@ -107,36 +104,31 @@ class OidcProvider:
         """Log what fails inside the block, and raise ProviderFailed for it."""
         try:
             yield
-        except (RequestException, AuthlibBaseError, JoseError, _Unexpected) as exc:
-            reason = str(exc)
+        except (RequestException, AuthlibBaseError, JoseError, UnexpectedAnswer, OSError) as exc:
+            reason = f"{exc}" or type(exc).__name__
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
             reason = f"unexpected answer: {type(exc).__name__}: {exc}"
         else:
             return
-        log.warning("sign-in at %s failed: %s", self.settings.issuer, reason)
+        if self.settings.client_secret is not None:
+            reason = reason.replace(self.settings.client_secret, MASK)
+        log.warning("sign-in at %s failed: %s", self.settings.issuer, one_line(reason, 300))
         raise ProviderFailed(f"Sign-in with {self.settings.title} failed.", hint=FAILED_HINT)
 
-    def _session(self) -> OAuth2Session:
+    def _session(self) -> ProviderSession:
         settings = self.settings
-        session = OAuth2Session(
+        return ProviderSession(
             settings.client_id,
             settings.client_secret,
+            ca_file=settings.ca_file,
             scope=" ".join(settings.scopes),
             redirect_uri=self.redirect_uri,
             code_challenge_method="S256",
-            default_timeout=TIMEOUT_S,
         )
-        if settings.ca_file is not None:
-            session.verify = settings.ca_file
-        return session
 
     def _client_authentication(self) -> str:
-        """How the client proves who it is: with HTTP basic authentication, unless the provider accepts only a form."""
-        if self.settings.client_secret is None:
-            return "none"
-        accepted = self._document().get("token_endpoint_auth_methods_supported") or ()
-        is_form = "client_secret_basic" not in accepted and "client_secret_post" in accepted
-        return "client_secret_post" if is_form else "client_secret_basic"
+        accepted = self._document().get("token_endpoint_auth_methods_supported")
+        return client_authentication(self.settings.client_id, self.settings.client_secret, accepted)
 
     def _document(self) -> dict[str, Any]:
         """The discovery document."""
@@ -146,20 +138,31 @@ class OidcProvider:
         issuer = self.settings.issuer
         document = self._get_json(issuer.rstrip("/") + DISCOVERY)
         if document.get("issuer") != issuer:
-            raise _Unexpected(f"the provider calls itself {document.get('issuer')!r}: set issuer to exactly that")
+            raise UnexpectedAnswer(f"the provider calls itself {document.get('issuer')!r}: set issuer to exactly that")
+        self._last_document = document
         return document
 
-    def _key_set(self) -> Any:
+    def _key_set(self) -> KeySet:
         return self._keys.get("jwks_uri", self._load_keys)
 
-    def _load_keys(self) -> Any:
-        document: Any = self._get_json(self._endpoint("jwks_uri"))
-        return KeySet.import_key_set(document)
+    def _load_keys(self) -> KeySet:
+        """The keys for signatures. One that is of no known kind makes no other unusable (RFC 7517, section 5)."""
+        url = self._endpoint("jwks_uri")
+        published = self._get_json(url).get("keys")
+        found: list[Key] = []
+        for each in published if isinstance(published, list) else ():
+            if isinstance(each, dict) and each.get("use") != "enc":
+                with contextlib.suppress(*_UNUSABLE_KEY):
+                    document: Any = {"keys": [each]}
+                    found += KeySet.import_key_set(document).keys
+        if not found:
+            raise UnexpectedAnswer(f"{url} has no key that can be used")
+        return KeySet(found)
 
     def _endpoint(self, name: str) -> str:
         url = self._document().get(name)
         if not isinstance(url, str) or not self._is_secure(url):
-            raise _Unexpected(f"the discovery document has no usable {name}: {url!r}")
+            raise UnexpectedAnswer(f"the discovery document has no usable {name}: {url!r}")
         return url
 
     def _is_secure(self, url: str) -> bool:
@@ -168,12 +171,13 @@ class OidcProvider:
 
     def _get_json(self, url: str) -> dict[str, Any]:
         with self._session() as session:
-            return _read_json(session.get(url, withhold_token=True, allow_redirects=False))
+            found: dict[str, Any] = session.get_json(url)
+            return found
 
     def _verify(self, token: Mapping[str, Any], nonce: str) -> dict[str, Any]:
         """The claims of the ID token. Raises JoseError for one that is not the answer to this attempt."""
         if not isinstance(token.get("id_token"), str):
-            raise _Unexpected("the token endpoint sent no ID token")
+            raise UnexpectedAnswer("the token endpoint sent no ID token")
         registry = JWSRegistry(algorithms=ALGORITHMS, strict_check_header=False)
         try:
             found = jwt.decode(token["id_token"], self._key_set(), registry=registry)
@@ -193,29 +197,11 @@ class OidcProvider:
         claims.validate(leeway=LEEWAY_S)
         return dict(claims)
 
-    def _wanted_claims(self) -> Iterator[str]:
-        yield self.settings.name_claim
-        if self.settings.groups_claim is not None:
-            yield self.settings.groups_claim
-        if self.settings.domain_roles:
-            yield "email"
-
-    def _user_info(self, session: OAuth2Session, claims: Mapping[str, Any]) -> dict[str, Any]:
-        """Further claims of the user; none if the provider has no endpoint for them."""
-        if "userinfo_endpoint" not in self._document():
-            return {}
-        found = _read_json(session.get(self._endpoint("userinfo_endpoint"), allow_redirects=False))
+    def _user_info(self, session: ProviderSession, claims: Mapping[str, Any], token: Any) -> list[dict[str, Any]]:
+        """Further claims of the user; none if the provider has no endpoint for them, or sent no access token."""
+        if "userinfo_endpoint" not in self._document() or not isinstance(token, str):
+            return []
+        found = session.get_json(self._endpoint("userinfo_endpoint"), {"Authorization": f"Bearer {token}"})
         if found.get("sub") != claims["sub"]:
-            raise _Unexpected("the userinfo endpoint answered for another user")
-        return found
-
-
-def _read_json(response: Response) -> dict[str, Any]:
-    """The object that the provider answered. Raises RequestException or _Unexpected for any other answer."""
-    response.raise_for_status()
-    if response.is_redirect:
-        raise _Unexpected(f"{response.url} redirects to {response.headers['Location']}")
-    found = response.json()
-    if not isinstance(found, dict):
-        raise _Unexpected(f"{response.url} answered something else than a JSON object")
-    return found
+            raise UnexpectedAnswer("the userinfo endpoint answered for another user")
+        return [found]

@@ -1,17 +1,25 @@
-"""Sign-ins at a provider that have begun in this browser: in its session, so that no other browser can end one."""
+"""Sign-ins at a provider that have begun in this browser, each in a cookie of its own.
+
+Only the browser that began a sign-in can end it. The session could not hold the attempts: tabs that are restored
+together send the same cookie, and of their answers the last one wins.
+"""
 
 from __future__ import annotations
 
-import hmac
+import re
 from typing import NamedTuple
 
-from flask import session
+from flask import Flask, current_app, request
+from flask.wrappers import Response
+from itsdangerous import BadData, URLSafeSerializer
 
 from ...clock import now_s
+from .sessions import signing_keys
 
-_KEY = "oidc"
-MAX_ATTEMPTS = 4  # as many tabs can sign in at once; a cookie holds few
-WITHIN_S = 3600.0  # how long a user can take at the provider
+_PREFIX = "queuedeck-oidc-"
+_STATE = re.compile(r"[A-Za-z0-9_-]{22}\Z")
+MAX_ATTEMPTS = 8  # as many tabs can sign in at once
+WITHIN_S = 3600  # how long a user can take at the provider
 MAX_TARGET = 400
 
 
@@ -23,25 +31,50 @@ class Attempt(NamedTuple):
     verifier: str
 
 
-def remember(attempt: Attempt, target: str) -> None:
-    """Remember an attempt, and the path to open after it."""
+def remember(response: Response, attempt: Attempt, target: str) -> None:
+    """Remember an attempt, and the path to open after it, in a cookie of `response`; forget the oldest of too many."""
+    known = [name for name in request.cookies if name.startswith(_PREFIX)]
+    for name in known[: max(0, len(known) + 1 - MAX_ATTEMPTS)]:
+        response.delete_cookie(name, path=_path())
     kept = target if len(target) <= MAX_TARGET else "/"
-    session[_KEY] = [*_known(), [*attempt, kept, int(now_s())]][-MAX_ATTEMPTS:]
+    response.set_cookie(
+        _cookie_name(attempt.state),
+        str(_signer(current_app).dumps([*attempt, kept, int(now_s())])),
+        max_age=WITHIN_S,
+        path=_path(),
+        secure=request.is_secure,
+        httponly=True,
+        samesite="Lax",
+    )
 
 
-def take(state: str) -> tuple[Attempt, str] | None:
-    """The attempt with this state and the path to open after it, once; None if this browser has not begun it lately."""
-    known = _known()
-    found = next((each for each in known if hmac.compare_digest(each[0].encode(), state.encode())), None)
-    if found is None:
+def find(state: str) -> tuple[Attempt, str] | None:
+    """The attempt with this state and the path to open after it; None if this browser has not begun it lately."""
+    if not _STATE.match(state):
         return None
-    session.pop(_KEY)
-    if len(known) > 1:
-        session[_KEY] = [each for each in known if each is not found]
-    return Attempt(*found[:3]), found[3]
+    try:
+        found = _signer(current_app).loads(request.cookies.get(_cookie_name(state)) or "")
+    except BadData:
+        return None
+    match found:
+        case [str(known), str(nonce), str(verifier), str(target), int(begun)]:
+            is_recent = known == state and abs(now_s() - begun) < WITHIN_S
+            return (Attempt(known, nonce, verifier), target) if is_recent else None
+    return None
 
 
-def _known() -> list[list[str]]:
-    """The attempts that can still end, oldest first. The cookie is signed, so its content is ours."""
-    now = now_s()
-    return [each for each in session.get(_KEY, ()) if abs(now - each[4]) < WITHIN_S]
+def forget(response: Response, state: str) -> None:
+    """An attempt ends with its first answer."""
+    response.delete_cookie(_cookie_name(state), path=_path())
+
+
+def _cookie_name(state: str) -> str:
+    return f"{_PREFIX}{state[:8]}"
+
+
+def _path() -> str:
+    return f"{request.script_root}/login/oidc"
+
+
+def _signer(app: Flask) -> URLSafeSerializer:
+    return URLSafeSerializer(signing_keys(app), salt="queuedeck sign-in at a provider")

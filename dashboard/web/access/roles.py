@@ -16,4 +16,4 @@ def highest_role(names: Iterable[str | None]) -> Role | None:
 
 def is_user_name(name: str) -> bool:
     """Whether `name` can be shown and recorded as the name of a user."""
-    return 0 < len(name) <= MAX_NAME and name.isprintable()
+    return 0 < len(name) <= MAX_NAME and name.isprintable() and name == name.strip()

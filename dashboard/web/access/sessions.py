@@ -51,6 +51,8 @@ _NOBODY = (
 class _Cookies(SecureCookieSessionInterface):
     """A cookie for the path of the dashboard only: sessions of the host application are not affected."""
 
+    salt = "queuedeck session"  # with the same secret_key, a cookie of the host application is none of ours
+
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
         """As Flask does, without the check of age: the session itself has its times, with tolerance for clocks."""
         signer = self.get_signing_serializer(app)
@@ -66,7 +68,7 @@ class _Cookies(SecureCookieSessionInterface):
         if not app.config["SECRET_KEY"]:
             return None
         return URLSafeTimedSerializer(
-            _signing_keys(app),
+            signing_keys(app),
             salt=self.salt,
             serializer=self.serializer,
             signer_kwargs={"key_derivation": self.key_derivation, "digest_method": self.digest_method},
@@ -163,10 +165,15 @@ def begin_session(user: UserSettings) -> None:
     _begin(user.name, account_digest(user))
 
 
-def begin_oidc_session(identity: Identity, settings: OidcSettings) -> None:
-    """Sign in the user whom the provider named, with this role until the session ends; discards any earlier session."""
+def begin_oidc_session(identity: Identity, settings: OidcSettings, sign_out_url: str | None) -> None:
+    """Sign in the user whom the provider named, with this role until the session ends; discards any earlier session.
+
+    `sign_out_url`: where the user can end the session at the provider.
+    """
     _begin(identity.name, oidc_digest(settings))
     session["role"] = identity.role.name
+    if sign_out_url is not None:
+        session["provider"] = sign_out_url
 
 
 def _begin(name: str, record: str) -> None:
@@ -176,27 +183,27 @@ def _begin(name: str, record: str) -> None:
 
 
 def end_session(own: Source) -> None:
-    """End the session of this request on all servers, so that copies of its cookie become invalid. 1 round trip."""
+    """End the session of this request on all servers, so that copies of its cookie become invalid. 1 round trip.
+
+    What stays is the address where the user can end the session at the provider.
+    """
     if isinstance(session.get("id"), str):
         _ended.add(own, session["id"])
+    url = provider_sign_out()
     session.clear()
-
-
-def keep_provider_sign_out(url: str | None) -> None:
-    """Keep the address of the provider where the user, whose session has ended here, can end the one there."""
     if url is not None:
-        session["left"] = url
+        session["provider"] = url
 
 
 def provider_sign_out() -> str | None:
-    """That address; None for a user who has not signed out here lately, or whose provider has none."""
-    url = session.get("left")
+    """Where the user, whose session may have ended, can end the one at the provider; None if that is unknown."""
+    url = session.get("provider")
     return url if isinstance(url, str) else None
 
 
-def is_provider_session() -> bool:
-    """Whether the session, which may have ended, is of a user who signed in at the provider."""
-    return session.get("role") is not None
+def has_session() -> bool:
+    """Whether this browser has a session, which may have expired."""
+    return "name" in session
 
 
 def _is_over(own: Source) -> bool:
@@ -231,10 +238,10 @@ def remember_browser(app: Flask, response: Response, name: str) -> None:
 
 
 def _browser_signer(app: Flask) -> URLSafeSerializer:
-    return URLSafeSerializer(_signing_keys(app), salt="queuedeck known browser")
+    return URLSafeSerializer(signing_keys(app), salt="queuedeck known browser")
 
 
-def _signing_keys(app: Flask) -> list[str]:
+def signing_keys(app: Flask) -> list[str]:
     """The accepted signing keys; the last one signs."""
     return [*app.config["SECRET_KEY_FALLBACKS"], app.config["SECRET_KEY"]]
 

@@ -66,6 +66,11 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"issuer": "https://accounts.google.com"}, {}, "anyone can have an account at this provider"),
     ({"issuer": "https://gitlab.com/"}, {}, "anyone can have an account at this provider"),
     ({"ca_file": "/nowhere/ca.pem"}, {}, "ca_file: expected a readable file"),
+    ({"ca_file": __file__}, {}, "ca_file: expected a readable file with PEM certificates"),
+    ({"issuer": "https://login.example.com/{tenantid}/v2.0"}, {}, "issuer: expected the https:// URL"),
+    ({"name_claim": "nickname"}, {}, "name_claim: expected a claim that users cannot change"),
+    ({"issuer": "https://gitlab.com", "name_claim": "preferred_username"}, {}, "users cannot change"),
+    ({}, {"public_url": "https://queues.example.com?x=1"}, "public_url: expected a URL without user, query"),
     ({"colour": "red"}, {}, "unknown field"),
 ]
 

@@ -13,8 +13,11 @@ SIGN_IN, SIGN_OUT = "sign in", "sign out"
 DISABLED = "Sign-in is not enabled."
 
 
-def render_sign_in(target: str, *, wrong: str | None = None, has_left: bool = False) -> str:
-    """The page with every way to sign in. `target`: the path to open after it; `wrong`: why the last try failed."""
+def render_sign_in(target: str, *, wrong: str | None = None, has_left: bool = False, is_refused: bool = False) -> str:
+    """The page with every way to sign in. `target`: the path to open after it; `wrong`: why the last try failed.
+
+    `is_refused`: the provider knows the user, who has no access here.
+    """
     context = app_context()
     provider = context.oidc_provider
     return render_template(
@@ -25,6 +28,7 @@ def render_sign_in(target: str, *, wrong: str | None = None, has_left: bool = Fa
         has_users=bool(context.settings.users),
         provider=provider.settings.title if provider else None,
         has_left=has_left,
+        is_refused=is_refused,
         sign_out_url=sessions.provider_sign_out() if has_left else None,
     )
 

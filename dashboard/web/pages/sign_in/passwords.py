@@ -23,6 +23,7 @@ bp = Blueprint("signin", __name__)
 log = masked_logger(__name__)
 
 WRONG, WRONG_CODE = "Wrong name or password.", "Wrong name, password or code."
+ENDED = "Your session has ended. Sign in, then try again."
 LOCKED = "Too many attempts. Try again in 15 minutes."
 BUSY = "Too many sign-ins at the moment. Try again in a few seconds."
 BUSY_S = 5
@@ -37,15 +38,19 @@ _codes = OneTimeCodes()
 
 @bp.get("/login")
 def form() -> ResponseReturnValue:
-    """The sign-in form; with `oidc` and no users, 303 to the provider, except after a sign-out."""
+    """The sign-in form; with `oidc` and no users, 303 to the provider.
+
+    Not so after a sign-out (`left`), and after a form that was sent without a session (`ended`): browsers follow its
+    redirects only within the dashboard.
+    """
     settings = app_context().settings
     if not settings.users and settings.oidc is None:
         raise NotFound(DISABLED)
     target = sessions.safe_path(request.args.get("next"))
-    has_left = request.args.get("left") is not None
-    if not settings.users and not has_left:
+    if not settings.users and not {"left", "ended"} & set(request.args):
         return redirect(url_for("signin.begin_oidc", next=target), code=303)
-    return render_sign_in(target, has_left=has_left)
+    has_left = "left" in request.args and not sessions.has_session()
+    return render_sign_in(target, has_left=has_left, wrong=ENDED if "ended" in request.args else None)
 
 
 @bp.post("/login")
@@ -95,12 +100,9 @@ def leave() -> ResponseReturnValue:
     """Sign out, on all servers. Cost: at most 3 round trips."""
     services = app_services()
     identity = sessions.signed_in(services.settings, services.store.source)
-    provider = app_context().oidc_provider if identity and sessions.is_provider_session() else None
     sessions.end_session(services.store.source)
-    if identity is None:
-        return redirect(url_for("overview.index"), code=303)
-    record_sign_in(SIGN_OUT, identity.name, identity.role.name.lower(), Outcome.DONE)
-    sessions.keep_provider_sign_out(provider.sign_out_url() if provider else None)
+    if identity is not None:
+        record_sign_in(SIGN_OUT, identity.name, identity.role.name.lower(), Outcome.DONE)
     return redirect(url_for("signin.form", left=1), code=303)
 
 

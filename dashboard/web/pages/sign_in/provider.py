@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
-from flask import redirect, request, url_for
+from flask import make_response, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
-from ....auth import Identity
+from ....auth import LOCAL, Identity
 from ....backends.actions import Outcome
 from ....errors import Forbidden, NotFound, QueuedeckError, join_hint
 from ....redact import masked_logger
@@ -21,16 +23,18 @@ from ...access.sign_in_limits import AttemptCounter, SignInAttempt
 from ...context import app_context, app_services
 from ...formatting import one_line
 from .page import DISABLED, SIGN_IN, record_sign_in, render_sign_in
-from .passwords import BUSY, BUSY_S, bp
+from .passwords import BUSY, BUSY_S, NOBODY, bp
 
 if TYPE_CHECKING:
     from ...access.oidc import OidcProvider
+    from ...access.oidc_attempts import Attempt
 
 log = masked_logger(__name__)
 
 _refusals = AttemptCounter()
 # A provider that hangs, and strangers who begin sign-ins, must not occupy the threads that serve pages.
 _calls = threading.BoundedSemaphore(4)
+WAIT_S = 2.0
 UNKNOWN_ATTEMPT = "This sign-in has expired, or it began in another browser. Sign in again."
 HERE = "here"  # a query parameter: the browser has been sent to the public URL
 
@@ -53,11 +57,12 @@ def begin_oidc() -> ResponseReturnValue:
         if not is_free:
             return render_sign_in(target, wrong=BUSY), 429, {"Retry-After": str(BUSY_S)}
         try:
-            url, attempt = provider.begin()
+            url, attempt = provider.begin(again="again" in request.args)
         except ProviderFailed as exc:
             return render_sign_in(target, wrong=join_hint(exc.message, exc.hint)), 502
-    oidc_attempts.remember(attempt, target)
-    return redirect(url, code=303)
+    response = make_response(redirect(url, code=303))
+    oidc_attempts.remember(response, attempt, target)
+    return response
 
 
 @bp.get("/login/oidc/callback")
@@ -68,22 +73,28 @@ def finish_oidc() -> ResponseReturnValue:
     Cost: 2 round trips, and 1 to 4 requests to the provider.
     """
     provider = _provider()
-    taken = oidc_attempts.take(request.args.get("state", ""))
-    if taken is None:
+    state = request.args.get("state", "")
+    found = oidc_attempts.find(state)
+    if found is None:
         if sessions.signed_in(app_context().settings, app_services().store.source) is not None:
             return redirect(url_for("overview.index"), code=303)  # a callback that was opened again
         return render_sign_in("/", wrong=UNKNOWN_ATTEMPT), 403
-    attempt, target = taken
     with _turn() as is_free:
         if not is_free:
-            return render_sign_in(target, wrong=BUSY), 429, {"Retry-After": str(BUSY_S)}
-        try:
-            _check_answer(provider)
-            identity = provider.finish(attempt, request.args.get("code", ""))
-            _check_name(identity)
-        except QueuedeckError as exc:
-            return _refuse(exc, target)
-    sessions.begin_oidc_session(identity, provider.settings)
+            return render_sign_in(found[1], wrong=BUSY), 429, {"Retry-After": str(BUSY_S)}
+        response = make_response(_finish(provider, *found))
+    oidc_attempts.forget(response, state)
+    return response
+
+
+def _finish(provider: OidcProvider, attempt: Attempt, target: str) -> ResponseReturnValue:
+    try:
+        _check_answer(provider)
+        identity = provider.finish(attempt, request.args["code"])
+        _check_name(identity)
+    except QueuedeckError as exc:
+        return _refuse(exc, target)
+    sessions.begin_oidc_session(identity, provider.settings, provider.sign_out_url())
     record_sign_in(SIGN_IN, identity.name, identity.role.name.lower(), Outcome.DONE)
     return redirect(request.script_root + target, code=303)
 
@@ -92,22 +103,30 @@ def _check_answer(provider: OidcProvider) -> None:
     """Raise Forbidden if the provider returned the user with an error, or if another provider did."""
     error, issuer = request.args.get("error"), request.args.get("iss")
     if error is not None:
-        log.warning(
-            "%s refused a sign-in: %s: %s", provider.settings.issuer, error, request.args.get("error_description")
-        )
+        why = one_line(f"{error}: {request.args.get('error_description', '')}", 200)
+        log.warning("%s refused a sign-in: %s", provider.settings.issuer, why)
         raise Forbidden(f"{provider.settings.title} refused the sign-in: {one_line(error, 60)}.")
-    if issuer is not None and issuer != provider.settings.issuer:
+    if issuer not in (None, provider.settings.issuer) or not request.args.get("code"):
         raise Forbidden(UNKNOWN_ATTEMPT)
 
 
 def _check_name(identity: Identity) -> None:
-    """Raise UserRefused for the name of a local user: the audit log must not confuse them."""
-    if any(user.name == identity.name for user in app_context().settings.users):
+    """Raise UserRefused for a name that the audit log would confuse with another one. Cost: 1 round trip."""
+    settings, tokens = app_context().settings, app_context().token_store
+    taken = {LOCAL.name, NOBODY, *(user.name for user in settings.users)}
+    taken |= {entry.split(":")[0] for entry in settings.api_tokens}
+    with contextlib.suppress(QueuedeckError):  # a Redis that is down must not lock users out
+        taken |= {each.token.name for each in tokens.list_tokens().tokens} if tokens else set()
+    if _folded(identity.name) in map(_folded, taken):
         raise UserRefused(
             identity.name,
-            f"{identity.name} is also the name of a local user.",
+            f"A local user or an API token is also called {identity.name}.",
             hint="An administrator has to rename that one.",
         )
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).casefold().strip()
 
 
 def _refuse(exc: QueuedeckError, target: str) -> ResponseReturnValue:
@@ -119,13 +138,14 @@ def _refuse(exc: QueuedeckError, target: str) -> ResponseReturnValue:
             record_sign_in(SIGN_IN, exc.user, "unknown", Outcome.REFUSED, exc.message)
         else:
             log.warning("%s Too many refusals to record this one in the audit log.", exc.message)
-    return render_sign_in(target, wrong=join_hint(exc.message, exc.hint)), 403 if isinstance(exc, Forbidden) else 502
+    shown = render_sign_in(target, wrong=join_hint(exc.message, exc.hint), is_refused=isinstance(exc, UserRefused))
+    return shown, 403 if isinstance(exc, Forbidden) else 502
 
 
 @contextmanager
 def _turn() -> Iterator[bool]:
-    """Yield whether the provider can be called now."""
-    is_free = _calls.acquire(blocking=False)
+    """Yield whether the provider can be called now, after waiting at most WAIT_S."""
+    is_free = _calls.acquire(timeout=WAIT_S)
     try:
         yield is_free
     finally:
