@@ -332,6 +332,7 @@ def test_an_answer_that_never_ends_is_given_up(
     state = begin(client, provider)["state"]
     provider.drips = {"/token"}
     monkeypatch.setattr(oidc_transport, "WITHIN_S", 0.2)
+    monkeypatch.setattr(oidc_transport, "MAX_BYTES", 500)  # its end, at a byte each 10 ms, were there no limit of time
     assert finish(client, state).status_code == 502
     assert "/token took more than" in caplog.text
 
