@@ -30,7 +30,7 @@ def _may(client: FlaskClient, rule: str, method: str) -> str:
     form = {"nothing": "1"} if (path, method) == ("/login", "POST") else None
     for role in (None, *ROLES):
         answer = client.open(path, method=method, headers=headers(role), data=form)
-        to_sign_in = answer.status_code == 303 and answer.headers["Location"].startswith("/login")
+        to_sign_in = answer.status_code == 303 and answer.headers["Location"].startswith("/login?next=")
         if answer.status_code not in (401, 403) and not to_sign_in:
             return role or "anybody"
     return "nobody"
