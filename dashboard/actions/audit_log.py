@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -136,6 +136,25 @@ class AuditLog:
             end, chunk = "(" + reply[-1][0].decode("ascii", "replace"), READ_AT_ONCE
         shown = tuple(found[:count])
         return AuditPage(shown, scanned, shown[-1].id if len(found) > count else None)
+
+    def read_chunks(self, wanted: AuditFilter = ANY) -> Iterator[tuple[AuditEvent, ...]]:
+        """The events that match, oldest first, in parts of at most READ_AT_ONCE; without those stored in the meantime.
+
+        Raises BackendUnavailable, also between two parts. Cost: 2 round trips, and 1 for each further READ_AT_ONCE
+        events in the range of time.
+        """
+        start, end = _entry_bounds(wanted, None)
+        (newest,) = self._store.read_keys(("XREVRANGE", AUDIT, end, "-", "COUNT", 1))
+        if not newest:
+            return
+        last = newest[0][0].decode("ascii", "replace")
+        while True:
+            (reply,) = self._store.read_keys(("XRANGE", AUDIT, start, last, "COUNT", READ_AT_ONCE))
+            yield tuple(event for event in _decode_events(reply) if wanted.matches(event))
+            reached = reply[-1][0].decode("ascii", "replace") if reply else last
+            if reached == last or len(reply) < READ_AT_ONCE:
+                return
+            start = f"({reached}"
 
 
 def _entry_bounds(wanted: AuditFilter, before: str | None) -> tuple[str, str]:

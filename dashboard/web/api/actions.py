@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import wraps
 
-from flask import Blueprint
+from flask import Blueprint, Response
 from msgspec import UNSET
 from msgspec.structs import replace
 
@@ -24,7 +24,7 @@ from ..access.security import current_actor
 from ..context import app_context, app_services
 from ..forms.audit_query import audit_filter
 from ..forms.request_input import Body, json_body
-from ..pages.audit import read_page
+from ..pages.audit import export_events, read_page
 from ..pages.bulk import operations as bulk
 from ..pages.bulk.operation_list import read_operations
 from ..pages.bulk.start import (
@@ -36,6 +36,7 @@ from ..pages.bulk.start import (
     undo_operation,
 )
 from ..pages.job_actions import checked_reason, given_reason
+from ..views.audit_files import CSV_FILE, JSON_LINES
 from .action_bodies import ActionBody, BulkBody, JobActionBody, QueueActionBody, ReasonBody
 from .action_json import (
     ActedJson,
@@ -315,6 +316,27 @@ def audit() -> AuditEventsJson:
     return AuditEventsJson(
         events=[json_event(event) for event in page.events], scanned=page.scanned, next_before=page.next_before
     )
+
+
+@audit_bp.get("/audit.csv")
+def csv() -> Response:
+    """Export audit log events as CSV, oldest first.
+
+    Takes the filters of `/audit`. Text that a spreadsheet would take for a formula begins with an apostrophe. If Redis
+    stops responding, the last line says that the file is incomplete, and the response is cut off. Each export is
+    recorded in the audit log.
+    """
+    return export_events(CSV_FILE)
+
+
+@audit_bp.get("/audit.jsonl")
+def jsonl() -> Response:
+    """Export audit log events as JSON lines, oldest first.
+
+    Takes the filters of `/audit`. Each line is an event. If Redis stops responding, the last line is an error, and the
+    response is cut off. Each export is recorded in the audit log.
+    """
+    return export_events(JSON_LINES)
 
 
 def _with_status(acted: ActedJson) -> tuple[ActedJson, int]:

@@ -12,8 +12,9 @@ from flask import Blueprint, Response, current_app, jsonify, url_for
 from werkzeug.routing import Rule
 
 from ... import __version__
-from ..forms.audit_query import PARAMETERS, TIMES
+from ..forms.audit_query import FILTERS, TIMES
 from ..forms.request_input import body_of
+from ..views.audit_files import CSV_FILE, JSON_LINES
 from .responses import ErrorJson, response_types
 
 bp = Blueprint("openapi", __name__, url_prefix="/api/v1")
@@ -39,6 +40,7 @@ ERRORS = {
 
 _OVER_TIME = {"metric": _TEXT, "from": _TIME, "to": _TIME, "step_s": _WHOLE}
 _NARROWED = {"source": _TEXT, "backend": _TEXT}
+_AUDIT_FILTERS = {name: _TIME if name in TIMES else _TEXT for name in FILTERS}
 QUERIES: dict[str, dict[str, dict[str, Any]]] = {
     "api.overview": {"at": _TIME},
     "api.queue": {"at": _TIME},
@@ -72,10 +74,14 @@ QUERIES: dict[str, dict[str, dict[str, Any]]] = {
     "api_dead.dead": {"group_by": _TEXT, **_NARROWED, "queue": _TEXT, "q": _TEXT},
     "api_dead.group": {"page": _WHOLE, "per_page": _WHOLE},
     "api_bulk.works": {"state": _TEXT, "who": _TEXT, "page": _WHOLE, "per_page": _WHOLE},
-    "api_audit.audit": {name: _TIME if name in TIMES else _TEXT for name in PARAMETERS},
+    "api_audit.audit": {**_AUDIT_FILTERS, "before": _TEXT},
+    "api_audit.csv": _AUDIT_FILTERS,
+    "api_audit.jsonl": _AUDIT_FILTERS,
     "api_trash.trash": {**_NARROWED, "queue": _TEXT, "who": _TEXT, "bulk_id": _TEXT, "limit": _WHOLE, "cursor": _TEXT},
     "api_trash.batch": {"cursor": _TEXT},
 }
+# Endpoints that send a file -> its type.
+FILES = {"api_audit.csv": CSV_FILE.mimetype, "api_audit.jsonl": JSON_LINES.mimetype}
 
 
 @bp.get("/openapi.json")
@@ -124,7 +130,7 @@ def _describe_operation(rule: Rule, method: str) -> dict[str, Any]:
             ),
         ],
         "responses": {
-            "200": _json_content("Success", _one_of(response_types(view))),
+            "200": _success(rule, view),
             **{str(status): {"$ref": f"#/components/responses/{status}"} for status in _error_statuses(rule, view)},
             "default": _json_content("Error", _one_of((ErrorJson,))),
         },
@@ -198,6 +204,12 @@ def _in_path(rule: Rule) -> list[dict[str, Any]]:
 
 def _enum_of(words: str | None) -> dict[str, Any]:
     return {**_TEXT, "enum": [word.strip() for word in words.split(",")]} if words else _TEXT
+
+
+def _success(rule: Rule, view: Callable[..., Any]) -> dict[str, Any]:
+    if rule.endpoint in FILES:
+        return {"description": "Success", "content": {FILES[rule.endpoint]: {"schema": _TEXT}}}
+    return _json_content("Success", _one_of(response_types(view)))
 
 
 def _json_content(description: str, schema: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from .job_query import asked_time
 # Query parameter -> field of AuditFilter.
 FIELDS = {name: name for name in ("who", "action", "source", "queue", "outcome")} | {"bulk": "bulk_id"}
 TIMES = ("from", "to")
-PARAMETERS = (*FIELDS, *TIMES, "before")
+FILTERS = (*FIELDS, *TIMES)
 MAX_TEXT = 200
 # The length of a time without seconds, as forms send it: its whole minute is meant.
 _TO_THE_MINUTE = len("2026-11-25T10:00")
@@ -34,6 +34,11 @@ def audit_filter() -> AuditFilter:
     if until_s is not None and len(request.args["to"]) == _TO_THE_MINUTE:
         until_s += 59.999
     return AuditFilter(**texts, since_s=asked_time("from"), until_s=until_s)
+
+
+def asked_filters() -> dict[str, str]:
+    """The parameters of the filter as in the URL, without empty ones."""
+    return {name: text for name in FILTERS if (text := request.args.get(name))}
 
 
 def audit_cursor() -> str | None:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
-from flask import Blueprint, render_template, request
+import msgspec
+from flask import Blueprint, Response, render_template, request
 
 from ...actions.audit_filter import AuditFilter
-from ...actions.audit_log import CLOCKS_DIFFER_S, AuditEvent, AuditPage
+from ...actions.audit_log import CLOCKS_DIFFER_S, AuditEvent, AuditLog, AuditPage, build_event
 from ...actions.trash import KEEP_S
 from ...backends.actions import Action
 from ...clock import now_s
-from ...errors import NotFound
+from ...errors import NotFound, QueuedeckError
 from ...model import QueueStats
 from ...sources.metering import measure_cost
+from ..access.security import current_actor
 from ..context import app_context, app_services
-from ..forms.audit_query import PARAMETERS, audit_cursor, audit_filter
+from ..forms.audit_query import asked_filters, audit_cursor, audit_filter
+from ..views.audit_files import CSV_FILE, JSON_LINES, AuditFile
 from ..views.audit_lines import ACTION_CHOICES, audit_line, has_job_ids, is_complete, names_object, place_word
 from ..views.flash import OUTCOME_CHOICES, audit_label, outcome_text
 from . import layout
@@ -46,7 +50,7 @@ def index() -> str:
             {event.bulk_id for event in deletions if event.bulk_id and not event.batch}
         )
     cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
-    asked = {name: text for name in PARAMETERS if name != "before" and (text := request.args.get(name))}
+    asked = asked_filters()
     return render_template(
         "audit/index.html",
         **layout.page_context(app_services().snapshots.current(), cost),
@@ -78,14 +82,82 @@ def read_page(wanted: AuditFilter) -> AuditPage:
     Cost: 1 round trip; with a filter, at most 12; of a bulk operation, 1 more to start where it began.
     """
     audit_log = app_services().action_service.audit_log
-    if wanted.bulk_id is not None and wanted.since_s is None:
-        try:
-            # Nothing is recorded of an operation before it.
-            created_at = app_services().bulk_store.get(wanted.bulk_id).request.created_at
-            wanted = replace(wanted, since_s=max(0.0, created_at - CLOCKS_DIFFER_S))
-        except NotFound:
-            pass
-    return audit_log.list_page(wanted, count=PER_PAGE, before=audit_cursor())
+    return audit_log.list_page(_since_operation(wanted), count=PER_PAGE, before=audit_cursor())
+
+
+@bp.get("/audit.csv")
+def csv() -> Response:
+    """The events that match the filter, as a CSV file."""
+    return export_events(CSV_FILE)
+
+
+@bp.get("/audit.jsonl")
+def jsonl() -> Response:
+    """The events that match the filter, as a file with one JSON object per line."""
+    return export_events(JSON_LINES)
+
+
+def export_events(file: AuditFile) -> Response:
+    """The events that match the filter of the URL, oldest first, as a file that is sent while it is read.
+
+    Raises Unsupported for an invalid filter, BackendUnavailable if not even the first part can be read. If a later
+    part cannot be read, the last line says so, and the connection ends without the end of the response. The export is
+    recorded in the audit log when it ends. Cost: see AuditLog.read_chunks, and 1 round trip.
+    """
+    audit_log = app_services().action_service.audit_log
+    chunks = audit_log.read_chunks(_since_operation(audit_filter()))
+    first = next(chunks, ())
+    filters = ", ".join(f"{name}={text}" for name, text in asked_filters().items())
+    event = build_event(current_actor(), "export audit log", detail=f"{file.name}: {filters or 'all actions'}")
+    audit_log.log_intent(event)
+    response = Response(_file_parts(file, first, chunks, audit_log, event), mimetype=file.mimetype)
+    response.headers["Content-Disposition"] = f'attachment; filename="{file.name_at(event.at)}"'
+    return response
+
+
+def _file_parts(
+    file: AuditFile,
+    first: tuple[AuditEvent, ...],
+    chunks: Iterator[tuple[AuditEvent, ...]],
+    audit_log: AuditLog,
+    event: AuditEvent,
+) -> Iterator[bytes]:
+    """The parts of the file; `event` is recorded at its end, or when the client no longer reads."""
+    sent, failure = 0, "the client closed the connection"
+    try:
+        if file.head:
+            yield file.head
+        for chunk in filter(None, chain([first], chunks)):
+            sent += len(chunk)
+            yield file.write_events(chunk)
+        failure = ""
+    except QueuedeckError as exc:
+        failure = exc.message
+        yield file.write_failure(exc)
+        raise
+    finally:
+        audit_log.record_event(
+            msgspec.structs.replace(
+                event,
+                count=sent,
+                outcomes={} if failure else None,
+                detail=f"{event.detail}; incomplete: {failure}" if failure else event.detail,
+            )
+        )
+
+
+def _since_operation(wanted: AuditFilter) -> AuditFilter:
+    """The filter, for a bulk operation limited to the time since it was created: nothing is recorded of it before.
+
+    Cost: 1 round trip for a bulk operation.
+    """
+    if wanted.bulk_id is None or wanted.since_s is not None:
+        return wanted
+    try:
+        created_at = app_services().bulk_store.get(wanted.bulk_id).request.created_at
+    except NotFound:
+        return wanted
+    return replace(wanted, since_s=max(0.0, created_at - CLOCKS_DIFFER_S))
 
 
 def _choices(events: Iterable[AuditEvent], wanted: AuditFilter) -> dict[str, Any]:

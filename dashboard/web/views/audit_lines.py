@@ -78,6 +78,7 @@ _OTHER_LINES = {
     "dismiss notification": ("dismissed a notification", "dismiss a notification"),
     "sign in": ("signed in", "sign in"),
     "sign out": ("signed out", "sign out"),
+    "export audit log": ("exported {}", "export {}"),
 }
 _LINES = {
     **_JOB_LINES,
@@ -102,6 +103,7 @@ ACTION_CHOICES = (
     ("Marks", tuple(_MARK_LINES)),
     ("Sign-in", ("sign in", "sign out")),
     ("API tokens", tuple(_TOKEN_LINES)),
+    ("Audit log", ("export audit log",)),
 )
 _NAMES = {"rule": "rule ", "notification": "channel ", "schedule": "schedule ", "worker": "worker "}
 
@@ -148,6 +150,8 @@ def _object_of(event: AuditEvent) -> str:
         return "queue"
     if event.action in _ALERT_LINES:
         return _name_alerts(event)
+    if event.action == "export audit log":
+        return f"{format_count(event.count, 'event')} of the audit log"
     if event.action in _MARK_LINES or event.action in _TOKEN_LINES:
         return one_line(event.detail or "", 160)
     kind = THINGS.get(event.action) or event.action.rpartition(" ")[2]
