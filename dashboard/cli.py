@@ -1,4 +1,4 @@
-"""The command `queuedeck`: serve, demo, checker, check, doctor, hash-password, totp."""
+"""The command `queuedeck`: serve, demo, checker, check, doctor, audit, hash-password, totp."""
 
 from __future__ import annotations
 
@@ -85,6 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     config.set_defaults(run=_config)
 
+    _add_audit(commands.add_parser("audit", help="verify the audit log"))
+
     hashing = commands.add_parser(
         "hash-password", help="hash a password, typed or piped in, for password_hash of a user"
     )
@@ -93,6 +95,14 @@ def _parser() -> argparse.ArgumentParser:
     codes.add_argument("name", help="name of the user, as the authenticator app shows it")
     codes.set_defaults(run=_create_totp_secret)
     return parser
+
+
+def _add_audit(audit: argparse.ArgumentParser) -> None:
+    steps = audit.add_subparsers(required=True, metavar="COMMAND")
+    verify = steps.add_parser("verify", help="check whether stored events were edited, removed, inserted or reordered")
+    _add_source(verify)
+    verify.add_argument("--json", action="store_true", help="print the result as JSON")
+    verify.set_defaults(run=_verify_audit)
 
 
 def _add_serve_options(serve: argparse.ArgumentParser) -> None:
@@ -185,6 +195,12 @@ def _check(arguments: argparse.Namespace) -> int:
     except QueuedeckError as exc:  # callers expect the exit status of a Nagios plugin, also for an invalid setting
         say(f"QUEUEDECK UNKNOWN - {exc.message}")
         return int(ExitStatus.UNKNOWN)
+
+
+def _verify_audit(arguments: argparse.Namespace) -> int:
+    from .audit_command import verify
+
+    return verify(_settings(arguments), as_json=arguments.json)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from .actions.audit_chain import DAY_S, AuditChain
 from .actions.audit_log import AuditLog
 from .actions.bulk.runner import BulkRunner
 from .actions.bulk.store import BulkStore
@@ -155,8 +156,11 @@ def build_services(settings: Settings, *, checks: bool, on_hung: Callable[[], No
     dead_letter_service = DeadLetterService(sources.backend, settings.dlq_queues, annotation_store, queues, interval_s)
     dead_letter_jobs = DeadLetterJobs(dead_letter_service, queues, settings.bulk_max_jobs)
     pauses = PauseLog(store)
-    action_service = _build_action_service(settings, sources, store, dead_letter_service, pauses)
-    bulk_store = BulkStore(store, sources.address_of)
+    chain = _build_audit_chain(settings)
+    action_service = _build_action_service(
+        settings, AuditLog(sources.own, chain), sources, store, dead_letter_service, pauses
+    )
+    bulk_store = BulkStore(store, sources.address_of, chain)
     marks = MarkReader(MarkStore(store), sources, queues)
     # The pages of rules do not need them as new as the page of schedules.
     previewed_schedules = LiveList(sources, Capability.SCHEDULES, list_schedules, queues, READ_EVERY_S)
@@ -277,8 +281,14 @@ def _build_reader(sources: MonitoredSources, store: SnapshotStore, holder: str, 
     return SnapshotReader(store, interval_s, own_sample, settings_digest=sources.settings_digest)
 
 
+def _build_audit_chain(settings: Settings) -> AuditChain:
+    days = settings.audit_max_age_days
+    return AuditChain(settings.secret_key, settings.audit_max_events, None if days is None else days * DAY_S)
+
+
 def _build_action_service(
     settings: Settings,
+    audit_log: AuditLog,
     sources: MonitoredSources,
     store: SnapshotStore,
     dead_letter_service: DeadLetterService,
@@ -287,7 +297,7 @@ def _build_action_service(
     return ActionService(
         sources.backend,
         Trash(store, settings.bin_max_bytes),
-        AuditLog(sources.own),
+        audit_log,
         dead_letter_service.remove_jobs,
         dead_letter_service.invalidate,
         pauses,

@@ -1,6 +1,6 @@
 """The audit log: who did what, when, to which jobs, with which outcome.
 
-One event per action, in the log and in a capped stream.
+One event per action, in the log and in a capped stream, whose events form a chain (audit_chain.py).
 """
 
 from __future__ import annotations
@@ -19,34 +19,16 @@ from ..errors import QueuedeckError
 from ..model import Value
 from ..redact import mask_text, masked_logger
 from ..sources.source import Source
-from ..store.redis_store import PREFIX, Store
+from ..store.redis_store import Store
+from .audit_chain import ADD, AUDIT, HEAD, AuditChain
 from .audit_filter import AuditFilter
 
-AUDIT = f"{PREFIX}:audit"  # stream of JSON events, at most MAX_EVENTS
-MAX_EVENTS = 10_000
 MAX_IDS = 100
 MAX_ID = 200
 MAX_REASON = 500
 READ_AT_ONCE = 1_000
 # Clocks of two servers differ by less than this.
 CLOCKS_DIFFER_S = 600.0
-
-# KEYS stream. ARGV maximum, event. When Redis is out of memory, a script that has already written can continue, and
-# trimming needs no memory: so actions that succeed in that state are recorded too.
-_ADD = """
-redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', ARGV[1])
-return append(KEYS[1], ARGV[1], 'event', ARGV[2])
-"""
-
-# For scripts that make the change that they record, so that no other process can record an effect of it first. Call it
-# before the change, for the reason above. If the event cannot be written, the change still happens. Returns 1 if the
-# event was stored.
-RECORD = f"""
-local function record(stream, event)
-  redis.pcall('XTRIM', stream, 'MAXLEN', '~', {MAX_EVENTS})
-  return pcall(append, stream, {MAX_EVENTS}, 'event', event) and 1 or 0
-end
-"""
 
 log = logging.getLogger("queuedeck.audit")
 own_log = masked_logger(__name__)
@@ -102,9 +84,19 @@ _decoder = msgspec.json.Decoder(AuditEvent)
 class AuditLog:
     """Writes and reads events. If the store rejects a write, the event is missing in the stream, never in the log."""
 
-    def __init__(self, own: Source) -> None:
-        self._own = own
+    def __init__(self, own: Source, chain: AuditChain | None = None) -> None:
         self._store = Store(own)
+        self._chain = chain or AuditChain()
+
+    @property
+    def max_events(self) -> int:
+        """How many events are kept."""
+        return self._chain.max_events
+
+    @property
+    def max_age_s(self) -> float | None:
+        """How long events are kept; None: regardless of their age."""
+        return self._chain.max_age_s
 
     def log_intent(self, event: AuditEvent) -> None:
         """Log that an action is about to run, so that one that kills the process leaves a trace."""
@@ -114,7 +106,8 @@ class AuditLog:
         """Record the outcome of an action in the log and in the stream. Never raises. Cost: 1 round trip."""
         _log_done(event)
         try:
-            self._store.run_script(_ADD, (AUDIT,), MAX_EVENTS, encode_event(event))
+            reply = self._store.run_script(ADD, (AUDIT, HEAD), self._chain.pack_event(encode_event(event)))
+            self._chain.note_stored(reply)
         except (QueuedeckError, ResponseError) as exc:
             own_log.warning("an action could not be stored in the audit stream: %s", exc)
 
@@ -122,12 +115,12 @@ class AuditLog:
         """At most `count` of the events that match, newest first; `before` = the id of the last event read.
 
         Raises BackendUnavailable. Cost: 1 round trip without a filter. With one, 1 per READ_AT_ONCE events until enough
-        match: at most MAX_EVENTS / READ_AT_ONCE and 2 more.
+        match: at most `max_events` / READ_AT_ONCE and 2 more.
         """
         start, end = _entry_bounds(wanted, before)
         found: list[AuditEvent] = []
         scanned, chunk = 0, READ_AT_ONCE if wanted.narrows else min(count + 1, READ_AT_ONCE)
-        for _ in range(MAX_EVENTS // READ_AT_ONCE + 2):
+        for _ in range(self.max_events // READ_AT_ONCE + 2):
             (reply,) = self._store.read_keys(("XREVRANGE", AUDIT, end, start, "COUNT", chunk))
             found += (event for event in _decode_events(reply) if wanted.matches(event))
             scanned += len(reply or ())
@@ -181,7 +174,7 @@ def _decode_events(reply: Any) -> list[AuditEvent]:
 
 
 def encode_event(event: AuditEvent) -> bytes:
-    """The event as stored in the stream: the argument of RECORD."""
+    """The event as stored in the stream."""
     return msgspec.json.encode(_clean_event(event))
 
 

@@ -20,6 +20,8 @@ _PREFIX_PART = re.compile(r"[A-Za-z0-9._-]+")
 KEY_LIMIT = 200
 MAX_BIN_BYTES = 2**40
 LEAST_HISTORY_BYTES, MAX_HISTORY_BYTES = 1_000_000, 10_000_000_000
+MAX_AUDIT_EVENTS = 1_000_000
+MAX_AUDIT_DAYS = 3_650
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _USER = re.compile(r"[A-Za-z0-9._@+-]{1,64}\Z")
 _HASH = re.compile(r"scrypt:(\d{1,8}):(\d{1,2}):(\d{1,2})\$[^$\s]{1,256}\$[0-9a-f]{128}\Z")
@@ -80,6 +82,14 @@ def _faults(settings: Settings, origin: Mapping[str, str]) -> Iterator[tuple[str
         yield "history_max_bytes", f"expected 0, or {LEAST_HISTORY_BYTES} to {MAX_HISTORY_BYTES} bytes"
     if not 1 <= settings.bulk_max_jobs <= 1_000_000:
         yield "bulk_max_jobs", "expected a number from 1 to 1,000,000"
+    yield from _faults_of_audit(settings)
+
+
+def _faults_of_audit(settings: Settings) -> Iterator[tuple[str, str]]:
+    if not 100 <= settings.audit_max_events <= MAX_AUDIT_EVENTS:
+        yield "audit_max_events", f"expected a number from 100 to {MAX_AUDIT_EVENTS:,}"
+    if settings.audit_max_age_days is not None and not 1 <= settings.audit_max_age_days <= MAX_AUDIT_DAYS:
+        yield "audit_max_age_days", f"expected a number of days from 1 to {MAX_AUDIT_DAYS:,}"
 
 
 def _faults_of_secret_key(settings: Settings) -> Iterator[tuple[str, str]]:

@@ -15,7 +15,7 @@ LETTERS: Final = {"string": "s", "list": "l", "set": "t", "zset": "z", "hash": "
 # Key names without the prefix that all keys share.
 TYPES: Final = {
     **dict.fromkeys(("lead", "epoch", "snapshot", "history", "changes", "born", "memory", "sights"), "string"),
-    **dict.fromkeys(("hours", "rules", "slos", "schedules"), "string"),
+    **dict.fromkeys(("hours", "rules", "slos", "schedules", "audit:head"), "string"),
     **dict.fromkeys(("heartbeat", "silences", "acks", "pauses", "bin:sizes", "groups", "ts:ids", "counters"), "hash"),
     **dict.fromkeys(("tokens", "tokens:used"), "hash"),
     **dict.fromkeys(("live", "bulks:open"), "set"),
@@ -102,13 +102,13 @@ local function add(key, field, more)
   end
   return sum
 end
-local function append(key, most, field, value)
-  local added = redis.pcall('XADD', key, 'MAXLEN', '~', most, '*', field, value)
+local function append(key, most, ...)
+  local added = redis.pcall('XADD', key, 'MAXLEN', '~', most, '*', ...)
   if type(added) ~= 'table' or not added.err then return added end
   if string.find(added.err, 'exhausted') or string.find(added.err, 'smaller') then
     aside(key, 'accepts no more entries')
   end
-  return redis.call('XADD', key, 'MAXLEN', '~', most, '*', field, value)
+  return redis.call('XADD', key, 'MAXLEN', '~', most, '*', ...)
 end
 local function begin(key, most_ms)
   local left = redis.call('PTTL', key)

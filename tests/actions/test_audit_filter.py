@@ -8,8 +8,9 @@ import pytest
 import redis
 from msgspec.structs import replace
 
+from dashboard.actions.audit_chain import AUDIT, HEAD, RECORD, AuditChain
 from dashboard.actions.audit_filter import NOT_DONE, AuditFilter
-from dashboard.actions.audit_log import AUDIT, RECORD, Actor, AuditEvent, AuditLog, build_event, encode_event
+from dashboard.actions.audit_log import Actor, AuditEvent, AuditLog, build_event, encode_event
 from dashboard.sources.metering import measure_cost
 from dashboard.sources.source import Source
 
@@ -23,10 +24,12 @@ def audit_log(source: Source, redis_client: redis.Redis) -> AuditLog:
 
 def write(audit_log: AuditLog, *events: AuditEvent) -> None:
     """Store events, oldest first, in one round trip."""
-    script = f"{RECORD} for n = 1, #ARGV do record(KEYS[1], ARGV[n]) end"
+    script = f"{RECORD} for n = 1, #ARGV do record(KEYS[1], KEYS[2], ARGV[n]) end"
     for start in range(0, len(events), 1_000):
         chunk = events[start : start + 1_000]
-        audit_log._store.run_script(script, (AUDIT,), *(encode_event(event) for event in chunk))
+        audit_log._store.run_script(
+            script, (AUDIT, HEAD), *(AuditChain().pack_event(encode_event(event)) for event in chunk)
+        )
 
 
 def retry(actor: Actor = ANNA, **fields: Any) -> AuditEvent:

@@ -9,7 +9,8 @@ import redis
 from msgspec.structs import replace
 
 from dashboard.actions import audit_log
-from dashboard.actions.audit_log import AUDIT, RECORD, Actor, AuditEvent, encode_event
+from dashboard.actions.audit_chain import AUDIT, HEAD, RECORD, AuditChain
+from dashboard.actions.audit_log import Actor, AuditEvent, encode_event
 from dashboard.actions.bulk import runner as running
 from dashboard.actions.bulk.operation import BulkOperation, BulkPhase
 from dashboard.actions.bulk.store import BulkStore
@@ -155,8 +156,9 @@ def test_an_audit_key_of_the_wrong_type_is_moved_aside(bench: Bench, caplog: pyt
 def test_events_of_the_same_millisecond_keep_their_order(bench: Bench) -> None:
     """All events have the same time, and many share a millisecond of Redis."""
     first = audit_log.build_event(Actor(name="anna", role="operator"), "retry")
-    events = [encode_event(replace(first, detail=str(n))) for n in range(250)]
-    bench.bulk_store._store.run_script(f"{RECORD} for n = 1, #ARGV do record(KEYS[1], ARGV[n]) end", (AUDIT,), *events)
+    events = [AuditChain().pack_event(encode_event(replace(first, detail=str(n)))) for n in range(250)]
+    script = f"{RECORD} for n = 1, #ARGV do record(KEYS[1], KEYS[2], ARGV[n]) end"
+    bench.bulk_store._store.run_script(script, (AUDIT, HEAD), *events)
     entries = bench.client.xrange(AUDIT)
     assert len({entry_id.partition(b"-")[0] for entry_id, _ in entries}) < len(entries)
     seen: list[str | None] = []

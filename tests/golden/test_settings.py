@@ -34,6 +34,8 @@ IN_ENVIRONMENT: dict[str, str] = {
     "alerts": "off",
     "allow_private_webhooks": "true",
     "api_tokens": f"a:viewer:{'0' * 64}, b:admin:{'1' * 64}",
+    "audit_max_age_days": "365",
+    "audit_max_events": "50000",
     "auth": "none",
     "bin_max_bytes": "10",
     "bulk_max_jobs": "10",

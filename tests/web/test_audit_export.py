@@ -12,7 +12,7 @@ import pytest
 import redis
 from flask.testing import FlaskClient
 
-from dashboard.actions import audit_log
+from dashboard.actions import audit_chain, audit_log
 from dashboard.errors import Forbidden
 from tests.web.test_audit import write
 
@@ -80,7 +80,7 @@ def test_an_export_is_recorded_with_its_filter(log: FlaskClient) -> None:
 def test_no_cell_is_a_formula(client: FlaskClient, redis_client: redis.Redis) -> None:
     for text in ODD:
         write(client, text, text, text, outcomes={text: -1}, reason=text, detail=text, queue=text)
-    redis_client.xadd(audit_log.AUDIT, {"event": "{"})
+    redis_client.xadd(audit_chain.AUDIT, {"event": "{"})
     text = client.get("/audit.csv").text
     rows = csv_rows(text)
     assert len(rows) == len(ODD)

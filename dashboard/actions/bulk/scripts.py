@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from ..audit_log import RECORD
+from ..audit_chain import RECORD
 
-# KEYS all, open, record, undo of, audit. ARGV id, now, request, phase, lifetime, maximum open, maximum stored, whether
-# it is an undo, event or "", prefix of the names of records. Returns {id, whether the event was stored}; for an undo
-# that is already running, the id of that one; 0 if too many operations are open.
+# KEYS all, open, record, undo of, audit, its head. ARGV id, now, request, phase, lifetime, maximum open, maximum
+# stored, whether it is an undo, event or "", prefix of the names of records. Returns {id, what `record` returned or 0};
+# for an undo that is already running, the id of that one; 0 if too many operations are open.
 CREATE = f"""{RECORD}
 if ARGV[8] == '1' then
   local other = redis.call('GET', KEYS[4])
   local open = other and redis.call('SISMEMBER', KEYS[2], other) == 1
-  if open and redis.call('EXISTS', sound(ARGV[10] .. other, 'h')) == 1 then return {{other, 1}} end
+  if open and redis.call('EXISTS', sound(ARGV[10] .. other, 'h')) == 1 then return {{other, 0}} end
 end
 if redis.call('SCARD', KEYS[2]) >= tonumber(ARGV[6]) then return 0 end
-local kept = ARGV[9] == '' and 1 or record(KEYS[5], ARGV[9])
+local kept = ARGV[9] == '' and 0 or record(KEYS[5], KEYS[6], ARGV[9])
 redis.call('HSET', KEYS[3], 'request', ARGV[3], 'phase', ARGV[4])
 redis.call('EXPIRE', KEYS[3], ARGV[5])
 redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
@@ -47,11 +47,11 @@ return redis.call('HGETALL', KEYS[1])
 """
 
 # KEYS record, lease, open, record of the operation whose deleted jobs are restored, batch starts, job refs, audit,
-# canary results. ARGV holder, lease ms, expected phase, next phase or "", id, number of jobs restored, number of the
-# first job of a batch or "", new lifetime of record, batch starts, job refs and canary results, event to record when it
-# enters the next phase or "", then fields and values; a value is added to a field that starts with +, and one that
-# starts with = is the number of a canary result. Returns {phase, whether the event was recorded, whether it was
-# stored}, 0 if another process runs it, -1 if the record no longer exists.
+# canary results, head of the audit. ARGV holder, lease ms, expected phase, next phase or "", id, number of jobs
+# restored, number of the first job of a batch or "", new lifetime of record, batch starts, job refs and canary results,
+# event to record when it enters the next phase or "", then fields and values; a value is added to a field that starts
+# with +, and one that starts with = is the number of a canary result. Returns {phase, whether the event was due, what
+# `record` returned or 0}, 0 if another process runs it, -1 if the record no longer exists.
 WRITE_PROGRESS = f"""{RECORD}
 if redis.call('HEXISTS', KEYS[1], 'phase') == 0 then return -1 end
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
@@ -71,22 +71,22 @@ local phase, recorded, kept = redis.call('HGET', KEYS[1], 'phase'), 0, 0
 if phase == ARGV[3] and ARGV[4] ~= '' then
   redis.call('HSET', KEYS[1], 'phase', ARGV[4])
   phase = ARGV[4]
-  if ARGV[9] ~= '' then recorded, kept = 1, record(KEYS[7], ARGV[9]) end
+  if ARGV[9] ~= '' then recorded, kept = 1, record(KEYS[7], KEYS[9], ARGV[9]) end
 end
 if phase == 'done' or phase == 'failed' or phase == 'aborted' then redis.call('SREM', KEYS[3], ARGV[5]) end
 return {{phase, recorded, kept}}
 """
 
-# Pause, resume or abort by a user. KEYS record, open, audit. ARGV id, next phase ('' = the one before the pause), now,
-# event or "", phases in which this is allowed. Returns {the phase after it, whether it changed, whether the event was
-# stored}, 0 if the record no longer exists.
+# Pause, resume or abort by a user. KEYS record, open, audit, its head. ARGV id, next phase ('' = the one before the
+# pause), now, event or "", phases in which this is allowed. Returns {the phase after it, whether it changed, what
+# `record` returned or 0}, 0 if the record no longer exists.
 CHANGE_PHASE = f"""{RECORD}
 local phase = redis.call('HGET', KEYS[1], 'phase')
 if not phase then return 0 end
 for n = 5, #ARGV do
   if phase == ARGV[n] then
     local to = ARGV[2]
-    local kept = ARGV[4] == '' and 1 or record(KEYS[3], ARGV[4])
+    local kept = ARGV[4] == '' and 0 or record(KEYS[3], KEYS[4], ARGV[4])
     if to == 'paused' then redis.call('HSET', KEYS[1], 'before', phase) end
     if to == '' then to = redis.call('HGET', KEYS[1], 'before') or 'running' end
     redis.call('HSET', KEYS[1], 'phase', to)

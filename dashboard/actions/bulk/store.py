@@ -15,7 +15,8 @@ from ...clock import now_s
 from ...errors import Conflict, NotFound
 from ...store.packing import pack, unpack
 from ...store.redis_store import Store
-from ..audit_log import AUDIT, AuditEvent, encode_event, log_recorded
+from ..audit_chain import AUDIT, HEAD, AuditChain
+from ..audit_log import AuditEvent, encode_event, log_recorded
 from . import scripts
 from .keys import (
     ALL,
@@ -46,10 +47,17 @@ class BulkOperationNotFound(NotFound):
 class BulkStore:
     """The bulk operations of one store, thread-safe. Every method can raise BackendUnavailable."""
 
-    def __init__(self, store: Store, address_of: Callable[[str], str | None] = lambda _source: None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        address_of: Callable[[str], str | None] = lambda _source: None,
+        chain: AuditChain | None = None,
+    ) -> None:
         """`address_of` returns the address of a source by name, stored with each new operation so that no process with
-        other settings runs it."""
+        other settings runs it. `chain`: that of the audit log.
+        """
         self._store = store
+        self._chain = chain or AuditChain()
         self.jobs = OperationJobs(store)
         self._address_of = address_of
 
@@ -70,10 +78,10 @@ class BulkStore:
                 OPEN,
                 record_key(bulk_id),
                 undo_key(request.undoes or request.undo_batches[0] if undo else bulk_id),
-                AUDIT,
+                *(AUDIT, HEAD),
             ),
             *(bulk_id, now_s(), pack(request), BulkPhase.COLLECTING.value, KEEP_S, MAX_OPEN, MAX_OPERATIONS, int(undo)),
-            *(encode_event(event) if event else "", self._store.source.own_key(record_key(""))),
+            *(self._pack(event), self._store.source.own_key(record_key(""))),
         )
         if not reply:
             raise Conflict(
@@ -82,8 +90,11 @@ class BulkStore:
             )
         created_id = str(reply[0].decode("ascii", "replace"))
         if event is not None and created_id == bulk_id:
-            log_recorded(event, kept=reply[1] == 1)
+            log_recorded(event, kept=self._chain.note_stored(reply[1]))
         return created_id
+
+    def _pack(self, event: AuditEvent | None) -> bytes:
+        return self._chain.pack_event(encode_event(event)) if event else b""
 
     def _with_address(self, request: BulkRequest) -> BulkRequest:
         names = {job_list.ref.source for job_list in request.job_lists} - request.servers.keys()
@@ -190,10 +201,10 @@ class BulkStore:
             scripts.WRITE_PROGRESS,
             (
                 *(record_key(bulk_id), lease_key(bulk_id), OPEN, record_key(restored[0] if restored else bulk_id)),
-                *(batch_starts_key(bulk_id), job_refs_key(bulk_id), AUDIT, canary_key(bulk_id)),
+                *(batch_starts_key(bulk_id), job_refs_key(bulk_id), AUDIT, canary_key(bulk_id), HEAD),
             ),
             *(holder, LEASE_MS, expected.value, to.value if to else "", bulk_id, restored[1] if restored else 0),
-            *("" if batch_start is None else batch_start, KEEP_S, encode_event(event) if event else ""),
+            *("" if batch_start is None else batch_start, KEEP_S, self._pack(event)),
             *arguments,
         )
         if reply == -1:
@@ -202,7 +213,7 @@ class BulkStore:
             return None
         phase, recorded, kept = reply
         if event is not None and recorded:
-            log_recorded(event, kept=kept == 1)
+            log_recorded(event, kept=self._chain.note_stored(kept))
         return BulkPhase(phase.decode())
 
     def change_phase(
@@ -224,15 +235,15 @@ class BulkStore:
         }[command]
         reply = self._store.run_script(
             scripts.CHANGE_PHASE,
-            (record_key(bulk_id), OPEN, AUDIT),
-            *(bulk_id, to, now_s(), encode_event(event) if event else ""),
+            (record_key(bulk_id), OPEN, AUDIT, HEAD),
+            *(bulk_id, to, now_s(), self._pack(event)),
             *(phase.value for phase in allowed),
         )
         if not reply:
             raise BulkOperationNotFound
         phase, changed, kept = BulkPhase(reply[0].decode()), reply[1], reply[2]
         if changed and event is not None:
-            log_recorded(event, kept=kept == 1)
+            log_recorded(event, kept=self._chain.note_stored(kept))
         if phase.value != to and (to or phase is BulkPhase.PAUSED or phase in ENDED):
             raise Conflict(f"This bulk operation is {phase.value}; you cannot {command} it.")
         return phase

@@ -56,6 +56,8 @@ def index() -> str:
         **layout.page_context(app_services().snapshots.current(), cost),
         **_choices(page.events, wanted),
         page=page,
+        max_events=app_services().action_service.audit_log.max_events,
+        max_age_s=app_services().action_service.audit_log.max_age_s,
         wanted=wanted,
         asked=asked,
         only_bulk=wanted == AuditFilter(bulk_id=wanted.bulk_id) and wanted.bulk_id is not None,

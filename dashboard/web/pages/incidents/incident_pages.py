@@ -11,7 +11,7 @@ from ...access.security import may_open
 from ...context import app_context, app_services
 from ...forms.incident_query import MAX_NOTE, MAX_TITLE, IncidentQuery, encode_name, incident_query, scope_args
 from ...views.charts.chart_range import RANGES
-from ...views.incidents.report import LIMITS, IncidentReport
+from ...views.incidents.report import IncidentReport, describe_limits
 from .. import layout
 from ..servers.servers import check_source
 
@@ -95,7 +95,8 @@ def check_scope(query: IncidentQuery) -> None:
 def render_file(report: IncidentReport, query: IncidentQuery) -> bytes:
     """The report as a file. Cost: none."""
     variables: dict[str, Any] = {"report": report, "title": query.title or "Incident report", "note": query.note}
-    variables |= {"by": g.identity.name, "public_url": app_services().settings.public_url, "limits": LIMITS}
-    variables |= {"titles": app_services().sources.titles}
+    services = app_services()
+    variables |= {"by": g.identity.name, "public_url": services.settings.public_url, "titles": services.sources.titles}
+    variables |= {"limits": describe_limits(services.action_service.audit_log)}
     text: str = render_template("incidents/report.html", **variables)
     return text.encode("utf-8", "replace")

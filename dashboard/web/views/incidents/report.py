@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from ....actions.audit_log import AuditLog
 from ....clock import instant
 from ....history.columns import QUEUE
 from ....history.series_keys import SeriesKey
@@ -155,7 +156,12 @@ def _name_groups(groups: IncidentGroups) -> Iterator[str]:
         yield f"{format_count(groups.undated, 'dead letter')} without a time of death belong to no range."
 
 
-LIMITS = (
-    f"At most the newest {MAX_EVENTS} actions of the audit log are read, which keeps 10,000; the alert history keeps "
-    "about 5,000 changes; figures and marks go back 30 days."
-)
+def describe_limits(audit_log: AuditLog) -> str:
+    """What a report cannot contain because it is no longer kept."""
+    kept = f"{format_number(audit_log.max_events)} actions"
+    if audit_log.max_age_s is not None:
+        kept += f" of {format_duration(audit_log.max_age_s)}"
+    return (
+        f"At most the newest {MAX_EVENTS} actions of the audit log are read, which keeps {kept}; the alert history "
+        "keeps about 5,000 changes; figures and marks go back 30 days."
+    )
