@@ -52,14 +52,19 @@ def _options(parser: argparse.ArgumentParser) -> dict[str, Any]:
     }
 
 
+def _commands(parser: argparse.ArgumentParser, name: str) -> dict[str, Any]:
+    """The options of a command and of all commands in it, by their names."""
+    found = {name: _options(parser)}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for word, command in action.choices.items():
+                found |= _commands(command, f"{name} {word}")
+    return found
+
+
 def test_commands(parser: argparse.ArgumentParser) -> None:
-    (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    found = {
-        "script": scripts,
-        "queuedeck": _options(parser),
-        **{f"queuedeck {name}": _options(command) for name, command in commands.choices.items()},
-    }
+    found = {"script": scripts, **_commands(parser, "queuedeck")}
     assert len(found) > 8
     same_as_committed("cli", found)
 

@@ -48,7 +48,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("dashboard.alerts",),
     ("dashboard.incidents",),
     ("dashboard.services",),
-    ("dashboard.checker_process", "dashboard.nagios_check"),
+    ("dashboard.checker_process", "dashboard.nagios_check", "dashboard.audit_command"),
     ("dashboard.doctor",),
     ("dashboard.web",),
     ("dashboard", "dashboard.demo"),  # the public face hands out what lies below on first use

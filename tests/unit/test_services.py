@@ -37,7 +37,7 @@ def test_all_parts_share_the_store_and_the_sources(tmp_path: Path) -> None:
     services = services_of(tmp_path, checks=False, store_url=f"{CLOSED[:-1]}3")
     assert services.store.source is services.sources.own
     assert services.sources.own not in services.sources.sources.values()
-    assert services.action_service.audit_log._own is services.sources.own
+    assert services.action_service.audit_log._store.source is services.sources.own
     assert services.dead_letter_service.annotation_store._store is services.store
     services.stop()
 
