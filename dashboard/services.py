@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from .actions.audit_chain import DAY_S, AuditChain
 from .actions.audit_log import AuditLog
+from .actions.audit_syslog import SyslogForwarder
 from .actions.bulk.runner import BulkRunner
 from .actions.bulk.store import BulkStore
 from .actions.dead_letter_jobs import DeadLetterJobs
@@ -47,8 +48,10 @@ from .schedules.schedule_watch import READ_EVERY_S, ScheduleWatch, list_schedule
 from .search.job_reader import JobReader
 from .settings import Settings
 from .settings.queue_directory import QueueDirectory
+from .settings.syslog_targets import parse_syslog_target
 from .slos.slo_store import SloReader
 from .slos.slo_watch import SloWatch
+from .sources.source import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,7 @@ class Services:
     def stop(self) -> None:
         """Stop all threads and close all connections."""
         self.bulk_runner.stop()
+        self.action_service.audit_log.stop()
         if self.checker is not None:
             self.checker.stop()
         self.sources.close()
@@ -156,11 +160,9 @@ def build_services(settings: Settings, *, checks: bool, on_hung: Callable[[], No
     dead_letter_service = DeadLetterService(sources.backend, settings.dlq_queues, annotation_store, queues, interval_s)
     dead_letter_jobs = DeadLetterJobs(dead_letter_service, queues, settings.bulk_max_jobs)
     pauses = PauseLog(store)
-    chain = _build_audit_chain(settings)
-    action_service = _build_action_service(
-        settings, AuditLog(sources.own, chain), sources, store, dead_letter_service, pauses
-    )
-    bulk_store = BulkStore(store, sources.address_of, chain)
+    audit_log = _build_audit_log(settings, sources.own)
+    action_service = _build_action_service(settings, audit_log, sources, store, dead_letter_service, pauses)
+    bulk_store = BulkStore(store, sources.address_of, audit_log)
     marks = MarkReader(MarkStore(store), sources, queues)
     # The pages of rules do not need them as new as the page of schedules.
     previewed_schedules = LiveList(sources, Capability.SCHEDULES, list_schedules, queues, READ_EVERY_S)
@@ -281,9 +283,11 @@ def _build_reader(sources: MonitoredSources, store: SnapshotStore, holder: str, 
     return SnapshotReader(store, interval_s, own_sample, settings_digest=sources.settings_digest)
 
 
-def _build_audit_chain(settings: Settings) -> AuditChain:
+def _build_audit_log(settings: Settings, own: Source) -> AuditLog:
     days = settings.audit_max_age_days
-    return AuditChain(settings.secret_key, settings.audit_max_events, None if days is None else days * DAY_S)
+    chain = AuditChain(settings.secret_key, settings.audit_max_events, None if days is None else days * DAY_S)
+    target = parse_syslog_target(settings.audit_syslog) if settings.audit_syslog else None
+    return AuditLog(own, chain, SyslogForwarder(target) if target else None)
 
 
 def _build_action_service(

@@ -22,6 +22,7 @@ from ..sources.source import Source
 from ..store.redis_store import Store
 from .audit_chain import ADD, AUDIT, HEAD, AuditChain
 from .audit_filter import AuditFilter
+from .audit_syslog import SyslogForwarder
 
 MAX_IDS = 100
 MAX_ID = 200
@@ -84,9 +85,11 @@ _decoder = msgspec.json.Decoder(AuditEvent)
 class AuditLog:
     """Writes and reads events. If the store rejects a write, the event is missing in the stream, never in the log."""
 
-    def __init__(self, own: Source, chain: AuditChain | None = None) -> None:
+    def __init__(self, own: Source, chain: AuditChain | None = None, syslog: SyslogForwarder | None = None) -> None:
+        """`syslog`: where everything that is logged is sent, too."""
         self._store = Store(own)
         self._chain = chain or AuditChain()
+        self._syslog = syslog
 
     @property
     def max_events(self) -> int:
@@ -100,16 +103,36 @@ class AuditLog:
 
     def log_intent(self, event: AuditEvent) -> None:
         """Log that an action is about to run, so that one that kills the process leaves a trace."""
-        log.info("asked %s", msgspec.json.encode(_clean_event(event).public()).decode())
+        self._log("asked", event)
 
     def record_event(self, event: AuditEvent) -> None:
         """Record the outcome of an action in the log and in the stream. Never raises. Cost: 1 round trip."""
-        _log_done(event)
+        self._log("done", event)
         try:
-            reply = self._store.run_script(ADD, (AUDIT, HEAD), self._chain.pack_event(encode_event(event)))
-            self._chain.note_stored(reply)
+            self._chain.note_stored(self._store.run_script(ADD, (AUDIT, HEAD), self.pack_event(event)))
         except (QueuedeckError, ResponseError) as exc:
             own_log.warning("an action could not be stored in the audit stream: %s", exc)
+
+    def pack_event(self, event: AuditEvent) -> bytes:
+        """The event as the argument of RECORD, for scripts that make the change that they record."""
+        return self._chain.pack_event(encode_event(event))
+
+    def note_recorded(self, event: AuditEvent, reply: Any) -> None:
+        """Log an event that a script has recorded; `reply` is what RECORD returned for it."""
+        self._log("done", event)
+        if not self._chain.note_stored(reply):
+            own_log.warning("an action could not be stored in the audit stream: Redis refused it")
+
+    def stop(self) -> None:
+        """Stop forwarding, after the events that are waiting for it."""
+        if self._syslog is not None:
+            self._syslog.stop()
+
+    def _log(self, word: str, event: AuditEvent) -> None:
+        public = _clean_event(event).public()
+        log.info("%s %s", word, msgspec.json.encode(public).decode())
+        if self._syslog is not None:
+            self._syslog.forward(word, public)
 
     def list_page(self, wanted: AuditFilter = ANY, *, count: int = 100, before: str | None = None) -> AuditPage:
         """At most `count` of the events that match, newest first; `before` = the id of the last event read.
@@ -176,17 +199,6 @@ def _decode_events(reply: Any) -> list[AuditEvent]:
 def encode_event(event: AuditEvent) -> bytes:
     """The event as stored in the stream."""
     return msgspec.json.encode(_clean_event(event))
-
-
-def log_recorded(event: AuditEvent, *, kept: bool) -> None:
-    """Log an action that a script recorded with RECORD; `kept` = whether it was stored."""
-    _log_done(event)
-    if not kept:
-        own_log.warning("an action could not be stored in the audit stream: Redis refused it")
-
-
-def _log_done(event: AuditEvent) -> None:
-    log.info("done %s", msgspec.json.encode(_clean_event(event).public()).decode())
 
 
 def build_event(actor: Actor, action: str, *, ids: Iterable[str] = (), **fields: Any) -> AuditEvent:

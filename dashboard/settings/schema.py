@@ -171,6 +171,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     require_reason: bool = False  # requires a reason for every action
     audit_max_events: int = 10_000  # how many events of the audit log are kept, 100 to 1,000,000
     audit_max_age_days: int | None = None  # how long; None: regardless of their age
+    audit_syslog: str | None = None  # where its events are sent: udp://, tcp:// or unix://
     bin_max_bytes: int = 64 * 1024 * 1024  # limit for the backups of deleted jobs that can be restored
     history_max_bytes: int = 64 * 1024 * 1024  # limit for the stored history; 0: none is recorded
     bulk_max_jobs: int = 100_000  # maximum jobs per bulk operation

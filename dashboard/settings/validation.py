@@ -13,6 +13,7 @@ from . import oidc, proxies, queue_directory, slos
 from .redis_urls import check_redis_url
 from .schema import WITH_SENTINELS, Settings, SourceSettings
 from .sentinel_urls import is_sentinel_host
+from .syslog_targets import parse_syslog_target
 
 # One hash tag, so that all keys are in one cluster slot and one script can change several of them.
 _STORE_PREFIX = re.compile(r"[A-Za-z0-9._-]{0,64}\{[A-Za-z0-9._-]{1,64}\}[A-Za-z0-9._-]{0,64}\Z")
@@ -90,6 +91,8 @@ def _faults_of_audit(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "audit_max_events", f"expected a number from 100 to {MAX_AUDIT_EVENTS:,}"
     if settings.audit_max_age_days is not None and not 1 <= settings.audit_max_age_days <= MAX_AUDIT_DAYS:
         yield "audit_max_age_days", f"expected a number of days from 1 to {MAX_AUDIT_DAYS:,}"
+    if settings.audit_syslog is not None and parse_syslog_target(settings.audit_syslog) is None:
+        yield "audit_syslog", "expected udp://HOST:PORT, tcp://HOST:PORT or unix:///PATH, such as udp://127.0.0.1:514"
 
 
 def _faults_of_secret_key(settings: Settings) -> Iterator[tuple[str, str]]:

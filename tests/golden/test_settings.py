@@ -36,6 +36,7 @@ IN_ENVIRONMENT: dict[str, str] = {
     "api_tokens": f"a:viewer:{'0' * 64}, b:admin:{'1' * 64}",
     "audit_max_age_days": "365",
     "audit_max_events": "50000",
+    "audit_syslog": "udp://logs.example.com:514",
     "auth": "none",
     "bin_max_bytes": "10",
     "bulk_max_jobs": "10",

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import socket
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from flask.testing import FlaskClient
 
 from dashboard.actions import audit_chain, audit_log
 from dashboard.errors import Forbidden
+from tests.waiting import CEILING_S
+from tests.web.conftest import MakeApp
 from tests.web.test_audit import write
 
 ODD = ['=HYPERLINK("http://x")', "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "＝1"]
@@ -138,3 +141,12 @@ def test_an_empty_log_is_a_file_with_a_header(client: FlaskClient) -> None:
     assert csv_rows(client.get("/audit.csv").text) == []
     assert client.get("/audit.csv").text.startswith("at,who,role,address,action,")
     assert client.get("/audit.jsonl?who=eve").text == ""
+
+
+def test_events_are_sent_to_the_syslog_of_the_settings(make_app: MakeApp, redis_client: redis.Redis) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        receiver.settimeout(CEILING_S)
+        app = make_app(audit_syslog=f"udp://127.0.0.1:{receiver.getsockname()[1]}")
+        assert app.test_client().get("/audit.csv").data
+        assert [receiver.recv(9_000).split(b" ")[5] for _ in range(2)] == [b"asked", b"done"]

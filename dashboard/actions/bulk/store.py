@@ -15,8 +15,8 @@ from ...clock import now_s
 from ...errors import Conflict, NotFound
 from ...store.packing import pack, unpack
 from ...store.redis_store import Store
-from ..audit_chain import AUDIT, HEAD, AuditChain
-from ..audit_log import AuditEvent, encode_event, log_recorded
+from ..audit_chain import AUDIT, HEAD
+from ..audit_log import AuditEvent, AuditLog
 from . import scripts
 from .keys import (
     ALL,
@@ -51,13 +51,13 @@ class BulkStore:
         self,
         store: Store,
         address_of: Callable[[str], str | None] = lambda _source: None,
-        chain: AuditChain | None = None,
+        audit_log: AuditLog | None = None,
     ) -> None:
         """`address_of` returns the address of a source by name, stored with each new operation so that no process with
-        other settings runs it. `chain`: that of the audit log.
+        other settings runs it. `audit_log`: that of this process.
         """
         self._store = store
-        self._chain = chain or AuditChain()
+        self._audit_log = audit_log or AuditLog(store.source)
         self.jobs = OperationJobs(store)
         self._address_of = address_of
 
@@ -90,11 +90,11 @@ class BulkStore:
             )
         created_id = str(reply[0].decode("ascii", "replace"))
         if event is not None and created_id == bulk_id:
-            log_recorded(event, kept=self._chain.note_stored(reply[1]))
+            self._audit_log.note_recorded(event, reply[1])
         return created_id
 
     def _pack(self, event: AuditEvent | None) -> bytes:
-        return self._chain.pack_event(encode_event(event)) if event else b""
+        return self._audit_log.pack_event(event) if event else b""
 
     def _with_address(self, request: BulkRequest) -> BulkRequest:
         names = {job_list.ref.source for job_list in request.job_lists} - request.servers.keys()
@@ -213,7 +213,7 @@ class BulkStore:
             return None
         phase, recorded, kept = reply
         if event is not None and recorded:
-            log_recorded(event, kept=self._chain.note_stored(kept))
+            self._audit_log.note_recorded(event, kept)
         return BulkPhase(phase.decode())
 
     def change_phase(
@@ -243,7 +243,7 @@ class BulkStore:
             raise BulkOperationNotFound
         phase, changed, kept = BulkPhase(reply[0].decode()), reply[1], reply[2]
         if changed and event is not None:
-            log_recorded(event, kept=self._chain.note_stored(kept))
+            self._audit_log.note_recorded(event, kept)
         if phase.value != to and (to or phase is BulkPhase.PAUSED or phase in ENDED):
             raise Conflict(f"This bulk operation is {phase.value}; you cannot {command} it.")
         return phase
