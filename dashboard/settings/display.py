@@ -11,11 +11,11 @@ from .schema import Settings
 
 # Text that is shown unchanged, and URLs that are shown without user info; all other text may be a secret.
 _PLAIN_TEXT = {
+    "audit_syslog",
     *("name", "id", "role", "auth", "checker", "alerts", "backends", "prefixes", "queues", "spool_dir", "public_url"),
     *("unacked_key", "unacked_index_key", "trusted_hosts", "trusted_proxies", "dlq_queues"),
     *("root_path", "peers", "user_header", "groups_header", "groups_separator", "default_role", "sign_out_url"),
     *("issuer", "client_id", "title", "scopes", "name_claim", "groups_claim"),
-    "audit_syslog",
     *("kind", "type", "severity", "metric", "source", "backend", "queue"),
     *("match", "owner", "runbook", "note", "queues_not", "sentinels", "service", "ca_file", "cert_file", "key_file"),
 }

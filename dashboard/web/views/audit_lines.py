@@ -100,10 +100,10 @@ ACTION_CHOICES = (
     ("Dead letters", tuple(_GROUP_LINES)),
     ("Alerts", (*_ALERT_LINES, *(name for name in _OTHER_LINES if "notification" in name), "send test notification")),
     ("Rules", tuple(name for name in _NAMED_LINES if name.endswith(" rule"))),
+    ("Audit log", ("export audit log",)),
     ("Marks", tuple(_MARK_LINES)),
     ("Sign-in", ("sign in", "sign out")),
     ("API tokens", tuple(_TOKEN_LINES)),
-    ("Audit log", ("export audit log",)),
 )
 _NAMES = {"rule": "rule ", "notification": "channel ", "schedule": "schedule ", "worker": "worker "}
 
@@ -144,14 +144,14 @@ def has_job_ids(event: AuditEvent) -> bool:
 
 
 def _object_of(event: AuditEvent) -> str:
+    if event.action == "export audit log":
+        return f"{format_count(event.count, 'event')} of the audit log"
     if event.action in _JOB_LINES:
         return _count_jobs(event)
     if event.action in _QUEUE_LINES:
         return "queue"
     if event.action in _ALERT_LINES:
         return _name_alerts(event)
-    if event.action == "export audit log":
-        return f"{format_count(event.count, 'event')} of the audit log"
     if event.action in _MARK_LINES or event.action in _TOKEN_LINES:
         return one_line(event.detail or "", 160)
     kind = THINGS.get(event.action) or event.action.rpartition(" ")[2]
