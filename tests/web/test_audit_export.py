@@ -135,6 +135,8 @@ def test_an_export_that_the_client_stops_is_recorded(log: FlaskClient) -> None:
     next(iter(answer.iter_encoded()))
     answer.close()
     assert newest(log)["detail"] == "CSV: all actions; incomplete: the client closed the connection"
+    log.head("/audit.jsonl").close()
+    assert newest(log)["detail"].startswith("CSV")
 
 
 def test_an_empty_log_is_a_file_with_a_header(client: FlaskClient) -> None:

@@ -112,40 +112,52 @@ def export_events(file: AuditFile) -> Response:
     filters = ", ".join(f"{name}={text}" for name, text in asked_filters().items())
     event = build_event(current_actor(), "export audit log", detail=f"{file.name}: {filters or 'all actions'}")
     audit_log.log_intent(event)
-    response = Response(_file_parts(file, first, chunks, audit_log, event), mimetype=file.mimetype)
+    response = Response(_Export(file, chain([first], chunks), audit_log, event), mimetype=file.mimetype)
     response.headers["Content-Disposition"] = f'attachment; filename="{file.name_at(event.at)}"'
     return response
 
 
-def _file_parts(
-    file: AuditFile,
-    first: tuple[AuditEvent, ...],
-    chunks: Iterator[tuple[AuditEvent, ...]],
-    audit_log: AuditLog,
-    event: AuditEvent,
-) -> Iterator[bytes]:
-    """The parts of the file; `event` is recorded at its end, or when the client no longer reads."""
-    sent, failure = 0, "the client closed the connection"
-    try:
-        if file.head:
-            yield file.head
-        for chunk in filter(None, chain([first], chunks)):
-            sent += len(chunk)
-            yield file.write_events(chunk)
-        failure = ""
-    except QueuedeckError as exc:
-        failure = exc.message
-        yield file.write_failure(exc)
-        raise
-    finally:
-        audit_log.record_event(
-            msgspec.structs.replace(
-                event,
-                count=sent,
-                outcomes={} if failure else None,
-                detail=f"{event.detail}; incomplete: {failure}" if failure else event.detail,
-            )
+class _Export:
+    """The parts of a file, for one response. The export is recorded once: at the end of the file, or when the server
+    closes the response earlier. An object that is only discarded records nothing.
+    """
+
+    def __init__(
+        self, file: AuditFile, chunks: Iterable[tuple[AuditEvent, ...]], audit_log: AuditLog, event: AuditEvent
+    ) -> None:
+        self._file = file
+        self._chunks = chunks
+        self._audit_log = audit_log
+        self._event = event
+        self._sent: int | None = None  # None: not begun, or recorded
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._sent = 0
+        if self._file.head:
+            yield self._file.head
+        try:
+            for chunk in filter(None, self._chunks):
+                self._sent += len(chunk)
+                yield self._file.write_events(chunk)
+        except QueuedeckError as exc:
+            yield self._file.write_failure(exc)
+            self._record(f"; incomplete: {exc.message}")
+            raise
+        self._record("")
+
+    def close(self) -> None:
+        """Called by the server when it is done with the response."""
+        self._record("; incomplete: the client closed the connection")
+
+    def _record(self, failure: str) -> None:
+        if self._sent is None:
+            return
+        outcomes: dict[str, int] | None = {} if failure else None
+        event = msgspec.structs.replace(
+            self._event, count=self._sent, outcomes=outcomes, detail=f"{self._event.detail}{failure}"
         )
+        self._sent = None
+        self._audit_log.record_event(event)
 
 
 def _since_operation(wanted: AuditFilter) -> AuditFilter:
