@@ -63,7 +63,7 @@ class AuditVerification(Value, frozen=True, kw_only=True):
 class ChainCheck:
     """Checks events one by one, oldest first. `keys` = those that may have signed them; () checks no signatures.
 
-    Holds about 200 bytes per event, of at most MAX_ENTRIES.
+    Holds about 300 bytes per event, of at most MAX_ENTRIES.
     """
 
     def __init__(self, keys: Sequence[bytes] = ()) -> None:
