@@ -20,7 +20,7 @@ from dashboard.errors import ConfigurationError
 from dashboard.settings import load
 from dashboard.sources.source import Source
 from dashboard.store.redis_store import Store
-from dashboard.web.access import security, sessions, sign_in_limits
+from dashboard.web.access import refusals, security, sessions, sign_in_limits
 from dashboard.web.context import app_services
 from dashboard.web.pages.sign_in import passwords as sign_in_page
 from tests.waiting import CEILING_S, wait_until
@@ -501,6 +501,21 @@ def test_a_viewer_changes_nothing(app: Flask, jobs: list[str]) -> None:
         if response.status_code != 403 or not re.search("need the (operator|admin) role", response.text):
             wrong.append((path, response.status_code))
     assert wrong == []
+
+
+def test_what_a_viewer_tried_is_recorded_within_limits(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "_refusals", sign_in_limits.AttemptCounter())
+    client = app.test_client()
+    sign_in(client, "vera")
+    for _ in range(8):
+        assert client.post("/bulk", headers=SAME).status_code == 403
+    assert client.get("/audit").status_code == 403  # looking changes nothing
+    with app.app_context():
+        events = app_services().action_service.audit_log.list_page().events
+    tried = [(each.who, each.outcomes, each.detail) for each in events if each.action == "refused action"]
+    assert tried == [("vera", {"refused": 1}, "POST /bulk, which needs the operator role")] * 6
+    sign_in(client, "ada")
+    assert "tried to act without the role for it" in client.get("/audit").text
 
 
 def test_every_write_is_listed_above(app: Flask) -> None:

@@ -18,6 +18,7 @@ from ..context import app_context, app_services
 from . import sessions
 from .created_tokens import is_created_token
 from .proxy_sign_in import ProxySignIn, find_user
+from .refusals import record_refusal
 
 if TYPE_CHECKING:
     from werkzeug.routing import Rule
@@ -183,6 +184,8 @@ class Authenticator:
         identity = self.identify_request()
         g.identity = identity  # the page that refuses says to whom, and offers to sign out
         if identity.role < role:
+            if _may_change():
+                record_refusal(identity, role)
             needed, has = role.name.lower(), identity.role.name.lower()
             raise Forbidden(f"You need the {needed} role for this; {identity.name} has the {has} role.")
 

@@ -76,6 +76,7 @@ _BULK_LINES = {
 _OTHER_LINES = {
     "resend notification": ("resent a notification", "resend a notification"),
     "dismiss notification": ("dismissed a notification", "dismiss a notification"),
+    "refused action": ("acted", "act without the role for it"),
     "sign in": ("signed in", "sign in"),
     "sign out": ("signed out", "sign out"),
     "export audit log": ("exported {}", "export {}"),
@@ -102,7 +103,7 @@ ACTION_CHOICES = (
     ("Rules", tuple(name for name in _NAMED_LINES if name.endswith(" rule"))),
     ("Audit log", ("export audit log",)),
     ("Marks", tuple(_MARK_LINES)),
-    ("Sign-in", ("sign in", "sign out")),
+    ("Sign-in", ("sign in", "sign out", "refused action")),
     ("API tokens", tuple(_TOKEN_LINES)),
 )
 _NAMES = {"rule": "rule ", "notification": "channel ", "schedule": "schedule ", "worker": "worker "}
