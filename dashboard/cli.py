@@ -206,9 +206,10 @@ def _verify_audit(arguments: argparse.Namespace) -> int:
 def _doctor(arguments: argparse.Namespace) -> int:
     from .doctor import main as doctor
     from .doctor import print_acl
+    from .web.access.oidc_setup import examine_provider
 
     settings = _settings(arguments)
-    return print_acl(settings) if arguments.acl else doctor(settings)
+    return print_acl(settings) if arguments.acl else doctor(settings, examine_provider(settings))
 
 
 def _config(arguments: argparse.Namespace) -> int:

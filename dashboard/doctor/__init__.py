@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ..backends.base import Backend
 from ..backends.monitored_sources import open_sources
@@ -16,11 +16,15 @@ from . import acl, libraries, permissions, sentinels, server
 from .findings import DoctorFinding, FindingLevel, exit_status, note_finding
 
 
-def main(settings: Settings) -> int:
-    """Print the findings of each source. Returns 0 if all is OK, 1 with warnings, 2 with problems. Only reads."""
+def main(settings: Settings, further: Iterable[tuple[str, list[DoctorFinding]]] = ()) -> int:
+    """Print the findings of each source, and further ones, each with its heading. Only reads.
+
+    Returns 0 if all is OK, 1 with warnings, 2 with problems.
+    """
     every: list[DoctorFinding] = []
-    for source, findings in diagnose_sources(settings):
-        say(f"{source.name} · {source.address}")
+    of_sources = ((f"{source.name} · {source.address}", findings) for source, findings in diagnose_sources(settings))
+    for heading, findings in (*of_sources, *further):
+        say(heading)
         for finding in findings:
             say(f"  {finding}")
         every.extend(findings)

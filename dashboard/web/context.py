@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from flask import current_app
 
 from ..alerts.runtime import check_alert_settings
 from ..backends.monitored_sources import open_sources
-from ..errors import ConfigurationError, NotFound, QueuedeckError
+from ..errors import NotFound, QueuedeckError
 from ..model import QueueStats, Snapshot
 from ..redact import masked_logger
 from ..sampling.snapshot_reader import CurrentSnapshot
@@ -19,12 +18,10 @@ from ..services import Services, build_services
 from ..settings import Settings
 from ..units import format_percent
 from .access.created_tokens import TokenStore
+from .access.oidc_setup import open_provider
 from .page_caches import PageCaches
 from .views.problems.problem_list import AlertFacts
 from .views.queues.context import QueueContext, build_context
-
-if TYPE_CHECKING:
-    from .access.oidc import OidcProvider
 
 log = masked_logger(__name__)
 
@@ -47,7 +44,7 @@ class AppContext:
     def __init__(self, settings: Settings) -> None:
         """Raises ConfigurationError."""
         self.settings = settings
-        self.oidc_provider = _open_provider(settings)
+        self.oidc_provider = open_provider(settings)
         open_sources(settings)  # a wrong setting must fail at start, not at the first request
         check_alert_settings(settings)
         self._lock = threading.Lock()
@@ -118,18 +115,6 @@ class AppContext:
         if self._process is None or self._process.pid != os.getpid():
             self._process = _start_process(self.settings)
         return self._process
-
-
-def _open_provider(settings: Settings) -> OidcProvider | None:
-    if settings.oidc is None or settings.public_url is None:  # required with oidc
-        return None
-    try:
-        from .access.oidc import OidcProvider
-    except ImportError as exc:
-        raise ConfigurationError(
-            f"oidc: the package {exc.name} is missing", hint="Install it with: pip install 'queuedeck[oidc]'"
-        ) from None
-    return OidcProvider(settings.oidc, settings.public_url)
 
 
 def _start_process(settings: Settings) -> _Process:

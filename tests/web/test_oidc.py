@@ -19,6 +19,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from dashboard.auth import Identity, Role
+from dashboard.cli import main
+from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import ConfigurationError
 from dashboard.settings import OidcSettings, load
 from dashboard.settings.display import describe
@@ -611,3 +613,35 @@ def test_settings_that_exclude_each_other_and_a_missing_package(
 def test_without_a_provider_there_are_no_such_pages(make_app: MakeApp, redis_client: redis.Redis) -> None:
     client = make_app().test_client()
     assert [client.get(path).status_code for path in ("/login", "/login/oidc", "/login/oidc/callback")] == [404] * 3
+
+
+def test_the_doctor_examines_the_provider(
+    server: EmbeddedRedis, provider: Scripted, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    config = tmp_path / "queuedeck.toml"
+    config.write_text(
+        f'redis_url = "{server.url}"\nsecret_key = "{"k" * 40}"\npublic_url = "{URL}"\n'
+        f'[oidc]\nissuer = "{provider.issuer}"\nclient_id = "{CLIENT}"\n'
+        'default_role = "viewer"\nscopes = ["openid", "groups"]\n'
+    )
+
+    def examined() -> tuple[int, str]:
+        status = main(["doctor", "--config", str(config)])
+        return status, capsys.readouterr().out.partition(f"oidc · {provider.issuer}\n")[2]
+
+    discovered = provider.answer("/.well-known/openid-configuration")
+    provider.answers["/.well-known/openid-configuration"] = discovered | {
+        "id_token_signing_alg_values_supported": ["RS256"],
+        "scopes_supported": ["openid"],
+        "claims_supported": ["sub"],
+    }
+    _, found = examined()
+    assert "ok       It responds, and has 1 key for signatures" in found
+    assert "warning  It does not name the scopes groups. Check scopes." in found
+    assert "note     It does not name the claim email." in found
+    assert f"note     The redirect URI to register there is {URL}/login/oidc/callback" in found
+    provider.answers["/.well-known/openid-configuration"] = discovered
+    assert "problem  It signs with HS256, none only." in examined()[1]
+    provider.answers["/keys"] = (500, {})
+    status, found = examined()
+    assert (status, "problem  The provider cannot be used: 500 Server Error" in found) == (2, True)

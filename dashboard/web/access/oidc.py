@@ -89,6 +89,13 @@ class OidcProvider:
                 sources += self._user_info(session, sources[0], token.get("access_token"))
         return identify(sources, self.settings)
 
+    def load(self) -> tuple[dict[str, Any], int]:
+        """The discovery document, and the number of keys for signatures. Raises ProviderFailed."""
+        with self._reports_failures():
+            for name in ("authorization_endpoint", "token_endpoint"):
+                self._endpoint(name)
+            return self._document(), len(self._key_set().keys)
+
     def sign_out_url(self) -> str | None:
         """Where a user ends the session at the provider; None if it has no such page, or is unknown at the moment.
 
@@ -112,8 +119,9 @@ class OidcProvider:
             return
         if self.settings.client_secret is not None:
             reason = reason.replace(self.settings.client_secret, MASK)
-        log.warning("sign-in at %s failed: %s", self.settings.issuer, one_line(reason, 300))
-        raise ProviderFailed(f"Sign-in with {self.settings.title} failed.", hint=FAILED_HINT)
+        reason = one_line(reason, 300)
+        log.warning("sign-in at %s failed: %s", self.settings.issuer, reason)
+        raise ProviderFailed(f"Sign-in with {self.settings.title} failed.", reason, hint=FAILED_HINT)
 
     def _session(self) -> ProviderSession:
         settings = self.settings

@@ -17,9 +17,13 @@ GOOGLE = "https://accounts.google.com"
 
 
 class ProviderFailed(QueuedeckError):
-    """The provider does not respond, or not as it should."""
+    """The provider does not respond, or not as it should. `reason`: why, for administrators."""
 
     code = "sign_in_provider"
+
+    def __init__(self, message: str, reason: str, *, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
 
 
 class UserRefused(Forbidden):
