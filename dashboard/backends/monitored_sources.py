@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
 from ..errors import NotFound
-from ..settings import Settings
+from ..redact import configure
+from ..settings import RedactionSettings, Settings
 from ..settings.known_names import KnownNames, check_scopes
+from ..settings.redaction import rules_of
 from ..sources.source import Source
 from . import registry
 from .base import Backend
@@ -71,7 +74,7 @@ class LibraryTitles(dict[str, str]):
 
 
 def digest_settings(settings: Settings) -> str:
-    """Return a digest that is equal for processes with the same sources, libraries, queues and configured rules.
+    """Return a digest that is equal for processes with the same sources, libraries, queues, rules and redaction.
 
     It contains no secrets: of a URL only the server and the database count.
     """
@@ -83,7 +86,10 @@ def digest_settings(settings: Settings) -> str:
         }
         for source in settings.effective_sources()
     ]
-    text = msgspec.json.encode([sources, settings.rules, settings.dlq_queues], order="sorted")
+    parts: list[Any] = [sources, settings.rules, settings.dlq_queues]
+    if settings.redaction != RedactionSettings():
+        parts.append(settings.redaction)
+    text = msgspec.json.encode(parts, order="sorted")
     return hashlib.sha256(text).hexdigest()[:16]
 
 
@@ -104,9 +110,10 @@ def known_names(settings: Settings) -> KnownNames:
 
 
 def open_sources(settings: Settings) -> MonitoredSources:
-    """Create the sources and backends in `settings`, without connecting.
+    """Create the sources and backends in `settings`, without connecting, and let the process mask by their `redaction`.
 
-    Raises ConfigurationError for an unknown library, and if a queue entry or an SLO names an unknown source or library.
+    Raises ConfigurationError for an unknown library, if a queue entry or an SLO names an unknown source or library, and
+    if the process masks by another redaction already.
     """
     check_scopes(settings, known_names(settings))
     sources: dict[str, Source] = {}
@@ -122,4 +129,5 @@ def open_sources(settings: Settings) -> MonitoredSources:
     )
     for backend in (backend for group in backends.values() for backend in group):
         backend.own_source = own
+    configure(rules_of(settings.redaction))
     return MonitoredSources(sources, backends, own, digest_settings(settings))

@@ -108,7 +108,7 @@ def _examine_others(source: Source, settings_digest: str) -> list[DoctorFinding]
     return [
         warning_finding(
             f"{printable(snapshot.sampler, 80)} sampled here {age} ago with other settings: other sources, "
-            f"libraries or rules, under the same {store.prefix}:*.",
+            f"libraries, rules or redaction, under the same {store.prefix}:*.",
             "Give one of the two another store_prefix, or stop one: only one of them evaluates alerts.",
         )
     ]

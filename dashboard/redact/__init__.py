@@ -1,9 +1,11 @@
 """Masks secrets in everything read from Redis that users see: pages, JSON, search, alerts and logs.
 
-A secret is recognized by its name (`password=…`, `"api_key": …`) or by its shape (a JSON web token, `ghp_…`). Anyone
-who can enqueue a job controls the text, so masking takes linear time: no run that can begin at many positions is read
-again from each of them (possessive quantifiers, starts that a run cannot contain, bounded names), and text that was
-searched for the end of a value is masked and skipped.
+A secret is recognized by its name (`password=…`, `"api_key": …`) or by its shape (a JSON web token, `ghp_…`). The
+settings add names and patterns, and names to show (`rules.py`).
+
+Anyone who can enqueue a job controls the text, so masking takes linear time: no run that can begin at many positions
+is read again from each of them (possessive quantifiers, starts that a run cannot contain, bounded names), and text that
+was searched for the end of a value is masked and skipped.
 """
 
 from __future__ import annotations
@@ -11,6 +13,22 @@ from __future__ import annotations
 from .log import masked_logger
 from .names import hidden_keys, is_hidden, is_list_of_pairs, is_secret_name
 from .placeholder import MASK
-from .text import mask_text
+from .rules import RedactionRules, configure, masking_cache
+from .text import is_hidden_number, mask_text
+from .value_patterns import InvalidPattern, check_pattern
 
-__all__ = ["MASK", "hidden_keys", "is_hidden", "is_list_of_pairs", "is_secret_name", "mask_text", "masked_logger"]
+__all__ = [
+    "MASK",
+    "InvalidPattern",
+    "RedactionRules",
+    "check_pattern",
+    "configure",
+    "hidden_keys",
+    "is_hidden",
+    "is_hidden_number",
+    "is_list_of_pairs",
+    "is_secret_name",
+    "mask_text",
+    "masked_logger",
+    "masking_cache",
+]

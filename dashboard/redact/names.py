@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
+
+from .rules import ACTIVE, masking_cache
+from .written_names import WORD, plain_name
 
 MAX_NAME = 100
 
@@ -41,9 +43,8 @@ STATES = words(
 )
 # "max_tokens" and similar names count the tokens of a language model.
 _COUNTED = words("max min prompt completion total input output cached reasoning num n used remaining context generated")
-WORD = re.compile(r"[A-Z]?[a-z]++|[A-Z]++(?![a-z])|[A-Z]|\d++")
-_JOINTS = str.maketrans("", "", "-_ .")
 NO, WEAK, STRONG = 0, 1, 2
+OWN = 3  # of a name in the settings: whatever its value is, except nothing
 # Keys under which JSON stores the name of something, and its value.
 NAME_KEYS = ("name", "key", "field", "header", "param", "parameter", "k")
 VALUE_KEYS = ("value", "val", "v")
@@ -65,10 +66,15 @@ def is_secret_name(name: str) -> bool:
 
 
 def is_hidden(name: str, value: Any) -> bool:
-    """Whether the decoded `value` with this name is hidden: not if it is empty, a boolean, or only a count."""
-    if value is None or value is True or value is False or value in ("", [], {}):
+    """Whether the decoded `value` with this name is hidden: not if it is empty, a boolean, or only a count.
+
+    Booleans and counts are hidden only if the name is one of the settings.
+    """
+    if value is None or value in ("", [], {}):
         return False
     strength = strength_of(name[-MAX_NAME:])
+    if value is True or value is False:
+        return strength == OWN
     if strength == WEAK and isinstance(value, int | float):
         return abs(value) >= 1000  # {"pass": 12, "fail": 3}, {"pan": 30}; a PIN has four digits
     return strength != NO
@@ -89,9 +95,15 @@ def is_list_of_pairs(items: Sequence[Any]) -> bool:
     return bool(items) and all(isinstance(item, list) and len(item) == 2 and isinstance(item[0], str) for item in items)
 
 
-@lru_cache(8192)
+@masking_cache(8192)
 def strength_of(name: str) -> int:
-    """Return STRONG for a name that indicates a secret in any text, WEAK for a word that prose uses too, else NO."""
+    """Return OWN for a name in the settings, STRONG for one that indicates a secret in any text, WEAK for a word that
+    prose uses too, else NO."""
+    own = ACTIVE.names
+    if own is not None and own.hides(name):
+        return OWN
+    if own is not None and own.allows(name):
+        return NO
     words = [word.lower() for word in WORD.findall(name)]
     while words and words[-1].isdigit():
         words.pop()
@@ -99,7 +111,7 @@ def strength_of(name: str) -> int:
         return NO
     if words[-2:] == ["account", "sid"]:
         return NO  # Twilio's name of an account
-    if _PART.search(name.lower().translate(_JOINTS)) or not _WORDS.isdisjoint(words):
+    if _PART.search(plain_name(name)) or not _WORDS.isdisjoint(words):
         return STRONG
     while len(words) > 1 and words[-1] in _TAILS:
         words.pop()

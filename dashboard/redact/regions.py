@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .names import MAX_NAME, WEAK, words
+from .names import MAX_NAME, OWN, WEAK, words
 from .placeholder import MASK
 
 # Further words of a value, up to the quote that also encloses its name: "password=correct horse".
@@ -19,6 +19,8 @@ _CLOSING = re.compile(r"""(?<!\\)(\\*+)(["'\n])""")
 _BRACKETS = re.compile(r"""[\[({]|[\])}]|\n|(?<!\\)\\*+["']""")
 _RUN = re.compile(r"""(?:[^\s,;&"'(){}\[\]<>\\]++|\\(?!["'\\nrtu]))++""")
 _REST = re.compile(r"""(?:[(\[{<][^\s,;&"'(){}\[\]<>\\]*+[)\]}>]?[^\s,;&"'(){}\[\]<>\\]++)*+""")
+# More words of a value, up to the next name.
+_MORE_WORDS = re.compile(r"""(?:[ ]{1,9}+[^\s"'\\=:;,&(){}\[\]<>]++(?![=:]))*+""")
 _SCHEME = re.compile(r"(?i:bearer|basic|digest|token|negotiate|ntlm|apikey|hmac|aws4-hmac-sha256|signature)[ ]++")
 _PARAMETERS = re.compile(
     r"""(?:[\w-]++=\\?"[^"\n]*+"|[^\s,"'<>\\]++)(?:,[ ]?[\w-]++=(?:\\?"[^"\n]*+"|[^\s,"'<>\\]++))*+"""
@@ -33,7 +35,8 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][\w.]{0,99}+\Z")
 _CALL = re.compile(r"\([^()\n]{0,200}+\)(?!\w)")
 _PROSE = re.compile(r"[A-Za-z]{1,40}+[ ]++[A-Za-z'-]{1,40}+(?![\w=:]|[ ]?[=:])")
 # What often follows such a name without being a secret: empty values, types, words of messages and of event names.
-NOTHING = frozenset({"none", "null", "nil", "true", "false", "undefined", "nan"})
+ABSENT = frozenset({"none", "null", "nil", "undefined", "nan"})
+NOTHING = ABSENT | {"true", "false"}
 PLAIN = NOTHING | words(
     "str string int integer bytes bool boolean number float optional any list dict array object secretstr"
     " required missing invalid expired incorrect wrong unknown empty needed denied rejected revoked failed failure"
@@ -45,8 +48,10 @@ PLAIN = NOTHING | words(
 )
 
 
-def region_at(text: str, at: int) -> tuple[int, int] | None:
+def region_at(text: str, at: int, strength: int) -> tuple[int, int] | None:
     """Return the region of a value that begins at `at`: within quotes or brackets, or one word."""
+    if strength == OWN:
+        return _own_region(text, at, several_words=False)
     if (opening := _OPENING.match(text, at)) is not None:
         return _quoted_region(text, opening)
     if text[at : at + 1] in ("[", "{"):
@@ -68,10 +73,12 @@ def named_region(text: str, found: re.Match[str], strength: int, *, quoted: bool
         at = _gap_end(text, at)
     if (triple := _TRIPLE.match(text, at)) is not None:
         return _triple_region(text, triple)
-    if (opening := _OPENING.match(text, at)) is not None:
+    if strength != OWN and (opening := _OPENING.match(text, at)) is not None:
         return _quoted_region(text, opening)
     if sign == ":" and (block := _BLOCK.match(text, at)) is not None:
         return block.span()
+    if strength == OWN:
+        return _own_region(text, at, several_words=not quoted)
     if sign == ":" and not quoted and _is_word_of_message(text, start):
         return None
     if text[at : at + 1] in ("[", "{") or (text[at : at + 1] == "(" and (quoted or sign != ":")):
@@ -82,6 +89,21 @@ def named_region(text: str, found: re.Match[str], strength: int, *, quoted: bool
     if (scheme := _SCHEME.match(text, at)) is not None and (rest := _PARAMETERS.match(text, scheme.end())) is not None:
         return (at, rest.end()) if rest[0] != MASK or scheme.start() == at else None
     return _bare_region(text, found, at, strength, quoted=quoted)
+
+
+def _own_region(text: str, at: int, *, several_words: bool) -> tuple[int, int] | None:
+    """Return the region of the value of a name in the settings: whatever it is, except nothing."""
+    if (opening := _OPENING.match(text, at)) is not None:
+        return _quoted_region(text, opening, ABSENT)
+    if text[at : at + 1] in ("[", "{", "("):
+        return _bracket_region(text, at, same_line=False)
+    run = _RUN.match(text, at)
+    if run is None or run[0] == MASK or run[0].lower() in ABSENT:
+        return None
+    rest = _REST.match(text, run.end())
+    end = rest.end() if rest is not None else run.end()
+    more = _MORE_WORDS.match(text, end) if several_words else None
+    return (at, more.end() if more is not None else end)
 
 
 def _bare_region(text: str, found: re.Match[str], at: int, strength: int, *, quoted: bool) -> tuple[int, int] | None:
@@ -135,7 +157,7 @@ def _unless_plain(run: re.Match[str]) -> tuple[int, int] | None:
     return None if run[0] == MASK or run[0].lower() in PLAIN else run.span()
 
 
-def _quoted_region(text: str, opening: re.Match[str]) -> tuple[int, int] | None:
+def _quoted_region(text: str, opening: re.Match[str], shown: frozenset[str] = NOTHING) -> tuple[int, int] | None:
     """Return the region between quotes, which JSON within a string writes with backslashes; without a closing quote,
     to the end of the line."""
     depth, quote, begin, end = len(opening[1]), opening[2], opening.end(), len(text)
@@ -148,7 +170,7 @@ def _quoted_region(text: str, opening: re.Match[str]) -> tuple[int, int] | None:
             end = found.end() - 1 - depth
             break
     value = text[begin:end]
-    return None if value in ("", MASK) or (len(value) < 10 and value.lower() in NOTHING) else (begin, end)
+    return None if value in ("", MASK) or (len(value) < 10 and value.lower() in shown) else (begin, end)
 
 
 def _gap_end(text: str, at: int) -> int:

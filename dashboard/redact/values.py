@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
-from .names import MAX_NAME, NAME_KEYS, NO, STATES, STRONG, TWO_WORDS, VALUE_KEYS, WORD, strength_of, words
+from .names import MAX_NAME, NAME_KEYS, NO, OWN, STATES, STRONG, TWO_WORDS, VALUE_KEYS, strength_of, words
 from .placeholder import MASK
-from .regions import NOTHING, PLAIN, named_region, quoted_region_at, region_at
+from .regions import ABSENT, NOTHING, PLAIN, named_region, quoted_region_at, region_at
+from .rules import ACTIVE, masking_cache
+from .written_names import WORD
 
 # A text without any of these contains no name of a secret.
 _HINTS = (
@@ -50,6 +51,11 @@ _ESCAPED = re.compile(
     rf"(?<![\w.-])([A-Za-z_][\w.-]{{0,99}}+)({_ENTITY}\s{{0,9}}(?:=>|=&gt;|[=:])\s{{0,9}}{_ENTITY})"
     rf"((?:(?!{_ENTITY})[^\n])++)"
 )
+# A quoted name that _NAMED cannot begin with or contain: "user password (old)": "x", "2fa_secret": "x".
+_ODD_KEY = re.compile(
+    r"""["']([\w.-]{0,100}+[^\w.\-"'\\\n][^"'\\\n]{0,99}+|[^\WA-Za-z_][\w.-]{0,99}+)\\{0,7}["']"""
+    r"""\s{0,9}(?:=>|:=|[=:](?![:=]))\s{0,40}+"""
+)
 # A pair within a list of pairs: [["Authorization", "Bearer x"], ("Cookie", "y")].
 _PAIR = re.compile(rf"""[\[(),]\s{{0,40}}[\[(]\s{{0,40}}{_QUOTE}([A-Za-z][\w -]{{0,99}}+){_QUOTE}\s?,\s{{0,40}}""")
 
@@ -68,6 +74,8 @@ def _names_in(text: str, low: str) -> tuple[bool, bool]:
     signs = "=" in text or ":" in text
     if not signs and "%" not in text and "--" not in text and "</" not in text and "(" not in text and "[" not in text:
         return False, False
+    if ACTIVE.names is not None and ACTIVE.names.may_occur(low):
+        return True, signs
     hinted = False
     looks = LOOKS
     for hint in _HINTS:
@@ -100,6 +108,8 @@ def mask_named(text: str) -> str:
         return text
     if assigned:
         text = _mask_assigned(text)
+    if ('"' in text or "'" in text) and ("=" in text or ":" in text):
+        text = _mask_behind(_ODD_KEY, text)
     if "val" in text or "Val" in text or "VAL" in text or '"v"' in text or "'v'" in text:
         text = _VALUE_NAME.sub(_mask_before, _mask_behind(_NAME_VALUE, text))
         text = _mask_behind(_ATTRIBUTES, text)
@@ -123,7 +133,7 @@ def _mask_lone_pairs(text: str) -> str:
     parts: list[str] = []
     done = 0
     for found in _LONE_PAIR.finditer(text):
-        if found.start() < done or _strength_in_prose(found[1]) != STRONG:
+        if found.start() < done or _strength_in_prose(found[1]) < STRONG:
             continue
         region = quoted_region_at(text, found.end())
         if region is None or _END_OF_PAIR.match(text, region[1]) is None:
@@ -157,20 +167,24 @@ def _mask_assigned(text: str) -> str:
     return "".join((*parts, text[done:])) if parts else text
 
 
-@lru_cache(8192)
+@masking_cache(8192)
 def _strength_in_prose(name: str) -> int:
     """Return the strength of an unquoted name: only the last of dotted names counts, and names of errors do not."""
     name = name.rpartition(".")[2]
+    strength = strength_of(name)
     first = WORD.match(name)
-    return NO if first is not None and first[0].lower() in STATES else strength_of(name)
+    return NO if strength != OWN and first is not None and first[0].lower() in STATES else strength
 
 
 def _two_words(text: str, start: int, name: str) -> int:
-    firsts = TWO_WORDS.get(name.lower())
-    if firsts is None or text[start - 1 : start] not in (" ", "-", "_"):
+    firsts, own = TWO_WORDS.get(name.lower()), ACTIVE.names
+    if (firsts is None and own is None) or text[start - 1 : start] not in (" ", "-", "_"):
         return NO
+    if own is not None and own.ends_with_hidden(text[max(0, start - MAX_NAME) : start - 1], name):
+        return OWN
     before = text[max(0, start - 12) : start - 1].lower()
-    return STRONG if before.endswith(firsts) else NO
+    first = next((each for each in firsts or () if before.endswith(each)), None)
+    return NO if first is None or (own is not None and own.allows(f"{first} {name}")) else STRONG
 
 
 def _mask_behind(pattern: re.Pattern[str], text: str) -> str:
@@ -178,9 +192,9 @@ def _mask_behind(pattern: re.Pattern[str], text: str) -> str:
     parts: list[str] = []
     done = 0
     for found in pattern.finditer(text):
-        if found.start() < done or strength_of(found[1]) == NO:
+        if found.start() < done or (strength := strength_of(found[1])) == NO:
             continue
-        region = region_at(text, found.end())
+        region = region_at(text, found.end(), strength)
         if region is not None:
             parts += (text[done : region[0]], MASK)
             done = region[1]
@@ -188,7 +202,8 @@ def _mask_behind(pattern: re.Pattern[str], text: str) -> str:
 
 
 def _mask_last(found: re.Match[str]) -> str:
-    if strength_of(found[1]) == NO or (len(found[3]) <= 20 and found[3].lower() in NOTHING):
+    strength = strength_of(found[1])
+    if strength == NO or (len(found[3]) <= 20 and found[3].lower() in (ABSENT if strength == OWN else NOTHING)):
         return found[0]
     return f"{found[1]}{found[2]}{MASK}"
 

@@ -17,12 +17,13 @@ import msgspec
 
 from ..errors import ConfigurationError
 from ..spelling import close_name
-from .schema import OidcSettings, ProxySignInSettings, Settings, SourceSettings
+from .schema import OidcSettings, ProxySignInSettings, RedactionSettings, Settings, SourceSettings
 from .secret_references import read_secret, substitute
 from .validation import check_settings
 
 ENV_PREFIX = "QUEUEDECK_"
-_STRUCTURED = frozenset({"sources", "users", "rules", "channels", "queues", "slos", "proxy_sign_in", "oidc"})
+_TABLES = frozenset({"proxy_sign_in", "oidc", "redaction"})
+_STRUCTURED = _TABLES | {"sources", "users", "rules", "channels", "queues", "slos"}
 # QUEUEDECK_SECRET_KEY_FILE names a file with the value of QUEUEDECK_SECRET_KEY; no setting's name ends like this.
 _FROM_FILE = "_file"
 _LISTS = frozenset({"api_tokens", "dlq_queues", "trusted_hosts", "secret_key_fallbacks"})
@@ -112,7 +113,7 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, Any]:
             try:
                 values[name] = msgspec.json.decode(text)
             except (msgspec.DecodeError, UnicodeError, RecursionError):
-                shape = "object" if name in ("proxy_sign_in", "oidc") else "array of objects"
+                shape = "object" if name in _TABLES else "array of objects"
                 raise ConfigurationError(f"environment: {key}: expected a JSON {shape}") from None
         else:
             values[name] = text
@@ -125,7 +126,7 @@ def _convert(name: str, value: Any, where: str) -> Any:
         raise ConfigurationError(f"{where}: expected plain values")
     if name in ("sources", "users", "queues", "slos") and isinstance(value, list | tuple):
         value = [msgspec.to_builtins(item) if isinstance(item, msgspec.Struct) else item for item in value]
-    elif isinstance(value, ProxySignInSettings | OidcSettings):
+    elif isinstance(value, ProxySignInSettings | OidcSettings | RedactionSettings):
         value = msgspec.to_builtins(value)
     try:
         return msgspec.convert(value, _field_types()[name], strict=False)

@@ -146,6 +146,14 @@ class OidcSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ca_file: str | None = None  # a private CA of the provider
 
 
+class RedactionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is masked besides the built-in names and formats of secrets, and what is not; see `redaction`."""
+
+    names: tuple[str, ...] = ()  # globs of names whose values are hidden
+    patterns: tuple[str, ...] = ()  # of values that are hidden, in the syntax of RE2
+    allow: tuple[str, ...] = ()  # names whose values are shown although the name is built in
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings of a Queuedeck instance."""
 
@@ -167,6 +175,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     users: tuple[UserSettings, ...] = ()
     oidc: OidcSettings | None = None  # sign-in at an OpenID Connect provider, with or without users
     api_tokens: tuple[str, ...] = ()  # name:role:sha256hex
+    redaction: RedactionSettings = RedactionSettings()  # of secrets in jobs
     read_only: bool = False  # disables every write action: their routes are not registered
     require_reason: bool = False  # requires a reason for every action
     audit_max_events: int = 10_000  # how many events of the audit log are kept, 100 to 1,000,000

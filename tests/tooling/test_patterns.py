@@ -30,7 +30,7 @@ MADE_LATER = {
 }
 # Texts that are cut before they come to a pattern: (characters, where).
 CUT_BEFORE = {
-    "dashboard.redact.names.WORD": (100, "is_secret_name: MAX_NAME"),
+    "dashboard.redact.written_names.WORD": (100, "is_secret_name: MAX_NAME; the settings: GLOB_LIMIT"),
 }
 
 

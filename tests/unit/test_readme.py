@@ -9,7 +9,7 @@ import pytest
 
 from dashboard.backends import registry
 from dashboard.errors import ConfigurationError
-from dashboard.settings import OidcSettings, ProxySignInSettings, Settings, SourceSettings, load
+from dashboard.settings import OidcSettings, ProxySignInSettings, RedactionSettings, Settings, SourceSettings, load
 from dashboard.settings.validation import PLACEHOLDERS
 from tests.processes import ROOT
 
@@ -38,6 +38,11 @@ def test_every_field_of_a_provider_is_in_its_page_and_no_other() -> None:
 
 def test_every_field_of_the_sign_in_at_a_proxy_is_in_the_table_and_no_other() -> None:
     assert table_names("Field of `[proxy_sign_in]`") == set(ProxySignInSettings.__struct_fields__)
+
+
+def test_every_field_of_the_redaction_is_in_the_guide_and_no_other() -> None:
+    rows = (ROOT / "docs/redaction.md").read_text().partition("| Field of `[redaction]` |")[2].split("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", rows, re.MULTILINE)) == set(RedactionSettings.__struct_fields__)
 
 
 @pytest.mark.parametrize("example", re.findall(r"```toml\n(.*?)```", README, re.DOTALL))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from itertools import islice
 from typing import Any
 
-from ...redact import MASK, hidden_keys, is_hidden, is_list_of_pairs, mask_text
+from ...redact import MASK, hidden_keys, is_hidden, is_hidden_number, is_list_of_pairs, mask_text, masking_cache
 from .json_values import JSONNumber, plain_text, plain_value
 
 MAX_DEPTH = 64
@@ -42,11 +41,11 @@ class _MaskedCopy:
                 self.cut = True
                 return CUT
             return self._copy_list(item, depth + 1) if isinstance(item, list) else self._copy_dict(item, depth + 1)
-        if self._exact and isinstance(item, JSONNumber):
-            return item
         if isinstance(item, str) and not isinstance(item, JSONNumber):
             return mask_text(self._readable(item))
-        return plain_value(item)
+        if isinstance(item, JSONNumber | int | float) and not isinstance(item, bool) and is_hidden_number(str(item)):
+            return MASK
+        return item if self._exact and isinstance(item, JSONNumber) else plain_value(item)
 
     def _copy_dict(self, item: dict[str, Any], depth: int) -> dict[str, Any]:
         hidden = hidden_keys({key: _number(child) for key, child in item.items()} if self._exact else item)
@@ -84,6 +83,6 @@ def _number(value: Any) -> Any:
     return value.plain() if isinstance(value, JSONNumber) else value
 
 
-@lru_cache(4096)
+@masking_cache(4096)
 def _masked_name(name: str) -> str:
     return mask_text(name)
