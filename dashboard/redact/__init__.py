@@ -14,10 +14,11 @@ from .log import masked_logger
 from .names import hidden_keys, is_hidden, is_list_of_pairs, is_secret_name
 from .placeholder import MASK
 from .rules import RedactionRules, configure, masking_cache
-from .text import is_hidden_number, mask_text
+from .text import LONGEST_WORD, is_hidden_number, mask_text, without_cut_line, without_cut_word
 from .value_patterns import InvalidPattern, check_pattern
 
 __all__ = [
+    "LONGEST_WORD",
     "MASK",
     "InvalidPattern",
     "RedactionRules",
@@ -31,4 +32,6 @@ __all__ = [
     "mask_text",
     "masked_logger",
     "masking_cache",
+    "without_cut_line",
+    "without_cut_word",
 ]

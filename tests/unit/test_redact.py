@@ -106,6 +106,12 @@ MASKED = (
     ("%7B%22pin%22%3A+%22x%22%7D", f"%7B%22pin%22%3A+%22{MASK}%22%7D"),
     ("{&quot;password&quot;: &quot;x&quot;}", f"{{&quot;password&quot;: &quot;{MASK}&quot;}}"),
     ('<add key="password" value="x"/>', f'<add key="password" value="{MASK}"/>'),
+    # lines within JSON that is not decoded
+    (r'{"m": "a\npin: 1234\nb"}', rf'{{"m": "a\npin: {MASK}\nb"}}'),
+    (rf'{{"m": "a\n{JWT}\tglpat-{LETTERS[:20]}', rf'{{"m": "a\n{MASK}\t{MASK}'),
+    (r"C:\token=x \\nauth=y", rf"C:\token={MASK} \\nauth={MASK}"),
+    # keys of JSON that are no names of variables
+    ('{"user password (old)": "x", "2fa_secret": "y"}', f'{{"user password (old)": "{MASK}", "2fa_secret": "{MASK}"}}'),
     # logs, headers, addresses, command lines
     ("password=opensesame token=abcdefgh done", f"password={MASK} token={MASK} done"),
     ("GET /?token=abc&page=2", f"GET /?token={MASK}&page=2"),

@@ -128,14 +128,17 @@ def parse_error(reason: str | None, stack: str | None = None) -> JobError | None
     return JobError(class_name=class_name, message=reason or None, stack=stack)
 
 
-def parse_stacks(raw: bytes | None) -> tuple[str, ...]:
-    """Return the stack traces of failed attempts, oldest first: `stacktrace` is a JSON array of strings; else ()."""
+def parse_stacks(raw: bytes | None, *, cut: bool = False) -> tuple[str, ...]:
+    """Return the stack traces of failed attempts, oldest first: `stacktrace` is a JSON array of strings; else ().
+
+    `cut`: `raw` is only its beginning.
+    """
     if not raw:
         return ()
     try:
         tries = loads(raw)
     except ValueError:
-        return (printable(raw),)
+        return (printable(raw, cut=cut),)
     return tuple(of_decoded(stack) for stack in tries if isinstance(stack, str)) if isinstance(tries, list) else ()
 
 

@@ -44,7 +44,7 @@ OPTION_UNITS = {
     **dict.fromkeys(("timestamp", "prevMillis", "repeat.startDate", "repeat.endDate"), "epoch_ms"),
     **dict.fromkeys(("removeOnComplete.age", "removeOnFail.age"), "s"),
 }
-LOG_ROWS = 200
+LOG_ROWS, LOG_ROW_LIMIT = 200, 4096
 LINKS = 100
 JOB_LISTS = ("active", "wait", "paused")
 SETS = ("completed", "failed", "delayed", "prioritized", "waiting-children")
@@ -225,7 +225,7 @@ def _build_job(ref: QueueRef, job_id: str, found: JobData) -> Job:
         parent=_parent_link(ref, fields),
         children=children,
         children_total=children_total,
-        logs=tuple(printable(row, 4096) for row in found.logs[0]),
+        logs=tuple(printable(row, LOG_ROW_LIMIT, cut=len(row) >= LOG_ROW_LIMIT) for row in found.logs[0]),
         logs_total=found.logs[1],
         jobs_ahead=_count_jobs_ahead(found),
         facts=tuple(_list_facts(fields, found, len(traces))),

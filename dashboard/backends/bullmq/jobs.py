@@ -15,6 +15,7 @@ from ...sources.source import Command, Reply, Source, text
 from ..actions import JobRef
 from ..lua_reads import Scripts
 from ..payloads.decoding import printable
+from ..payloads.search_text import LIMIT as TEXT_LIMIT
 from ..payloads.search_text import ends, joined, of_json
 from ..unreadable_data import decode_or, searched_row
 from . import job_rows, keys
@@ -175,7 +176,10 @@ def _searchable_row(job: Job, row: job_rows.JobRow) -> Searched:
 def _text_of_row(row: job_rows.JobRow) -> str:
     data, trace = (_bytes_or_none(reply) for reply in row.texts) if row.texts else (None, None)
     reason = _bytes_or_none(row.values[ROW_FIELDS.index("failedReason")]) if row.texts else None
-    failure = (printable(reason) if reason else "", *parse_stacks(trace))
+    failure = (
+        printable(reason) if reason else "",
+        *parse_stacks(trace, cut=trace is not None and len(trace) > TEXT_LIMIT),
+    )
     return joined(of_json(data), "\n".join(filter(None, failure)))
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from ...model import Argument, Job, JobLink, Payload, QueueRef, Searched, State, TimelineEvent
+from ...redact import without_cut_word
 from ..bounded_reads import stamp_of
 from ..payloads.arguments import MAX_ARGUMENTS, arguments_in, fields_in
 from ..payloads.decoding import DECODE_LIMIT_BYTES, decoded_payload, json_payload, loads, printable, text_or_none
@@ -100,7 +101,8 @@ def is_first(headers: Mapping[str, Any]) -> bool:
 
 def _arguments_text(value: Any) -> str:
     """Return arguments as Celery would write them into a header, cut to what a row needs."""
-    return repr(tuple(value) if isinstance(value, list) else value)[:1024]
+    written = repr(tuple(value) if isinstance(value, list) else value)
+    return written if len(written) <= 1024 else without_cut_word(written[:1024])
 
 
 def decode_unacked(raw: bytes) -> tuple[dict[str, Any] | None, MessageRoute | None]:

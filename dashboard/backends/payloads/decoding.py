@@ -14,7 +14,7 @@ from json.encoder import encode_basestring
 from typing import Any
 
 from ...model import Payload
-from ...redact import mask_text
+from ...redact import LONGEST_WORD, mask_text, without_cut_word
 from ...sources.source import raw_bytes, text
 from ...units import format_size
 from .json_values import JSONNumber, plain_value
@@ -24,8 +24,8 @@ from .nesting import is_too_deep
 DECODE_LIMIT_BYTES = 256 * 1024
 
 # A secret that is cut in two may no longer be recognizable: this many characters beyond a limit are masked before the
-# text is cut.
-_BEYOND = 256
+# text is cut, without the last word of them.
+_BEYOND = LONGEST_WORD
 # Halves of surrogate pairs, and those that do not represent a byte (see `text`).
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _NO_BYTES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
@@ -38,8 +38,10 @@ def names_in(values: Iterable[Any]) -> list[str]:
     return [name if name.isascii() else text(raw_bytes(name)) for name in values if isinstance(name, str)]
 
 
-def printable(raw: bytes | str, limit: int = 10_000) -> str:
+def printable(raw: bytes | str, limit: int = 10_000, *, cut: bool = False) -> str:
     """Return `raw` as text to display: at most `limit` characters, undecodable bytes as \\xNN, secrets masked.
+
+    `cut`: `raw` is only the beginning of the text. Where it ends, a word may be missing.
 
     Half of a surrogate pair, which JSON can contain but a page cannot, becomes a replacement character.
     """
@@ -50,8 +52,8 @@ def printable(raw: bytes | str, limit: int = 10_000) -> str:
     most = limit + _BEYOND
     shown = raw[: most * 4 + 4].decode("utf-8", "backslashreplace")
     if len(shown) <= limit:
-        return mask_text(shown)
-    return mask_text(shown[:most])[:limit] + CUT
+        return mask_text(without_cut_word(shown) if cut else shown)
+    return mask_text(without_cut_word(shown[:most]) if len(shown) > most else shown)[:limit] + CUT
 
 
 def of_decoded(value: str, limit: int = 10_000) -> str:
@@ -124,7 +126,7 @@ def json_payload(raw: bytes | None, size_bytes: int | None = None) -> Payload:
     if size > len(raw):
         return Payload(
             kind="text",
-            text=printable(raw, DECODE_LIMIT_BYTES),
+            text=printable(raw, DECODE_LIMIT_BYTES, cut=True),
             size_bytes=size,
             truncated=True,
             note=f"the first {format_size(len(raw))} of {format_size(size)}",

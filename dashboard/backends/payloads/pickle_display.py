@@ -7,6 +7,7 @@ import math
 import uuid
 from typing import Any
 
+from ...redact import without_cut_word
 from .masking import CUT, MAX_DEPTH, MAX_NODES
 from .pickle_reader import PickledMapping, PickledObject, PickledSequence
 
@@ -92,7 +93,8 @@ class _Describer:
 
 def _scalar(value: Any) -> Any:
     if isinstance(value, bytes):
-        return _cut(repr(value[:TEXT_LIMIT]), len(value) > TEXT_LIMIT)
+        shown = repr(value[:TEXT_LIMIT])
+        return f"{without_cut_word(shown[:-1])}{shown[-1]}{CUT}" if len(value) > TEXT_LIMIT else shown
     if isinstance(value, str):
         return _cut(value[:TEXT_LIMIT], len(value) > TEXT_LIMIT)
     if isinstance(value, bool):
@@ -105,7 +107,7 @@ def _scalar(value: Any) -> Any:
 
 
 def _cut(shown: str, cut: bool) -> str:
-    return shown + CUT if cut else shown
+    return without_cut_word(shown) + CUT if cut else shown
 
 
 def _literal(value: Any) -> str:

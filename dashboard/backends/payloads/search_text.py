@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ...redact import mask_text
+from ...redact import LONGEST_WORD, mask_text, without_cut_line, without_cut_word
 from .decoding import loads, printable
 from .masking import CUT, mask_payload
 
@@ -28,7 +28,7 @@ def of_json(raw: bytes | None, *, cut: bool = False) -> str:
             return of_value(mask_payload(loads(raw))[0])
         except ValueError:
             pass  # anything that is not JSON is searched as it is
-    return printable(raw, LIMIT)
+    return printable(raw, LIMIT, cut=cut)
 
 
 def of_value(value: Any) -> str:
@@ -38,7 +38,9 @@ def of_value(value: Any) -> str:
 
 def joined(payload: str, error: str | None) -> str:
     """Return both texts, each within the limit; `error` can have any length and is masked here."""
-    failure = mask_text(error[: LIMIT + 1]) if error else ""
+    failure = error or ""
+    most = LIMIT + LONGEST_WORD
+    failure = mask_text(without_cut_word(failure[:most]) if len(failure) > most else failure)
     return f"{_cut(payload)}\n{_cut(failure)}".strip()
 
 
@@ -47,7 +49,7 @@ def ends(stack: str | None) -> str | None:
     others first."""
     if stack is None or len(stack) <= 2 * LIMIT:
         return mask_text(stack) if stack else None
-    return mask_text(f"{stack[:LIMIT]}\n{CUT}\n{stack[-LIMIT:]}")
+    return mask_text(f"{without_cut_word(stack[:LIMIT])}\n{CUT}\n{without_cut_line(stack[-LIMIT:])}")
 
 
 def _cut(text: str) -> str:

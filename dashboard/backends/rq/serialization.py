@@ -101,7 +101,7 @@ def parse_failure(raw: bytes) -> JobError | None:
     return JobError(
         class_name=printable(name, 200) if name else None,
         message=printable(message, 2000),
-        stack=printable(whole, STACK_LIMIT) + ("\n… (the rest was not read)" if cut else ""),
+        stack=printable(whole, STACK_LIMIT, cut=cut) + ("\n… (the rest was not read)" if cut else ""),
     )
 
 

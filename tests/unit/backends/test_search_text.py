@@ -6,8 +6,10 @@ import json
 
 import pytest
 
-from dashboard.backends.payloads.search_text import LIMIT, joined, of_json
-from dashboard.redact import MASK
+from dashboard.backends.payloads.decoding import json_payload, printable
+from dashboard.backends.payloads.pickle_display import TEXT_LIMIT, describe
+from dashboard.backends.payloads.search_text import LIMIT, ends, joined, of_json
+from dashboard.redact import MASK, mask_text
 
 
 def test_plain_json_is_searched_unchanged() -> None:
@@ -62,3 +64,32 @@ def test_payload_and_error_are_cut_one_by_one() -> None:
     assert text.count("p") == text.count("e") == LIMIT
     assert joined("payload", None) == "payload"
     assert joined("", "https://u:hunter2@host is down") == f"https://{MASK}@host is down"
+
+
+TOKEN = "github_pat_" + "x1y2" * 10
+
+
+def cut_in(at: int, before: str = "") -> str:
+    """A long text whose token begins at a place."""
+    return f"{before}{'a ' * at}"[: at - 1] + f" {TOKEN} {'b ' * 10_000}"
+
+
+def test_no_part_of_a_secret_is_left_where_a_text_is_cut() -> None:
+    """Half a token no longer has its shape, and masking what is before it makes the text shorter."""
+    masked = "sk_live_0123456789abcdefghij " * 20
+    wrong = []
+    for n in (1, 12, 16, 24, 30, 40, 50):
+        places = {
+            "printable": printable(cut_in(1000 - n), 1000),
+            "printable, masked before": printable(cut_in(1256 - n, masked), 1000),
+            "printable, cut before": printable(cut_in(1000 - n)[:1000], 1000, cut=True),
+            "payload": json_payload(cut_in(1000 - n)[:1000].encode(), 5000).text,
+            "search, payload": of_json(cut_in(LIMIT - n, masked).encode()),
+            "search, error": joined("", cut_in(LIMIT - n, masked)),
+            "search, stack": ends(cut_in(LIMIT - n)) or "",
+            "search, end of a stack": ends(f"{'b ' * 10_000} {TOKEN}{' a' * LIMIT}"[: 20_052 + LIMIT - n]) or "",
+            "pickle": str(describe(cut_in(TEXT_LIMIT - n))),
+            "pickled bytes": str(describe(cut_in(TEXT_LIMIT - n).encode())),
+        }
+        wrong += [(n, name) for name, text in places.items() if "x1y2" in mask_text(text)]
+    assert wrong == []

@@ -9,6 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from ....model import Job, JobError, JobLink, Payload, QueueRef, State, TimelineEvent
+from ....redact import without_cut_word
 from ...payloads.decoding import decoded_payload, loads, printable, text_or_none
 from ...payloads.masking import mask_payload
 from ...payloads.search_text import of_json, of_value
@@ -90,7 +91,8 @@ def record_error(record: Mapping[str, Any], *, with_stack: bool = False) -> JobE
     raised = result if isinstance(result, dict) and "exc_type" in result else {}
     message = raised.get("exc_message") if raised else result
     if raised and isinstance(message, list):
-        message = ", ".join(str(part)[:2000] for part in message[:10])
+        parts = [str(part) for part in message[:10]]
+        message = ", ".join(part if len(part) <= 2000 else f"{without_cut_word(part[:2000])}…" for part in parts)
     return JobError(
         class_name=text_or_none(raised.get("exc_type"), 200),
         message=_as_words(message, 10_000),
