@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from dashboard import create_app
+from dashboard.backends.monitored_sources import digest_settings, open_sources
 from dashboard.backends.payloads import search_text
 from dashboard.backends.payloads.decoding import json_payload, loads, written
 from dashboard.backends.payloads.editing import InvalidPayload, decoded_edit, with_originals
@@ -17,7 +19,7 @@ from dashboard.redact import MASK, RedactionRules, configure, is_hidden, mask_te
 from dashboard.redact.value_patterns import MOST_IN_PIECE, PIECE, ValuePatterns
 from dashboard.settings import RedactionSettings, load
 from dashboard.settings.display import describe
-from tests.redaction import masking_by
+from tests.redaction import any_redaction, masking_by
 
 NAMES = ("customer_id", "email", "*birth*", "full name", "hiv")
 
@@ -212,3 +214,24 @@ def test_a_process_has_one_redaction() -> None:
         with pytest.raises(ConfigurationError, match="expected the same in all dashboards of one process"):
             configure(RedactionRules())
         assert mask_text("email=x") == f"email={MASK}"
+
+
+def test_what_a_process_opens_decides_by_which_rules_it_masks() -> None:
+    """Web processes, the checker and the commands all open their sources."""
+    with any_redaction():
+        open_sources(load(environ={}, keywords={"redaction": {"names": ["email"]}})).close()
+        assert mask_text("email=x") == f"email={MASK}"
+        with pytest.raises(ConfigurationError, match="redaction: expected the same"):
+            create_app(auth="none", redaction={"names": ["phone"]})
+    plain, other = (load(environ={}, keywords={"redaction": {"names": names}}) for names in ([], ["email"]))
+    assert digest_settings(plain) == digest_settings(load(environ={})) != digest_settings(other)
+
+
+def test_an_edit_keeps_what_names_of_the_settings_hide() -> None:
+    stored = {"customerId": 4711, "hiv": True, "emails": [{"Email": ["a", "b"]}], "note": "full name: Ann Smith, 41"}
+    with masking_by(names=NAMES):
+        shown = json.loads(json_payload(json.dumps(stored).encode()).text)
+        assert shown == {"customerId": MASK, "hiv": MASK, "emails": [{"Email": MASK}], "note": f"full name: {MASK}, 41"}
+        shown["more"] = 1
+        edited = with_originals(decoded_edit(json.dumps(shown)), json.dumps(stored).encode(), "data")
+    assert json.loads(written(edited)) == {**stored, "more": 1}
