@@ -138,9 +138,6 @@ def _bare_region(text: str, found: re.Match[str], at: int, strength: int, *, quo
 def _is_word_of_message(text: str, start: int) -> bool:
     """Whether the name at `start` is the end of a path or, as in "unexpected token:", a word of a message."""
     before = text[max(0, start - 12) : start].lower()
-    # In JSON, a line that begins with a header begins with an escape: \nCookie.
-    if before.endswith("\\") and text[start] in "nrt":
-        return False
     return before.endswith(("/", "\\", "unexpected "))
 
 
