@@ -14,7 +14,8 @@ _USER_INFO = re.compile(
 )
 # The same if the text was cut off before the "@"; a port does not count.
 _CUT_USER_INFO = re.compile(
-    r"(?<=://)[^\s/?@\"'<>:]*+:(?!\d{0,5}[.…]*+[\"')\]}]*+\Z)[^\s/?@\"'<>)\]}]++(?=[\"')\]}]*+\Z)"
+    r"(?<=://)[^\s/?@\"'<>:]*+:(?!\d{0,5}[.…]*+(?:[\s\"'<>)\]}]|\Z))"
+    r"[^\s/?@\"'<>)\]}]++(?:(?=[\"')\]}]*+\Z)|(?<=\.\.\.)|(?<=…))"
 )
 _CARRIED = re.compile(rf"{_START}((?i:bearer|basic)[ ]++)([A-Za-z0-9._~+/=-]{{8,}}+)(?![\"'])")
 _PRIVATE_KEY = re.compile(
@@ -100,6 +101,12 @@ _SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = (
         ("SK", "[a-f0-9]{32}(?![A-Za-z0-9])"),
     ),
 )
+# A token whose end is missing, so that it no longer has its shape: RQ and Celery shorten arguments.
+_CUT_TOKEN = re.compile(
+    r"(?<![\w+~.-])(?:(?:[rsp]k|rzp)_(?:live|test)_|"
+    + "|".join(re.escape(hint) for hints, _ in _SHAPES for hint in hints if hint[0].isalnum() and hint[-1] != "/")
+    + r")(?=[\w+=.~-]{0,100}\d)[\w+~-]*+(?:\.(?!\.)[\w+~-]*+)*+(?=\.\.\.|…)"
+)
 # A single pattern that finds all hints except "dapi": by their last character, or by a rare one at the beginning.
 _MARKS = re.compile(
     "|".join(
@@ -133,6 +140,8 @@ def mask_shapes(text: str) -> str:
         for hints, pattern in _SHAPES:
             if _holds_any(text, hints):
                 text = pattern.sub(_shape, text)
+        if "..." in text or "…" in text:
+            text = _CUT_TOKEN.sub(MASK, text)
     return text
 
 
