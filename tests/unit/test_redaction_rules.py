@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,8 @@ from dashboard.redact import MASK, RedactionRules, configure, is_hidden, mask_te
 from dashboard.redact.value_patterns import MOST_IN_PIECE, PIECE, ValuePatterns
 from dashboard.settings import RedactionSettings, load
 from dashboard.settings.display import describe
+from dashboard.settings.redaction import rules_of
+from tests.processes import ROOT
 from tests.redaction import any_redaction, masking_by
 
 NAMES = ("customer_id", "email", "*birth*", "full name", "hiv")
@@ -180,6 +184,14 @@ REFUSED = (
     ({"name": ["ab"]}, "unknown field `name`"),
     ({"names": "email"}, "names`"),
 )
+
+
+def test_the_example_of_the_guide_hides_what_it_says(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/redaction.md").read_text(), re.DOTALL)
+    (tmp_path / "q.toml").write_text(example)
+    with any_redaction():
+        configure(rules_of(load(config=tmp_path / "q.toml", environ={}).redaction))
+        assert mask_text("CUST-12345678 session_id=x user.email=y") == f"{MASK} session_id=x user.email={MASK}"
 
 
 def test_wrong_settings_are_refused_in_one_line() -> None:
