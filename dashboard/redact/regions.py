@@ -25,7 +25,7 @@ _SCHEME = re.compile(r"(?i:bearer|basic|digest|token|negotiate|ntlm|apikey|hmac|
 _PARAMETERS = re.compile(
     r"""(?:[\w-]++=\\?"[^"\n]*+"|[^\s,"'<>\\]++)(?:,[ ]?[\w-]++=(?:\\?"[^"\n]*+"|[^\s,"'<>\\]++))*+"""
 )
-_COOKIES = re.compile(r"""[^\s;,"'<>\\]++(?:;[ ]?[^\s;,"'<>\\]++)*+""")
+_COOKIES = re.compile(r"""[^\s;,"'<>\\]++(?:;[ ]?[\w.$%!#*+^|~-]++=(?:[^\s;,"'<>\\]++|(?=[;\s\\]|\Z)))*+""")
 _CODE = re.compile(
     r"(?:self|this|cls|settings|config|os|process|env|ENV|request|req|args|kwargs|options|opts|params|data|job|user)"
     r"\.[\w.]{1,99}+\Z"

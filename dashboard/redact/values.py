@@ -24,7 +24,7 @@ _NAMED = re.compile(
     r"""(=>|:=|[=:](?![:=]))([ \t]{0,40}+)"""
 )
 _FLAG = re.compile(r"""(?<![\w-])--([A-Za-z][\w-]{0,99}+)(?:[ ]++|["'],[ ]?(?=["']))(?!-)""")
-_ELEMENT = re.compile(r"<(?:[\w-]{1,40}:)?([A-Za-z_][\w.-]{0,99}+)(?:[ ][^<>]{0,300})?>([^<]+)(?=</)")
+_ELEMENT = re.compile(r"<(?:[\w-]{1,40}:)?([A-Za-z_][\w.-]{0,99}+)(?:[ ][^<>]{0,300})?>([^<]+(?=</)|[^<\s]+(?=<?\Z))")
 # {"name": "password", "value": "x"}, and the reverse order.
 _NAMES, _VALUES = "|".join(NAME_KEYS), "|".join(VALUE_KEYS)
 _NAME_VALUE = re.compile(
@@ -43,8 +43,8 @@ _ATTRIBUTES = re.compile(
 _PERCENT = re.compile(
     r"""(?:(?<![\w.-])|(?<=%[0-9A-Fa-f]{2})|(?<=%25[0-9A-Fa-f]{2}))([A-Za-z_][\w.-]{0,99}+)"""
     r"""((?:%(?:25){0,2}(?:22|27|5[DdCc])){0,4}+%(?:25){0,2}3[AaDd](?:\+|%(?:25){0,2}(?:20|22|27|5[Cc])){0,8}+)"""
-    r"""((?:[^\s%&"'<>]|%(?!(?:25){0,2}(?:22|26|27|2[Cc]|3[Bb]|5[Cc]|7[Dd])))++)"""
 )
+_PERCENT_VALUE = re.compile(r"""((?:[^\s%&"'<>]|%(?!(?:25){0,2}(?:22|26|27|2[Cc]|3[Bb]|5[Cc]|7[Dd])))++)""")
 # The same in HTML: &quot;password&quot;: &quot;x&quot;.
 _ENTITY = "&(?:quot|apos|#34|#39|#x22|#x27);"
 _ESCAPED = re.compile(
@@ -72,7 +72,7 @@ LOOKS = 100
 def _names_in(text: str, low: str) -> tuple[bool, bool]:
     """Return (whether the text may contain the name of a secret, whether there may be one before `=` or `:`)."""
     signs = "=" in text or ":" in text
-    if not signs and "%" not in text and "--" not in text and "</" not in text and "(" not in text and "[" not in text:
+    if not signs and "%" not in text and "--" not in text and "<" not in text and "(" not in text and "[" not in text:
         return False, False
     if ACTIVE.names is not None and ACTIVE.names.may_occur(low):
         return True, signs
@@ -114,12 +114,12 @@ def mask_named(text: str) -> str:
         text = _VALUE_NAME.sub(_mask_before, _mask_behind(_NAME_VALUE, text))
         text = _mask_behind(_ATTRIBUTES, text)
     if "%" in text:
-        text = _PERCENT.sub(_mask_last, text)
+        text = _mask_percent(text)
     if "&" in text:
         text = _ESCAPED.sub(_mask_last, text)
     if "--" in text:
         text = _mask_behind(_FLAG, text)
-    if "</" in text:
+    if "</" in text or ("<" in text and ">" in text):  # the closing tag may be cut off
         text = _ELEMENT.sub(_mask_element, text)
     if "[" in text or "(" in text:
         text = _mask_behind(_PAIR, text)
@@ -198,6 +198,21 @@ def _mask_behind(pattern: re.Pattern[str], text: str) -> str:
         if region is not None:
             parts += (text[done : region[0]], MASK)
             done = region[1]
+    return "".join((*parts, text[done:])) if parts else text
+
+
+def _mask_percent(text: str) -> str:
+    """Mask the value of each name that is encoded for a URL; values of others are searched for such names."""
+    parts: list[str] = []
+    done = 0
+    for found in _PERCENT.finditer(text):
+        if found.start() < done or (strength := strength_of(found[1])) == NO:
+            continue
+        value = _PERCENT_VALUE.match(text, found.end())
+        if value is None or (len(value[0]) <= 20 and value[0].lower() in (ABSENT if strength == OWN else NOTHING)):
+            continue
+        parts += (text[done : found.end()], MASK)
+        done = value.end()
     return "".join((*parts, text[done:])) if parts else text
 
 

@@ -112,6 +112,12 @@ MASKED = (
     (r"C:\token=x \\nauth=y", rf"C:\token={MASK} \\nauth={MASK}"),
     # keys of JSON that are no names of variables
     ('{"user password (old)": "x", "2fa_secret": "y"}', f'{{"user password (old)": "{MASK}", "2fa_secret": "{MASK}"}}'),
+    (
+        r"'next=%2F%3Ftoken%3Dx%26page%3D2\nnext=%2F%3Ftoken%3Dy'",
+        rf"'next=%2F%3Ftoken%3D{MASK}%26page%3D2\nnext=%2F%3Ftoken%3D{MASK}'",
+    ),
+    ("Cookie: sid=x; a=y; login(password='z')", f"Cookie: {MASK}; login(password='{MASK}')"),
+    ("<password>x<", f"<password>{MASK}<"),
     # what a library has shortened
     ("app.pay('deploy with ghp_a1B2c3D4...', n=1)", f"app.pay('deploy with {MASK}...', n=1)"),
     ("('SG.a1B2c3D4e5a1B2c3D4.a1…', 'eyJhbGciOiJIUzI1...')", f"('{MASK}…', '{MASK}...')"),
