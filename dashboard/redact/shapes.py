@@ -48,6 +48,7 @@ _SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = (
     (("/bot",), re.compile(r"(?<=/bot)\d{6,12}:[\w-]{30,}+")),
     (("AKIA", "ASIA"), re.compile(rf"{_START}(?:AKIA|ASIA)[0-9A-Z]{{16}}(?![A-Za-z0-9])")),
     (("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), re.compile(rf"{_START}gh[pousr]_[A-Za-z0-9]{{30,}}+")),
+    (("qd_",), re.compile(rf"{_START}qd_[a-z0-9]{{12}}_[A-Za-z0-9_-]{{43}}")),  # of Queuedeck itself
     (("github_pat_",), re.compile(rf"{_START}github_pat_\w{{30,}}+")),
     (("_live_", "_test_"), re.compile(rf"{_START}(?:[rsp]k|rzp)_(?:live|test)_[A-Za-z0-9]{{10,}}+")),
     (

@@ -208,7 +208,13 @@ def test_harmless_values_are_shown() -> None:
 
 
 SHAPES = (
-    *(f"ghp_{LETTERS[:36]}", f"github_pat_{LETTERS}", f"glpat-{LETTERS[:20]}", f"sk_live_{LETTERS[:24]}"),
+    *(
+        f"qd_{LETTERS[:12].lower()}_{LETTERS[:43]}",
+        f"ghp_{LETTERS[:36]}",
+        f"github_pat_{LETTERS}",
+        f"glpat-{LETTERS[:20]}",
+        f"sk_live_{LETTERS[:24]}",
+    ),
     *(f"whsec_{LETTERS[:32]}", f"xoxb-{LETTERS[:20]}", f"xapp-{LETTERS[:20]}", f"AIza{LETTERS[:35]}"),
     *(f"ya29.{LETTERS}", f"sk-{LETTERS[:30]}", f"SG.{LETTERS[:22]}.{LETTERS[:40]}", f"npm_{LETTERS[:36]}"),
     *(f"pypi-{LETTERS}", f"hf_{LETTERS[:34]}", f"dop_v1_{HEX[:64]}", "AKIAIOSFODNN7EXAMPLE", f"hvs.{LETTERS}"),
