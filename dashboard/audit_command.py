@@ -24,12 +24,17 @@ class ExitStatus(IntEnum):
     UNREADABLE = 2
 
 
-def verify(settings: Settings, *, as_json: bool) -> int:
-    """Print the result and return the exit status: 0 whole, 1 broken, 2 the log cannot be read. Only reads."""
+def verify(settings: Settings, *, as_json: bool, unsigned_before: int = 1) -> int:
+    """Print the result and return the exit status: 0 whole, 1 broken, 2 the log cannot be read. Only reads.
+
+    `unsigned_before`: see ChainCheck.
+    """
     sources = open_sources(settings)
-    keys = [signing_key(key) for key in (settings.secret_key, *settings.secret_key_fallbacks) if key]
+    keys = [
+        signing_key(key, settings.store_prefix) for key in (settings.secret_key, *settings.secret_key_fallbacks) if key
+    ]
     try:
-        found = verify_log(Store(sources.own), keys)
+        found = verify_log(Store(sources.own), keys, unsigned_before)
     except QueuedeckError as exc:
         if as_json:
             error = {"code": exc.code, "message": exc.message, "hint": exc.hint}

@@ -101,6 +101,13 @@ def _add_audit(audit: argparse.ArgumentParser) -> None:
     steps = audit.add_subparsers(required=True, metavar="COMMAND")
     verify = steps.add_parser("verify", help="check whether stored events were edited, removed, inserted or reordered")
     _add_source(verify)
+    verify.add_argument(
+        "--unsigned-before",
+        type=int,
+        default=1,
+        metavar="NUMBER",
+        help="the first event that has to be signed, if earlier ones were recorded without secret_key",
+    )
     verify.add_argument("--json", action="store_true", help="print the result as JSON")
     verify.set_defaults(run=_verify_audit)
 
@@ -200,7 +207,7 @@ def _check(arguments: argparse.Namespace) -> int:
 def _verify_audit(arguments: argparse.Namespace) -> int:
     from .audit_command import verify
 
-    return verify(_settings(arguments), as_json=arguments.json)
+    return verify(_settings(arguments), as_json=arguments.json, unsigned_before=arguments.unsigned_before)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

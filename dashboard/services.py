@@ -285,7 +285,12 @@ def _build_reader(sources: MonitoredSources, store: SnapshotStore, holder: str, 
 
 def _build_audit_log(settings: Settings, own: Source) -> AuditLog:
     days = settings.audit_max_age_days
-    chain = AuditChain(settings.secret_key, settings.audit_max_events, None if days is None else days * DAY_S)
+    chain = AuditChain(
+        settings.secret_key,
+        settings.audit_max_events,
+        None if days is None else days * DAY_S,
+        prefix=settings.store_prefix,
+    )
     target = parse_syslog_target(settings.audit_syslog) if settings.audit_syslog else None
     return AuditLog(own, chain, SyslogForwarder(target) if target else None)
 

@@ -30,7 +30,7 @@ _DIGEST = re.compile(r"[0-9a-f]{40}\Z")
 _NUMBER = re.compile(r"[1-9][0-9]{0,14}\Z")
 _ANY_NUMBER = re.compile(r"-?[0-9]{1,15}\Z")
 NO_DIGEST = "-"
-_PURPOSE = b"queuedeck audit log"
+_PURPOSE = b"queuedeck audit log "
 
 # For scripts that make the change that they record, so that no other process can record an effect of it first. Call it
 # before the change: when Redis is out of memory, a script that has already written can continue, and trimming needs no
@@ -123,11 +123,17 @@ class AuditChain:
     """
 
     def __init__(
-        self, secret_key: str | None = None, max_events: int = DEFAULT_MAX_EVENTS, max_age_s: float | None = None
+        self,
+        secret_key: str | None = None,
+        max_events: int = DEFAULT_MAX_EVENTS,
+        max_age_s: float | None = None,
+        *,
+        prefix: str = PREFIX,
     ) -> None:
+        """`prefix`: of all keys in the store."""
         self.max_events = max_events
         self.max_age_s = max_age_s
-        self._key = signing_key(secret_key) if secret_key else None
+        self._key = signing_key(secret_key, prefix) if secret_key else None
         self._seen = f"0 {NO_DIGEST}"  # replaced as a whole, so without a lock: an older one is true as well
 
     def pack_event(self, event: bytes) -> bytes:
@@ -145,9 +151,10 @@ class AuditChain:
         return True
 
 
-def signing_key(secret_key: str) -> bytes:
-    """The key of signatures: derived, so that a signature reveals nothing about those of sessions."""
-    return hmac.digest(secret_key.encode(), _PURPOSE, "sha256")
+def signing_key(secret_key: str, prefix: str = PREFIX) -> bytes:
+    """The key of signatures: derived, so that a signature reveals nothing about those of sessions, and that of one
+    store prefix is none of another."""
+    return hmac.digest(secret_key.encode(), _PURPOSE + prefix.encode(), "sha256")
 
 
 def sign(key: bytes, sealed: str, event: bytes) -> str:

@@ -143,15 +143,19 @@ class AuditLog:
         start, end = _entry_bounds(wanted, before)
         found: list[AuditEvent] = []
         scanned, chunk = 0, READ_AT_ONCE if wanted.narrows else min(count + 1, READ_AT_ONCE)
+        reached: str | None = None
         for _ in range(self.max_events // READ_AT_ONCE + 2):
             (reply,) = self._store.read_keys(("XREVRANGE", AUDIT, end, start, "COUNT", chunk))
             found += (event for event in _decode_events(reply) if wanted.matches(event))
             scanned += len(reply or ())
             if len(found) > count or len(reply or ()) < chunk:
+                reached = None
                 break
-            end, chunk = "(" + reply[-1][0].decode("ascii", "replace"), READ_AT_ONCE
+            reached = reply[-1][0].decode("ascii", "replace")
+            end, chunk = f"({reached}", READ_AT_ONCE
         shown = tuple(found[:count])
-        return AuditPage(shown, scanned, shown[-1].id if len(found) > count else None)
+        # More events than the setting allows are stored for a while after it was lowered.
+        return AuditPage(shown, scanned, shown[-1].id if len(found) > count else reached)
 
     def read_chunks(self, wanted: AuditFilter = ANY) -> Iterator[tuple[AuditEvent, ...]]:
         """The events that match, oldest first, in parts of at most READ_AT_ONCE; without those stored in the meantime.

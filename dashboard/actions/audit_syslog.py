@@ -26,8 +26,9 @@ MAX_WAITING = 1_000
 TIMEOUT_S = 5.0
 # Between attempts while the receiver cannot be reached.
 RETRY_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-# Receivers cut longer messages: job ids are left out until a message fits, so that it remains valid JSON.
-MAX_BYTES = 8_000
+# Receivers cut longer messages: job ids are left out until a message fits, so that it remains valid JSON. If that is
+# not enough, texts are cut to MAX_TEXT characters, each of which is up to 12 bytes of JSON.
+MAX_BYTES, MAX_TEXT = 8_000, 80
 STOP_S = 2.0
 # Facility 13 (log audit), severity 6 (informational).
 _PRIORITY = 13 * 8 + 6
@@ -87,12 +88,16 @@ class SyslogForwarder:
     def _build_message(self, word: str, event: Mapping[str, Any]) -> bytes:
         at = iso(instant(now_s()))
         head = f"<{_PRIORITY}>1 {at} {self._host} queuedeck {os.getpid()} {word} - "
-        ids = list(event.get("ids") or ())
+        sent = {**event, "ids": list(event.get("ids") or ())}
         while True:
-            message = (head + json.dumps({**event, "ids": ids}, separators=(",", ":"))).encode()
-            if len(message) <= MAX_BYTES or not ids:
+            message = (head + json.dumps(sent, separators=(",", ":"))).encode()
+            if len(message) <= MAX_BYTES:
                 return message
-            ids = ids[: len(ids) // 2]
+            if not sent["ids"]:
+                break
+            sent["ids"] = sent["ids"][: len(sent["ids"]) // 2]
+        cut = {name: value[:MAX_TEXT] if isinstance(value, str) else value for name, value in sent.items()}
+        return (head + json.dumps(cut, separators=(",", ":"))).encode()
 
     def _run_loop(self) -> None:
         while True:

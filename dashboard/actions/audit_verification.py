@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
+import msgspec
+
 from ..model import Value
 from ..settings.validation import MAX_AUDIT_EVENTS
 from ..store.redis_store import Store
 from ..units import format_count
 from .audit_chain import AUDIT, HEAD, NO_DIGEST, Head, Link, is_signed_by, read_head, read_link, read_seal
 
-READ_AT_ONCE = 500
+READ_AT_ONCE = 100  # entries of other programs can be large
 # A log that is longer than any setting allows, with room for what `XTRIM ~` leaves, was not written by Queuedeck.
 MAX_ENTRIES = MAX_AUDIT_EVENTS + 10_000
 MAX_FAULTS = 20
+# An event is added in the moment when it happens; clocks differ by less than this.
+DELAY_S = 86_400.0
 
 FaultKind = Literal[
     "edited",  # the event, or its place, is not what was stored
     "forged",  # its signature is wrong
-    "unsigned",  # it has no signature, and events before it have one
-    "inserted",  # it is not part of the chain, or is in it twice
+    "unsigned",  # it has no signature, so anyone who can write to Redis can have made it
+    "inserted",  # it is not part of the chain, is in it twice, or was added long after it happened
     "reordered",  # its number is not above the one before it
     "removed",  # events are missing
     "replaced",  # the chain before it is not the one that it was added to
@@ -60,14 +64,28 @@ class AuditVerification(Value, frozen=True, kw_only=True):
         return not self.fault_count
 
 
+class _Moment(msgspec.Struct):
+    at: float
+
+
+_moment_decoder = msgspec.json.Decoder(_Moment)
+
+
 class ChainCheck:
     """Checks events one by one, oldest first. `keys` = those that may have signed them; () checks no signatures.
+
+    `unsigned_before`: the number of the first event that has to be signed; above 1, there can also be entries from
+    before the chain. It must not come from Redis: those who can write there can remove signatures and compute all
+    hashes again.
 
     Holds about 300 bytes per event, of at most MAX_ENTRIES.
     """
 
-    def __init__(self, keys: Sequence[bytes] = ()) -> None:
+    def __init__(self, keys: Sequence[bytes] = (), unsigned_before: int = 1) -> None:
         self._keys = keys
+        self._unsigned_before = unsigned_before
+        self._unsigned: list[Link] = []  # the first and the last of those that have to be signed
+        self._unsigned_count = 0
         self._faults: list[AuditFault] = []
         self._fault_count = 0
         self._events = self._unchained = self._signed = 0
@@ -93,7 +111,9 @@ class ChainCheck:
             else:
                 self._add_fault("inserted", None, entry, "is not part of the chain")
             return
-        fault = self._find_edit(link) or self._find_gap(link) or self._check_seal(link)
+        # Each of them, because each notes something; the first fault is named.
+        faults = (self._find_edit(link), self._find_gap(link), self._check_seal(link), self._find_delay(entry, link))
+        fault = next((each for each in faults if each is not None), None)
         if fault is not None:
             self._add_fault(fault[0], link.number, entry, fault[1])
         if self._first is None:
@@ -115,6 +135,7 @@ class ChainCheck:
             self._check_end(before, trimmed_to)
             if not self._is_restarted:
                 self._check_beginning(before, trimmed_to)
+        self._check_unsigned()
         last = self._last
         return AuditVerification(
             events=self._events,
@@ -158,9 +179,10 @@ class ChainCheck:
         seal = read_seal(link.seal)
         if seal is None:
             return "edited", "has no valid seal"
-        if self._keys and seal.signature is None and self._signed:
-            return "unsigned", "has no signature, unlike events before it"
-        if self._keys and seal.signature is not None:
+        if self._keys and seal.signature is None and link.number >= self._unsigned_before:
+            self._unsigned = [*self._unsigned[:1], link]
+            self._unsigned_count += 1
+        elif self._keys and seal.signature is not None:
             if not is_signed_by(self._keys, seal, link.event):
                 return "forged", "is not signed with secret_key or one of secret_key_fallbacks"
             self._signed += 1
@@ -175,6 +197,27 @@ class ChainCheck:
         if known is not None and known.hex() != seal.seen_digest:
             return "replaced", f"was added when event {seal.seen_number} was another one"
         return None
+
+    @staticmethod
+    def _find_delay(entry: str, link: Link) -> tuple[FaultKind, str] | None:
+        """Whether the event happened long before it was added: a copy of one that has been trimmed."""
+        try:
+            at, added_ms = _moment_decoder.decode(link.event).at, int(entry.partition("-")[0])
+        except (msgspec.DecodeError, msgspec.ValidationError, ValueError, RecursionError):
+            return None
+        return ("inserted", "was added more than a day after it happened") if added_ms / 1000 - at > DELAY_S else None
+
+    def _check_unsigned(self) -> None:
+        """Note the events that have to be signed and are not; those from before the chain have no signature at all."""
+        if not self._keys:
+            return
+        if self._unsigned:
+            first, last = self._unsigned[0].number, self._unsigned[-1].number
+            what = f"{format_count(self._unsigned_count, 'event')} up to {last} not signed"
+            self._add_fault("unsigned", first, None, f"{what}: recorded without secret_key, or forged")
+        if self._unchained and self._unsigned_before <= 1:
+            what = f"{format_count(self._unchained, 'event')} from before the chain not signed"
+            self._add_fault("unsigned", None, None, f"{what}: of an earlier version, or forged")
 
     def _drop_trimmed(self, first: int) -> None:
         """Drop the faults of events that were trimmed while others were read."""
@@ -204,12 +247,12 @@ class ChainCheck:
             self._add_fault("removed", None, None, _missing(least - self._unchained, "at the beginning"))
 
 
-def verify_log(store: Store, keys: Iterable[bytes]) -> AuditVerification:
-    """Check the whole stored log while others write to it.
+def verify_log(store: Store, keys: Iterable[bytes], unsigned_before: int = 1) -> AuditVerification:
+    """Check the whole stored log while others write to it; see ChainCheck.
 
     Raises BackendUnavailable, Forbidden. Cost: 1 round trip per READ_AT_ONCE events, and 2.
     """
-    check = ChainCheck(tuple(keys))
+    check = ChainCheck(tuple(keys), unsigned_before)
     (head,) = store.read_keys(("GET", HEAD))
     before = read_head(head)
     start = "-"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -31,8 +32,8 @@ def write(log: AuditLog, count: int, detail: str = "event") -> None:
         log.record_event(build_event(ANNA, "retry", detail=f"{detail} {number}"))
 
 
-def verify(source: Source, keys: tuple[bytes, ...] = KEYS) -> AuditVerification:
-    return verify_log(Store(source), keys)
+def verify(source: Source, keys: tuple[bytes, ...] = KEYS, unsigned_before: int = 1) -> AuditVerification:
+    return verify_log(Store(source), keys, unsigned_before)
 
 
 def kinds(found: AuditVerification) -> list[str]:
@@ -162,11 +163,46 @@ def test_keys_are_replaced_and_unsigned_events_are_counted(source: Source) -> No
     write(old, 2)
     write(new, 1)
     both = (signing_key(SECRET), signing_key("o" * 40))
-    assert (verify(source, both).is_whole, verify(source, both).signed) == (True, 3)
-    assert kinds(verify(source)) == ["forged", "forged"]
+    found = verify(source, both)
+    assert (kinds(found), found.signed, found.faults[0].number) == (["unsigned"], 3, 1)
+    found = verify(source, both, 3)
+    assert (found.is_whole, found.signed) == (True, 3)
+    assert kinds(verify(source, KEYS, 3)) == ["forged", "forged"]
     assert (verify(source, ()).is_whole, verify(source, ()).signed) == (True, None)
     write(AuditLog(source), 1)
-    assert kinds(verify(source, both)) == ["unsigned"]
+    assert kinds(verify(source, both, 3)) == ["unsigned"]
+    # A signature is for the keys of one store prefix.
+    assert kinds(verify(source, (signing_key(SECRET, "{other}"),), 5)) == ["forged", "forged", "forged", "unsigned"]
+
+
+def test_a_log_whose_signatures_were_removed_is_not_whole(source: Source, redis_client: redis.Redis) -> None:
+    write(AuditLog(source, AuditChain(SECRET)), 10)
+    entries = [(entry, fields[b"event"].replace(b"anna", b"eve_")) for entry, fields in redis_client.xrange(AUDIT)]
+    fields = [
+        (entry, {b"event": event, b"seal": b"%032d 0 - -" % number, b"link": b"- - -"})
+        for number, (entry, event) in enumerate(entries)
+    ]
+    chain_again(redis_client, fields)
+    for _ in range(2):
+        assert kinds(verify(source)) == ["unsigned"]
+        write(AuditLog(source, AuditChain(SECRET)), 5)  # of a process that knows none of them
+    redis_client.delete(AUDIT, HEAD)
+    for number, (_, event) in enumerate(entries, 1):
+        redis_client.xadd(AUDIT, {"event": event}, id=f"{number}000-0")
+    for _ in range(2):
+        assert kinds(verify(source)) == ["unsigned"]
+        write(AuditLog(source, AuditChain(SECRET)), 5)
+    assert verify(source, KEYS, 2).is_whole
+
+
+def test_an_event_that_is_added_again_later_is_found(source: Source, redis_client: redis.Redis) -> None:
+    """When the original has been trimmed."""
+    write(AuditLog(source, AuditChain(SECRET)), 1)
+    (_, fields) = redis_client.xrange(AUDIT)[0]
+    later = int(time.time() * 1000) + 2 * 86_400_000
+    redis_client.delete(AUDIT)
+    redis_client.xadd(AUDIT, fields, id=f"{later}-0")
+    assert kinds(verify(source)) == ["inserted"]
 
 
 def test_what_the_settings_trim_is_not_missing(source: Source, redis_client: redis.Redis) -> None:
@@ -191,19 +227,19 @@ def test_old_events_are_trimmed_by_their_age(source: Source, redis_client: redis
         redis_client.xadd(AUDIT, {"event": "{}"}, id=f"{1_000_000 + number}-0")
     kept = AuditLog(source, AuditChain(SECRET))
     write(kept, 1)
-    assert (verify(source).is_whole, verify(source).unchained) == (True, 150)
+    assert (verify(source, KEYS, 2).is_whole, verify(source).unchained) == (True, 150)
     log = AuditLog(source, AuditChain(SECRET, max_age_s=86_400.0))
     left = []
     for _ in range(3):
         write(log, 1)
-        found = verify(source)
+        found = verify(source, KEYS, 2)
         assert found.is_whole, found.faults
         left.append((found.unchained, found.events - found.unchained))
     assert left == [(50, 2), (0, 3), (0, 4)]
     aged: Entries = redis_client.xrange(AUDIT)  # type: ignore[assignment]
     store(redis_client, aged)
     write(log, 1)
-    found = verify(source)
+    found = verify(source, KEYS, 2)
     assert (found.is_whole, found.first, found.last, found.events) == (True, 5, 5, 1)
 
 

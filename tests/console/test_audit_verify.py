@@ -29,7 +29,7 @@ def config(tmp_path: Path, server: EmbeddedRedis, redis_client: redis.Redis) -> 
 @pytest.fixture
 def log(server: EmbeddedRedis, config: str) -> Any:
     source = Source("main", server.url, "{team}")
-    yield AuditLog(source, AuditChain(SECRET))
+    yield AuditLog(source, AuditChain(SECRET, prefix="{team}"))
     source.close()
 
 

@@ -33,7 +33,7 @@ def _may(client: FlaskClient, rule: str, method: str) -> str:
         to_sign_in = answer.status_code == 303 and answer.headers["Location"].startswith("/login?next=")
         if answer.status_code not in (401, 403) and not to_sign_in:
             return role or "anybody"
-    return "nobody"
+    return "user without token"
 
 
 def _operations(client: FlaskClient) -> dict[tuple[str, str], str]:
@@ -61,7 +61,9 @@ def test_routes(bare_app: Flask, tmp_path: Path) -> None:
             if operation := operations.get((plain, method)):
                 facts["operationId"] = operation
             found[f"{address(rule)} {method}"] = facts
-    assert {facts["role"] for facts in found.values()} == {"anybody", *ROLES}
+    assert {facts["role"] for facts in found.values()} == {"anybody", *ROLES, "user without token"}
+    without = [name for name, facts in found.items() if facts["role"] == "user without token"]
+    assert all(name.startswith("/tokens") for name in without), without
     same_as_committed("routes", found)
 
 

@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 from dashboard.cli import main
 from dashboard.errors import ConfigurationError
 from dashboard.settings import load
+from dashboard.store.redis_store import PREFIX
 from dashboard.web.access import sign_in_limits
 from dashboard.web.access.one_time_codes import STEP_S, OneTimeCodes
 from dashboard.web.context import app_services
@@ -77,6 +78,18 @@ def test_without_redis_a_code_is_still_accepted_once(make_app: MakeApp, now: flo
     app = make_app(**with_codes(redis_url="redis://127.0.0.1:1/0"))
     statuses = [sign_in(app.test_client(), "vera", code=CODES.at(now)).status_code for _ in range(2)]
     assert statuses == [303, 403]
+
+
+def test_a_clock_that_was_wrong_locks_no_user_out(
+    app: Flask, now: float, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as ahead:
+        ahead.setattr("dashboard.web.access.one_time_codes.now_s", lambda: now + 7200)
+        assert sign_in(app.test_client(), "vera", code=CODES.at(now + 7200)).status_code == 303
+    assert sign_in(app.test_client(), "vera", code=CODES.at(now)).status_code == 303
+    (key,) = redis_client.scan_iter(f"{PREFIX}:codes:*")
+    redis_client.set(key, 999999999999)
+    assert sign_in(app.test_client(), "vera", code=CODES.at(now + STEP_S)).status_code == 303
 
 
 def test_a_new_secret_ends_sessions(make_app: MakeApp, app: Flask, now: float) -> None:

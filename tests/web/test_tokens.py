@@ -77,6 +77,14 @@ def test_a_token_has_its_role_and_is_shown_once(app: Flask, admin: FlaskClient, 
     assert ask(app, "of the settings") == 200
 
 
+def test_a_token_makes_no_tokens(app: Flask, admin: FlaskClient) -> None:
+    """One that leaks could make others, which outlive it."""
+    headers = {"Authorization": f"Bearer {created(admin, role='admin')}"}
+    form = {"name": "other", "role": "admin", "days": "30"}
+    answer = app.test_client().post("/tokens", data=form, headers=headers)
+    assert (answer.status_code, "managed by users who have signed in" in answer.text) == (403, True)
+
+
 def test_the_page_is_for_admins(app: Flask) -> None:
     for name in ("vera", "otto"):
         client = app.test_client()
@@ -151,8 +159,12 @@ def test_who_can_write_to_redis_gets_no_access(app: Flask, admin: FlaskClient, r
     assert [ask(app, each, path) for each in (token, text) for path in ("/api/v1/overview", "/metrics")] == [401] * 4
     page = admin.get("/tokens").text
     assert "7 tokens in Redis cannot be verified" in page
+    assert "Remove 7 tokens that cannot be verified?" in admin.get("/tokens/clean").text
     assert admin.post("/tokens/clean", headers=SAME).status_code == 303
     assert redis_client.hlen(TOKENS) == 0
+    with app.app_context():
+        event = app_services().action_service.audit_log.list_page().events[0]
+    assert (event.action, event.count, event.detail) == ("revoke token", 7, "7 that could not be verified")
     redis_client.set(TOKENS, "of another type")
     assert (ask(app, token), admin.get("/tokens").status_code) == (401, 200)
     assert ask(app, created(admin)) == 200
@@ -171,7 +183,9 @@ def test_a_new_secret_key_keeps_tokens_if_the_former_one_is_listed(
     [
         ({"name": ""}, "Enter 1 to 64 letters"),
         ({"name": "a b"}, "Enter 1 to 64 letters"),
-        ({"name": "ada"}, "has this name already"),
+        ({"name": "-"}, "a letter or digit first"),
+        ({"name": "ADA"}, "has this name already"),
+        ({"name": "local"}, "has this name already"),
         ({"name": "prometheus"}, "has this name already"),
         ({"name": "taken"}, "has this name already"),
         ({"role": "root"}, "Choose a role."),
@@ -208,6 +222,6 @@ def test_without_a_secret_key_and_in_read_only_mode(make_app: MakeApp, redis_cli
 
 def test_a_reason_is_required_where_the_settings_say_so(make_app: MakeApp, redis_client: redis.Redis) -> None:
     client = make_app(secret_key=SECRET, require_reason=True).test_client()
-    assert create(client).status_code == 409
+    assert (create(client).status_code, "Enter what this token is for." in create(client).text) == (422, True)
     form = {"name": "deploy", "role": "viewer", "days": "7", "reason": "for the pipeline"}
     assert client.post("/tokens", data=form, headers=SAME).status_code == 200

@@ -33,7 +33,7 @@ DAY_S = 86_400
 USED_EVERY_S = 60.0
 MARK = "qd_"  # all tokens begin with it, so that scanners of secrets find them
 _TOKEN = re.compile(r"qd_([a-z0-9]{12})_[A-Za-z0-9_-]{43}\Z")
-_NAME = re.compile(r"[A-Za-z0-9._@+-]{1,64}\Z")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}\Z")
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 # KEYS tokens, used. ARGV maximum, id, token. Returns 1 if the token was added.

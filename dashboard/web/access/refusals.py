@@ -13,12 +13,13 @@ from .sign_in_limits import AttemptCounter, SignInAttempt
 
 log = masked_logger(__name__)
 _refusals = AttemptCounter()
+MAX_PATH = 200
 
 
 def record_refusal(identity: Identity, needed: Role) -> None:
     """Record in the audit log that the user has tried to change something; the server log has what exceeds the limits,
     so that a viewer cannot fill the audit log. Never raises. Cost: 2 round trips."""
-    detail = f"{request.method} {request.path}, which needs the {needed.name.lower()} role"
+    detail = f"{request.method} {request.path[:MAX_PATH]}, which needs the {needed.name.lower()} role"
     attempt = SignInAttempt(name=f"refused\0{identity.name}", address=None)
     if not _refusals.count_attempt(app_services().store, attempt).is_recorded:
         log.warning("%s was refused: %s; too many to record in the audit log", identity.name, detail)

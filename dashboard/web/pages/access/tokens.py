@@ -8,17 +8,19 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from ....actions import audit_log
-from ....auth import Role
+from ....auth import LOCAL, Role
 from ....clock import instant, now_s
-from ....errors import Conflict, NotFound
+from ....errors import Conflict, Forbidden, NotFound
+from ....units import format_count
 from ...access.created_tokens import MAX_DAYS, CreatedToken, ListedToken, TokenStore, is_token_name
+from ...access.roles import folded_name
 from ...access.security import current_actor
 from ...context import app_context, app_services
 from ...formatting import format_moment
 from ...forms.request_input import form_fields
 from ...views.confirmation import Confirmation
 from .. import layout
-from ..job_actions import checked_reason
+from ..job_actions import checked_reason, given_reason
 
 bp = Blueprint("tokens", __name__)
 edit_bp = Blueprint("tokens_edit", __name__, url_prefix="/tokens")
@@ -39,9 +41,11 @@ def create() -> ResponseReturnValue:
     """Create a token: the page that shows it this once, or the form again with its errors. Cost: 3 round trips."""
     form = {name: request.form.get(name, "").strip() for name in ("name", "role", "days")}
     errors = _errors(form)
+    reason = given_reason(request.form.get("reason"))
+    if reason is None and app_context().settings.require_reason:
+        errors["reason"] = "Enter what this token is for."
     if errors:
         return _render({"form": form, "errors": errors}), 422
-    reason = checked_reason(request.form.get("reason"), hint="Enter what this token is for.")
     store, actor = _required_store(), current_actor()
     token, text = store.create(form["name"], Role[form["role"].upper()], int(form["days"]), actor.name)
     _record("create token", token, f"{token.name} ({token.role}, {form['days']} days)", reason)
@@ -64,9 +68,7 @@ def ask_to_revoke(token_id: str) -> str:
         fields=(),
         cancel=url_for("tokens.index"),
     )
-    return render_template(
-        "actions/confirm.html", **layout.page_context(app_services().snapshots.current(), ""), question=question
-    )
+    return _render_question(question)
 
 
 @edit_bp.post("/<segment:token_id>/revoke")
@@ -80,12 +82,48 @@ def revoke(token_id: str) -> ResponseReturnValue:
     return redirect(url_for("tokens.index", did="revoked"), code=303)
 
 
+@edit_bp.get("/clean")
+def ask_to_clean() -> str:
+    """The question before the tokens that cannot be verified are removed. Cost: 1 round trip."""
+    count = len(_required_store().list_tokens().unverified)
+    question = Confirmation(
+        heading=f"Remove {format_count(count, 'token')} that cannot be verified?",
+        verb="Remove tokens",
+        facts=(),
+        notes=(
+            "They were made with another secret_key, or another program wrote them. If secret_key was replaced, list "
+            "the previous one in secret_key_fallbacks instead: then they work again. This cannot be undone.",
+        ),
+        target=url_for(".clean"),
+        fields=(),
+        cancel=url_for("tokens.index"),
+    )
+    return _render_question(question)
+
+
 @edit_bp.post("/clean")
-@form_fields()
+@form_fields("reason")
 def clean() -> ResponseReturnValue:
-    """Remove the entries that cannot be verified: 303 to the list."""
-    _required_store().remove_unverified()
+    """Remove the tokens that cannot be verified: 303 to the list."""
+    reason = checked_reason(request.form.get("reason"), hint="Enter why these tokens are removed.")
+    count = _required_store().remove_unverified()
+    event = audit_log.build_event(
+        current_actor(), "revoke token", count=count, reason=reason, detail=f"{count} that could not be verified"
+    )
+    app_services().action_service.audit_log.record_event(event)
     return redirect(url_for("tokens.index", did="cleaned"), code=303)
+
+
+@edit_bp.before_request
+def _refuse_tokens() -> None:
+    """A token that leaks must not be able to make others, which outlive it."""
+    if request.headers.get("Authorization"):
+        raise Forbidden("API tokens are managed by users who have signed in, not with a token.")
+
+
+def _render_question(question: Confirmation) -> str:
+    page = layout.page_context(app_services().snapshots.current(), "")
+    return render_template("actions/confirm.html", **page, question=question)
 
 
 def _render(more: dict[str, Any]) -> str:
@@ -110,9 +148,12 @@ def _errors(form: dict[str, str]) -> dict[str, str]:
     """What is wrong with the fields of a new token."""
     errors = {}
     if not is_token_name(form["name"]):
-        errors["name"] = "Enter 1 to 64 letters, digits or any of . _ @ + -"
-    elif form["name"] in _taken_names():
-        errors["name"] = "A token or a local user has this name already: actions are recorded under it."
+        errors["name"] = "Enter 1 to 64 letters, digits or any of . _ @ + -, a letter or digit first."
+    elif folded_name(form["name"]) in map(folded_name, _taken_names()):
+        errors["name"] = (
+            "A token or a local user has this name already: actions are recorded under it. If you have just created it "
+            "and did not see the token, revoke it and create another one."
+        )
     if form["role"] not in {role.name.lower() for role in Role}:
         errors["role"] = "Choose a role."
     if not form["days"].isascii() or not form["days"].isdecimal() or not 1 <= int(form["days"][:9]) <= MAX_DAYS:
@@ -123,7 +164,12 @@ def _errors(form: dict[str, str]) -> dict[str, str]:
 def _taken_names() -> set[str]:
     settings = app_context().settings
     created = {each.token.name for each in _required_store().list_tokens().tokens}
-    return created | {user.name for user in settings.users} | {entry.split(":")[0] for entry in settings.api_tokens}
+    return (
+        created
+        | {LOCAL.name}
+        | {user.name for user in settings.users}
+        | {entry.split(":")[0] for entry in settings.api_tokens}
+    )
 
 
 def _find(token_id: str) -> ListedToken:

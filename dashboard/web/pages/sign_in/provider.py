@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from ....errors import Forbidden, NotFound, QueuedeckError, join_hint
 from ....redact import masked_logger
 from ...access import oidc_attempts, sessions
 from ...access.oidc_claims import ProviderFailed, UserRefused
+from ...access.roles import folded_name
 from ...access.sign_in_limits import AttemptCounter, SignInAttempt
 from ...context import app_context, app_services
 from ...formatting import one_line
@@ -117,16 +117,12 @@ def _check_name(identity: Identity) -> None:
     taken |= {entry.split(":")[0] for entry in settings.api_tokens}
     with contextlib.suppress(QueuedeckError):  # a Redis that is down must not lock users out
         taken |= {each.token.name for each in tokens.list_tokens().tokens} if tokens else set()
-    if _folded(identity.name) in map(_folded, taken):
+    if folded_name(identity.name) in map(folded_name, taken):
         raise UserRefused(
             identity.name,
             f"A local user or an API token is also called {identity.name}.",
             hint="An administrator has to rename that one.",
         )
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFKC", name).casefold().strip()
 
 
 def _refuse(exc: QueuedeckError, target: str) -> ResponseReturnValue:
