@@ -15,7 +15,7 @@ from ...actions.audit_log import CLOCKS_DIFFER_S, AuditEvent, AuditLog, AuditPag
 from ...actions.trash import KEEP_S
 from ...backends.actions import Action
 from ...clock import now_s
-from ...errors import NotFound, QueuedeckError
+from ...errors import NotFound, QueuedeckError, Unsupported
 from ...model import QueueStats
 from ...sources.metering import measure_cost
 from ..access.security import current_actor
@@ -106,6 +106,8 @@ def export_events(file: AuditFile) -> Response:
     part cannot be read, the last line says so, and the connection ends without the end of the response. The export is
     recorded in the audit log when it ends. Cost: see AuditLog.read_chunks, and 1 round trip.
     """
+    if request.args.get("before"):
+        raise Unsupported("before: an export has all events of its filter.")
     audit_log = app_services().action_service.audit_log
     chunks = audit_log.read_chunks(_since_operation(audit_filter()))
     first = next(chunks, ())
