@@ -24,6 +24,7 @@ from dashboard.settings import SourceSettings
 from dashboard.slos import slo_watch
 from dashboard.sources import connection, sentinels
 from dashboard.sources.source import Source
+from dashboard.web.access import oidc_transport
 from tests.forking import TEMPLATES
 from tests.waiting import CEILING_S
 
@@ -54,6 +55,8 @@ for module, limit in (
     (job_search, "SECONDS"),
     (slo_watch, "READ_FOR_S"),
     (dead_letter_index, "SECONDS"),
+    (oidc_transport, "TIMEOUT_S"),
+    (oidc_transport, "WITHIN_S"),
 ):
     assert isinstance(getattr(module, limit), float)
     setattr(module, limit, CEILING_S)
