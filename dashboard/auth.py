@@ -24,6 +24,11 @@ class Role(IntEnum):
     ADMIN = 3
 
 
+def highest_role(names: Iterable[str | None]) -> Role | None:
+    """The highest of the roles with these names; None if none is named."""
+    return max((Role[name.upper()] for name in names if name is not None), default=None)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
     """A known user: identified by the host app's callback, a sign-in, a token, or as a local user of this machine."""
@@ -112,15 +117,21 @@ def host_name(environ: Mapping[str, Any]) -> str:
     return name if sign and (port == "" or (port.isascii() and port.isdigit())) else host
 
 
+def bearer_token(environ: Mapping[str, Any]) -> str | None:
+    """The bearer token of the request; None without one."""
+    scheme, _, token = str(environ.get("HTTP_AUTHORIZATION", "")).partition(" ")
+    return (token.strip() or None) if scheme.lower() == "bearer" else None
+
+
 def token_identity(environ: Mapping[str, Any], tokens: Iterable[str]) -> Identity | None:
     """The identity of the request's bearer token; None if there is none or it is unknown.
 
     `tokens` are `name:role:sha256hex`; the token itself is not stored.
     """
-    scheme, _, token = str(environ.get("HTTP_AUTHORIZATION", "")).partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
+    token = bearer_token(environ)
+    if token is None:
         return None
-    digest = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).hexdigest()
+    digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
     found = None
     for entry in tokens:
         name, role, expected = entry.split(":")

@@ -17,8 +17,8 @@ from ..sampling.snapshot_reader import CurrentSnapshot
 from ..services import Services, build_services
 from ..settings import Settings
 from ..units import format_percent
-from .access.created_tokens import TokenStore
 from .access.oidc_setup import open_provider
+from .access.token_store import TokenStore
 from .page_caches import PageCaches
 from .views.problems.problem_list import AlertFacts
 from .views.queues.context import QueueContext, build_context

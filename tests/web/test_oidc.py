@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import logging
 import socket
 import sys
@@ -126,8 +127,8 @@ def test_sign_out_ends_the_session_everywhere_and_links_to_the_provider(app: Fla
     copy = client.get_cookie("queuedeck")
     assert copy is not None
     answer = client.post("/logout", headers=SAME)
-    assert answer.headers["Location"] == "/login?left=1"
-    page = client.get("/login?left=1").text
+    assert answer.headers["Location"] == "/login?signed_out=1"
+    page = client.get("/login?signed_out=1").text
     assert "You are signed out." in page
     assert f'href="{provider.issuer}/end?client_id={CLIENT}"' in page
     assert "Sign in with single sign-on" in page
@@ -233,13 +234,13 @@ def test_a_form_without_a_session_leads_to_a_page_of_ours(app: Flask, provider: 
     client = app.test_client()
     sign_in(client, provider)
     client.post("/logout", headers=SAME)
-    for path, expected in (("/logout", "/login?left=1"), ("/bulk", "/login?next=/&ended=1")):
+    for path, expected in (("/logout", "/login?signed_out=1"), ("/bulk", "/login?next=/&ended=1")):
         assert client.post(path, headers=SAME).headers["Location"] == expected
         page = client.get(expected)
         assert (page.status_code, "Sign in with single sign-on" in page.text) == (200, True)
-    assert f'href="{provider.issuer}/end?' in client.get("/login?left=1").text  # still known
+    assert f'href="{provider.issuer}/end?' in client.get("/login?signed_out=1").text  # still known
     sign_in(client, provider)
-    assert "You are signed out." not in client.get("/login?left=1").text
+    assert "You are signed out." not in client.get("/login?signed_out=1").text
 
 
 @pytest.mark.parametrize("target", ["//evil.example", "https://evil.example", "/\\evil.example", "/../evil"])
@@ -310,7 +311,7 @@ def test_a_provider_that_does_not_respond_occupies_few_threads(
     app: Flask, make_app: MakeApp, provider: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(oidc_transport, "TIMEOUT_S", 0.05)
-    monkeypatch.setattr(pages, "WAIT_S", 0.05)
+    monkeypatch.setattr(sign_in_limits, "WAIT_S", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         issuer = f"http://127.0.0.1:{silent.getsockname()[1]}"
         oidc = {"issuer": issuer, "client_id": CLIENT, **ROLES}
@@ -319,10 +320,9 @@ def test_a_provider_that_does_not_respond_occupies_few_threads(
     monkeypatch.setattr(oidc_transport, "TIMEOUT_S", CEILING_S)
     client = app.test_client()
     state = begin(client, provider)["state"]
-    held = [pages._calls.acquire(blocking=False) for _ in range(4)]
-    busy = [app.test_client().get("/login/oidc"), finish(client, state)]
-    for _ in held:
-        pages._calls.release()
+    with contextlib.ExitStack() as stack:
+        assert all(stack.enter_context(pages._turns.turn()) for _ in range(4))
+        busy = [app.test_client().get("/login/oidc"), finish(client, state)]
     assert [(answer.status_code, answer.headers["Retry-After"]) for answer in busy] == [(429, "5")] * 2
     assert finish(client, state).status_code == 303  # this try was not used up
 

@@ -27,7 +27,7 @@ CODES = pyotp.TOTP("JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP")
 
 @pytest.fixture(autouse=True)
 def now(monkeypatch: pytest.MonkeyPatch) -> float:
-    """The time, which stands still: in the middle of a step."""
+    """A fixed time, in the middle of a step."""
     found = time.time() // STEP_S * STEP_S + 15
     monkeypatch.setattr("dashboard.web.access.one_time_codes.now_s", lambda: found)
     monkeypatch.setattr(passwords, "_attempts", sign_in_limits.AttemptCounter())

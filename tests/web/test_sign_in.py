@@ -21,6 +21,7 @@ from dashboard.settings import load
 from dashboard.sources.source import Source
 from dashboard.store.redis_store import Store
 from dashboard.web.access import refusals, security, sessions, sign_in_limits
+from dashboard.web.access.user_names import UNKNOWN_USER
 from dashboard.web.context import app_services
 from dashboard.web.pages.sign_in import passwords as sign_in_page
 from tests.waiting import CEILING_S, wait_until
@@ -274,7 +275,7 @@ def test_two_passwords_are_checked_concurrently_and_a_flood_gets_429(
 
 def test_a_few_requests_wait_and_others_are_rejected_immediately(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sign_in_limits, "WAIT_S", CEILING_S)
-    checks = sign_in_limits.PasswordChecks()
+    checks = sign_in_limits.Turns(sign_in_limits.CHECKS_AT_ONCE)
     turns: list[bool] = []
 
     def wait() -> None:
@@ -315,7 +316,7 @@ def test_sign_ins_and_sign_outs_are_in_the_audit_log_and_the_server_log(
     assert events(app) == [
         ("otto", "operator", "sign in", {"done": 1}, None),
         ("otto", "operator", "sign out", {"done": 1}, None),
-        (sign_in_page.NOBODY, "unknown", "sign in", {"refused": 1}, "no such user"),
+        (UNKNOWN_USER, "unknown", "sign in", {"refused": 1}, "no such user"),
         *[wrong] * sign_in_limits.PER_NAME_AND_ADDRESS,
         ("vera", "viewer", "sign in", {"refused": 1}, sign_in_page.LOCKED),
     ]

@@ -14,7 +14,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from dashboard.store.redis_store import PREFIX
-from dashboard.web.access.created_tokens import MAX_TOKENS
+from dashboard.web.access.token_store import MAX_TOKENS
 from dashboard.web.context import app_services
 from tests.web.conftest import MakeApp
 from tests.web.test_sign_in import SAME, SECRET, sign_in, users
@@ -108,7 +108,7 @@ def test_a_token_ends_at_once_when_it_is_revoked_and_when_it_expires(
     assert list(redis_client.hkeys(USED)) == [token_id(other).encode()]
     now = time.time()
     with monkeypatch.context() as later:
-        later.setattr("dashboard.web.access.created_tokens.now_s", lambda: now + 30 * 86_400 + 1)
+        later.setattr("dashboard.web.access.token_store.now_s", lambda: now + 30 * 86_400 + 1)
         later.setattr("dashboard.web.pages.access.tokens.now_s", lambda: now + 30 * 86_400 + 1)
         assert ask(app, other) == 401
         assert "expired" in admin.get("/tokens").text
@@ -133,7 +133,7 @@ def test_the_last_use_is_written_about_once_a_minute(
     ask(app, token)
     assert redis_client.hget(USED, token_id(token)) == b"5"
     then = time.monotonic() + 61
-    monkeypatch.setattr("dashboard.web.access.created_tokens.monotonic_s", lambda: then)
+    monkeypatch.setattr("dashboard.web.access.token_store.monotonic_s", lambda: then)
     ask(app, token)
     assert abs(int(redis_client.hget(USED, token_id(token)) or 0) - time.time()) < 3600
 

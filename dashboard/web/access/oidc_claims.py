@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-from ...auth import Identity
+from ...auth import Identity, highest_role
 from ...errors import Forbidden, QueuedeckError
 from ...settings import OidcSettings
-from .roles import highest_role, is_user_name
+from .user_names import is_user_name
 
 GOOGLE = "https://accounts.google.com"
 

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...auth import LOCAL_HOSTS, Identity, Role, host_name, parse_address, parse_networks
+from ...auth import LOCAL_HOSTS, Identity, Role, highest_role, host_name, parse_address, parse_networks
 from ...errors import Forbidden
 from ...settings import ProxySignInSettings
 from ...settings.proxies import UNIX_SOCKET
-from .roles import MAX_NAME, highest_role, is_user_name
+from .user_names import MAX_NAME, is_user_name
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

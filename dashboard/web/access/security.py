@@ -11,14 +11,23 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import MethodNotAllowed
 
 from ...actions.audit_log import Actor
-from ...auth import LOCAL_HOSTS, Identify, Identity, Role, host_name, local_identity, token_identity
+from ...auth import (
+    LOCAL_HOSTS,
+    Identify,
+    Identity,
+    Role,
+    bearer_token,
+    host_name,
+    local_identity,
+    token_identity,
+)
 from ...errors import ConfigurationError, Forbidden
 from ...settings import Settings
 from ..context import app_context, app_services
 from . import sessions
-from .created_tokens import is_created_token
 from .proxy_sign_in import ProxySignIn, find_user
 from .refusals import record_refusal
+from .token_store import is_created_token
 
 if TYPE_CHECKING:
     from werkzeug.routing import Rule
@@ -312,15 +321,12 @@ def identify_token() -> Identity | None:
 
     Cost: none for a token of the settings, else that of `TokenStore.find`.
     """
-    settings = app_context().settings
-    found = token_identity(request.environ, settings.api_tokens)
-    if found is not None or settings.secret_key is None:
+    found = token_identity(request.environ, app_context().settings.api_tokens)
+    token = bearer_token(request.environ)
+    if found is not None or token is None or not is_created_token(token):
         return found
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not is_created_token(token.strip()):
-        return None
     store = app_context().token_store
-    return store.find(token.strip()) if store is not None else None
+    return store.find(token) if store is not None else None
 
 
 class _LazyNonce:

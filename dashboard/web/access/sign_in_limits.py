@@ -26,8 +26,8 @@ PER_BROWSER = 5  # for a known browser
 RECORDED = 300  # failed attempts per window that go to the audit log; the server log has all of them
 MAX_REMEMBERED = 10_000
 IPV6_PREFIX = 64  # bits of the smallest IPv6 network that one customer has
-CHECKS_AT_ONCE = 1  # for known browsers, and for others: each takes about 0.1 s of a core and 32 MB
-WAITING = 3  # waiting for a check, at most WAIT_S
+CHECKS_AT_ONCE = 1  # of passwords, for known browsers and for others: each takes about 0.1 s of a core and 32 MB
+WAITING = 3  # waiting for their turn, at most WAIT_S
 WAIT_S = 2.0
 
 # KEYS the counters of an attempt, the widest last. ARGV window s, the limit of each counter but the last. Returns the
@@ -163,16 +163,16 @@ def _judge_counts(counts: Sequence[int], most: Sequence[int]) -> SignInDecision:
     return SignInDecision(is_allowed=is_allowed, is_recorded=(is_allowed or first_refused) and counts[-1] <= RECORDED)
 
 
-class PasswordChecks:
-    """Runs one password check at a time and lets a few wait, so that a flood of them cannot overload the machine."""
+class Turns:
+    """Lets a few sign-ins at a time do what is costly, and a few more wait: a flood must not overload the machine."""
 
-    def __init__(self) -> None:
-        self._running = threading.BoundedSemaphore(CHECKS_AT_ONCE)
-        self._inside = threading.BoundedSemaphore(CHECKS_AT_ONCE + WAITING)
+    def __init__(self, at_once: int) -> None:
+        self._running = threading.BoundedSemaphore(at_once)
+        self._inside = threading.BoundedSemaphore(at_once + WAITING)
 
     @contextmanager
     def turn(self) -> Iterator[bool]:
-        """Yield whether a password can be checked now, after waiting at most WAIT_S."""
+        """Yield whether it is the caller's turn now, after waiting at most WAIT_S."""
         if not self._inside.acquire(blocking=False):
             yield False
             return

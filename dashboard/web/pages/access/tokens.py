@@ -8,13 +8,13 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from ....actions import audit_log
-from ....auth import LOCAL, Role
+from ....auth import Role
 from ....clock import instant, now_s
 from ....errors import Conflict, Forbidden, NotFound
 from ....units import format_count
-from ...access.created_tokens import MAX_DAYS, CreatedToken, ListedToken, TokenStore, is_token_name
-from ...access.roles import folded_name
 from ...access.security import current_actor
+from ...access.token_store import MAX_DAYS, CreatedToken, ListedToken, TokenStore, is_token_name
+from ...access.user_names import folded_name, taken_names
 from ...context import app_context, app_services
 from ...formatting import format_moment
 from ...forms.request_input import form_fields
@@ -74,7 +74,7 @@ def ask_to_revoke(token_id: str) -> str:
 @edit_bp.post("/<segment:token_id>/revoke")
 @form_fields("reason")
 def revoke(token_id: str) -> ResponseReturnValue:
-    """Revoke a token: 303 to the list. Cost: 4 round trips."""
+    """Revoke a token: 303 to the list. Cost: 3 round trips."""
     reason = checked_reason(request.form.get("reason"), hint="Enter why this token is revoked.")
     token = _find(token_id).token
     _required_store().revoke(token_id)
@@ -147,9 +147,10 @@ def _render(more: dict[str, Any]) -> str:
 def _errors(form: dict[str, str]) -> dict[str, str]:
     """What is wrong with the fields of a new token."""
     errors = {}
+    taken = taken_names(app_context().settings) | _required_store().list_names()
     if not is_token_name(form["name"]):
         errors["name"] = "Enter 1 to 64 letters, digits or any of . _ @ + -, a letter or digit first."
-    elif folded_name(form["name"]) in map(folded_name, _taken_names()):
+    elif folded_name(form["name"]) in map(folded_name, taken):
         errors["name"] = (
             "A token or a local user has this name already: actions are recorded under it. If you have just created it "
             "and did not see the token, revoke it and create another one."
@@ -159,17 +160,6 @@ def _errors(form: dict[str, str]) -> dict[str, str]:
     if not form["days"].isascii() or not form["days"].isdecimal() or not 1 <= int(form["days"][:9]) <= MAX_DAYS:
         errors["days"] = f"Enter 1 to {MAX_DAYS} days."
     return errors
-
-
-def _taken_names() -> set[str]:
-    settings = app_context().settings
-    created = {each.token.name for each in _required_store().list_tokens().tokens}
-    return (
-        created
-        | {LOCAL.name}
-        | {user.name for user in settings.users}
-        | {entry.split(":")[0] for entry in settings.api_tokens}
-    )
 
 
 def _find(token_id: str) -> ListedToken:

@@ -13,7 +13,9 @@ SIGN_IN, SIGN_OUT = "sign in", "sign out"
 DISABLED = "Sign-in is not enabled."
 
 
-def render_sign_in(target: str, *, wrong: str | None = None, has_left: bool = False, is_refused: bool = False) -> str:
+def render_sign_in(
+    target: str, *, wrong: str | None = None, has_signed_out: bool = False, is_refused: bool = False
+) -> str:
     """The page with every way to sign in. `target`: the path to open after it; `wrong`: why the last try failed.
 
     `is_refused`: the provider knows the user, who has no access here.
@@ -27,9 +29,9 @@ def render_sign_in(target: str, *, wrong: str | None = None, has_left: bool = Fa
         has_codes=has_codes(),
         has_users=bool(context.settings.users),
         provider=provider.settings.title if provider else None,
-        has_left=has_left,
+        has_signed_out=has_signed_out,
         is_refused=is_refused,
-        sign_out_url=sessions.provider_sign_out() if has_left else None,
+        sign_out_url=sessions.provider_sign_out() if has_signed_out else None,
     )
 
 

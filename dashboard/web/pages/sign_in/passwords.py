@@ -14,7 +14,8 @@ from ....redact import masked_logger
 from ....settings import UserSettings
 from ...access import sessions
 from ...access.one_time_codes import OneTimeCodes
-from ...access.sign_in_limits import WINDOW_S, AttemptCounter, PasswordChecks, SignInAttempt
+from ...access.sign_in_limits import CHECKS_AT_ONCE, WINDOW_S, AttemptCounter, SignInAttempt, Turns
+from ...access.user_names import UNKNOWN_USER
 from ...context import app_context, app_services
 from ...forms.request_input import form_fields
 from .page import DISABLED, SIGN_IN, SIGN_OUT, has_codes, record_sign_in, render_sign_in
@@ -28,11 +29,9 @@ LOCKED = "Too many attempts. Try again in 15 minutes."
 BUSY = "Too many sign-ins at the moment. Try again in a few seconds."
 BUSY_S = 5
 MAX_FIELD = 1024
-# Recorded in the audit log instead of an unknown name: users type passwords into that field by mistake.
-NOBODY = "(unknown name)"
 
 _attempts = AttemptCounter()
-_checks, _known_checks = PasswordChecks(), PasswordChecks()
+_checks, _known_checks = Turns(CHECKS_AT_ONCE), Turns(CHECKS_AT_ONCE)
 _codes = OneTimeCodes()
 
 
@@ -40,17 +39,17 @@ _codes = OneTimeCodes()
 def form() -> ResponseReturnValue:
     """The sign-in form; with `oidc` and no users, 303 to the provider.
 
-    Not so after a sign-out (`left`), and after a form that was sent without a session (`ended`): browsers follow its
-    redirects only within the dashboard.
+    Not so after a sign-out (`signed_out`), and after a form that was sent without a session (`ended`): browsers follow
+    its redirects only within the dashboard.
     """
     settings = app_context().settings
     if not settings.users and settings.oidc is None:
         raise NotFound(DISABLED)
     target = sessions.safe_path(request.args.get("next"))
-    if not settings.users and not {"left", "ended"} & set(request.args):
+    if not settings.users and not {"signed_out", "ended"} & set(request.args):
         return redirect(url_for("signin.begin_oidc", next=target), code=303)
-    has_left = "left" in request.args and not sessions.has_session()
-    return render_sign_in(target, has_left=has_left, wrong=ENDED if "ended" in request.args else None)
+    has_signed_out = "signed_out" in request.args and not sessions.has_session()
+    return render_sign_in(target, has_signed_out=has_signed_out, wrong=ENDED if "ended" in request.args else None)
 
 
 @bp.post("/login")
@@ -103,7 +102,7 @@ def leave() -> ResponseReturnValue:
     sessions.end_session(services.store.source)
     if identity is not None:
         record_sign_in(SIGN_OUT, identity.name, identity.role.name.lower(), Outcome.DONE)
-    return redirect(url_for("signin.form", left=1), code=303)
+    return redirect(url_for("signin.form", signed_out=1), code=303)
 
 
 def _check_users() -> None:
@@ -122,7 +121,7 @@ def _render_again(target: str, wrong: str, status: int, *, wait_s: int | None = 
 
 def _record_attempt(action: str, name: str, outcome: Outcome, detail: str | None = None) -> None:
     user = _find_user(name)
-    record_sign_in(action, name if user else NOBODY, user.role if user else "unknown", outcome, detail)
+    record_sign_in(action, name if user else UNKNOWN_USER, user.role if user else "unknown", outcome, detail)
 
 
 def _check_proxies() -> None:

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
 from flask import make_response, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
-from ....auth import LOCAL, Identity
+from ....auth import Identity
 from ....backends.actions import Outcome
 from ....errors import Forbidden, NotFound, QueuedeckError, join_hint
 from ....redact import masked_logger
 from ...access import oidc_attempts, sessions
 from ...access.oidc_claims import ProviderFailed, UserRefused
-from ...access.roles import folded_name
-from ...access.sign_in_limits import AttemptCounter, SignInAttempt
+from ...access.sign_in_limits import AttemptCounter, SignInAttempt, Turns
+from ...access.user_names import folded_name, taken_names
 from ...context import app_context, app_services
 from ...formatting import one_line
 from .page import DISABLED, SIGN_IN, record_sign_in, render_sign_in
-from .passwords import BUSY, BUSY_S, NOBODY, bp
+from .passwords import BUSY, BUSY_S, bp
 
 if TYPE_CHECKING:
     from ...access.oidc import OidcProvider
@@ -33,8 +30,7 @@ log = masked_logger(__name__)
 
 _refusals = AttemptCounter()
 # A provider that hangs, and strangers who begin sign-ins, must not occupy the threads that serve pages.
-_calls = threading.BoundedSemaphore(4)
-WAIT_S = 2.0
+_turns = Turns(4)
 UNKNOWN_ATTEMPT = "This sign-in has expired, or it began in another browser. Sign in again."
 HERE = "here"  # a query parameter: the browser has been sent to the public URL
 
@@ -53,7 +49,7 @@ def begin_oidc() -> ResponseReturnValue:
         return redirect(request.script_root + target, code=303)
     if HERE not in request.args and not _is_at(provider.public_url):
         return redirect(f"{provider.public_url}/login/oidc?{urlencode({'next': target, HERE: 1})}", code=303)
-    with _turn() as is_free:
+    with _turns.turn() as is_free:
         if not is_free:
             return render_sign_in(target, wrong=BUSY), 429, {"Retry-After": str(BUSY_S)}
         try:
@@ -79,7 +75,7 @@ def finish_oidc() -> ResponseReturnValue:
         if sessions.signed_in(app_context().settings, app_services().store.source) is not None:
             return redirect(url_for("overview.index"), code=303)  # a callback that was opened again
         return render_sign_in("/", wrong=UNKNOWN_ATTEMPT), 403
-    with _turn() as is_free:
+    with _turns.turn() as is_free:
         if not is_free:
             return render_sign_in(found[1], wrong=BUSY), 429, {"Retry-After": str(BUSY_S)}
         response = make_response(_finish(provider, *found))
@@ -113,10 +109,9 @@ def _check_answer(provider: OidcProvider) -> None:
 def _check_name(identity: Identity) -> None:
     """Raise UserRefused for a name that the audit log would confuse with another one. Cost: 1 round trip."""
     settings, tokens = app_context().settings, app_context().token_store
-    taken = {LOCAL.name, NOBODY, *(user.name for user in settings.users)}
-    taken |= {entry.split(":")[0] for entry in settings.api_tokens}
+    taken = taken_names(settings)
     with contextlib.suppress(QueuedeckError):  # a Redis that is down must not lock users out
-        taken |= {each.token.name for each in tokens.list_tokens().tokens} if tokens else set()
+        taken |= tokens.list_names() if tokens else set()
     if folded_name(identity.name) in map(folded_name, taken):
         raise UserRefused(
             identity.name,
@@ -136,17 +131,6 @@ def _refuse(exc: QueuedeckError, target: str) -> ResponseReturnValue:
             log.warning("%s Too many refusals to record this one in the audit log.", exc.message)
     shown = render_sign_in(target, wrong=join_hint(exc.message, exc.hint), is_refused=isinstance(exc, UserRefused))
     return shown, 403 if isinstance(exc, Forbidden) else 502
-
-
-@contextmanager
-def _turn() -> Iterator[bool]:
-    """Yield whether the provider can be called now, after waiting at most WAIT_S."""
-    is_free = _calls.acquire(timeout=WAIT_S)
-    try:
-        yield is_free
-    finally:
-        if is_free:
-            _calls.release()
 
 
 def _is_at(public_url: str) -> bool:

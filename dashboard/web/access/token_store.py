@@ -11,7 +11,7 @@ import hmac
 import re
 import secrets
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -59,7 +59,7 @@ class CreatedToken(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     name: str
-    role: Literal["viewer", "operator", "admin"]
+    role: str
     digest: str  # SHA-256 of the token
     created_at: float
     created_by: str
@@ -107,7 +107,7 @@ class TokenStore:
         token = CreatedToken(
             id=token_id,
             name=name,
-            role=_word(role),
+            role=role.name.lower(),
             digest=_digest(text),
             created_at=now,
             created_by=by[:200],
@@ -147,12 +147,14 @@ class TokenStore:
         found.sort(key=lambda each: each.token.created_at, reverse=True)
         return TokenList(tuple(found), tuple(unverified[:MAX_TOKENS]))
 
-    def revoke(self, token_id: str) -> CreatedToken | None:
-        """Remove a token, and return it; None for one that cannot be verified. Raises NotFound. Cost: 2 round trips."""
-        (raw,) = self._store.read_keys(("HGET", TOKENS, token_id))
+    def list_names(self) -> set[str]:
+        """The names of all tokens. Cost: 1 round trip."""
+        return {each.token.name for each in self.list_tokens().tokens}
+
+    def revoke(self, token_id: str) -> None:
+        """Remove a token. Raises NotFound. Cost: 1 round trip."""
         if not self._store.run_script(_REMOVE, (TOKENS, USED), token_id):
             raise NotFound("This token no longer exists.")
-        return self._verified(raw, token_id)
 
     def remove_unverified(self) -> int:
         """Remove the entries that cannot be verified; how many there were. Cost: 1 round trip, and 1 for each."""
@@ -197,16 +199,6 @@ def is_created_token(text: str) -> bool:
 def is_token_name(name: str) -> bool:
     """Whether a token can have this name."""
     return _NAME.match(name) is not None
-
-
-def _word(role: Role) -> Literal["viewer", "operator", "admin"]:
-    match role:
-        case Role.ADMIN:
-            return "admin"
-        case Role.OPERATOR:
-            return "operator"
-        case _:
-            return "viewer"
 
 
 def _digest(text: str) -> str:
