@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from .rights.grants import Grant
+
 
 class Role(IntEnum):
     """What a user is allowed to do; higher roles include lower ones."""
@@ -35,6 +37,9 @@ class Identity:
 
     name: str
     role: Role = Role.VIEWER
+    groups: tuple[str, ...] = ()  # that [[grants]] can name
+    grants: tuple[Grant, ...] = ()  # of this user alone, besides those of the settings
+    is_token: bool = False  # a program with an API token, rather than a person
 
 
 Identify = Callable[[Mapping[str, Any]], Identity | None]
@@ -136,5 +141,5 @@ def token_identity(environ: Mapping[str, Any], tokens: Iterable[str]) -> Identit
     for entry in tokens:
         name, role, expected = entry.split(":")
         if hmac.compare_digest(expected.lower(), digest):
-            found = Identity(name=name, role=Role[role.upper()])
+            found = Identity(name=name, role=Role[role.upper()], is_token=True)
     return found

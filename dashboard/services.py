@@ -42,7 +42,7 @@ from .sampling.leadership import Leadership, holder_name
 from .sampling.live_lists import LiveList
 from .sampling.recent_history import History
 from .sampling.sampler import Sampler
-from .sampling.snapshot_reader import SnapshotReader
+from .sampling.snapshot_reader import SnapshotReader, SnapshotSource
 from .sampling.snapshot_store import SnapshotStore
 from .schedules.schedule_watch import READ_EVERY_S, ScheduleWatch, list_schedules, watched_schedules
 from .search.job_reader import JobReader
@@ -89,7 +89,7 @@ class Services:
     settings: Settings
     sources: MonitoredSources
     store: SnapshotStore
-    snapshots: SnapshotReader
+    snapshots: SnapshotSource
     job_reader: JobReader
     workers: LiveList[Worker]
     schedules: LiveList[Schedule]
@@ -186,7 +186,7 @@ def build_services(settings: Settings, *, checks: bool, on_hung: Callable[[], No
         snapshots=snapshots,
         job_reader=job_reader,
         workers=LiveList(
-            sources, Capability.WORKERS, _list_workers, queues, interval_s, seen=job_reader.names.add_workers
+            sources, Capability.WORKERS, list_workers, queues, interval_s, seen=job_reader.names.add_workers
         ),
         schedules=LiveList(sources, Capability.SCHEDULES, list_schedules, queues, interval_s),
         dead_letter_service=dead_letter_service,
@@ -313,5 +313,6 @@ def _build_action_service(
     )
 
 
-def _list_workers(backend: Backend, refs: Sequence[QueueRef]) -> Sequence[Worker]:
+def list_workers(backend: Backend, refs: Sequence[QueueRef]) -> Sequence[Worker]:
+    """The workers of one library; see Backend.list_workers."""
     return backend.list_workers(refs)

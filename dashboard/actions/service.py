@@ -83,6 +83,10 @@ class ActionService:
         self._changed = changed
         self._pauses = pauses
 
+    def with_backends(self, backend_of: BackendOf) -> ActionService:
+        """The same service, acting through other backends."""
+        return ActionService(backend_of, self.trash, self.audit_log, self._left, self._changed, self._pauses)
+
     def on_jobs(
         self,
         actor: Actor,

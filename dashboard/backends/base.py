@@ -240,6 +240,10 @@ class Backend(abc.ABC):
         verbs = self.job_actions.get(state, ()) if state else ()
         return (*verbs, *self.abandoned_actions.get(state, ())) if abandoned else verbs
 
+    def permits(self, action: Action, queue: str) -> bool:  # noqa: ARG002
+        """Return whether those who use this object have the right to an action on a queue. Cost: none."""
+        return True
+
     def act_on_jobs(
         self,
         ref: QueueRef,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping
 
 from msgspec.structs import replace
@@ -9,7 +10,18 @@ from msgspec.structs import replace
 from ..model import Snapshot, SourceStats
 
 
-class LastKnownFigures:
+class KnownFigures(abc.ABC):
+    """The last known figures of sources, for when they cannot be read."""
+
+    @abc.abstractmethod
+    def fill(self, snapshot: Snapshot) -> tuple[Snapshot, Mapping[str, float]]:
+        """The snapshot with the last known figures of unreachable sources and their queues, and when those were taken.
+
+        Seconds since 1970, by source. A source that this process has never read stays without figures.
+        """
+
+
+class LastKnownFigures(KnownFigures):
     """The last snapshot of each source in which this process read it or saw it published, to show its figures with
     their age while it is down.
 
@@ -26,10 +38,7 @@ class LastKnownFigures:
                 self._snapshots[source.name] = snapshot
 
     def fill(self, snapshot: Snapshot) -> tuple[Snapshot, Mapping[str, float]]:
-        """The snapshot with the last known figures of unreachable sources and their queues, and when those were taken.
-
-        Seconds since 1970, by source. A source that this process has never read stays without figures.
-        """
+        """As KnownFigures.fill."""
         before = {
             source.name: self._snapshots[source.name]
             for source in snapshot.sources

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from ..errors import BackendUnavailable, Forbidden
 from ..model import QueueRef, QueueStats, Snapshot
 from ..redact import masked_logger
 from ..store.cache import SingleFlightCache
-from .last_known import LastKnownFigures
+from .last_known import KnownFigures, LastKnownFigures
 from .recent_history import FIRST_STEP_S, History
 from .snapshot_store import SnapshotStore
 
@@ -44,7 +45,37 @@ class CurrentSnapshot:
         return f"{taken.sampler}:{taken.epoch}:{taken.sequence}:{self.history.version}:{status}"
 
 
-class SnapshotReader:
+class SnapshotSource(abc.ABC):
+    """Where pages and API find the newest snapshot. Thread-safe."""
+
+    last_known: KnownFigures
+
+    @abc.abstractmethod
+    def current(self) -> CurrentSnapshot:
+        """The newest reading."""
+
+    @abc.abstractmethod
+    def current_or_wait(self) -> CurrentSnapshot:
+        """As `current`, but of this second: where another thread is reading a newer one, this waits for it.
+
+        For totals, which must not be smaller here than another process has just reported them.
+        """
+
+    def current_queues(self) -> tuple[QueueStats, ...]:
+        """The queues of the newest reading; none before the first sample. Cost: as `current`."""
+        snapshot = self.current().snapshot
+        return snapshot.queues if snapshot else ()
+
+    def current_refs(self, source: str, backend: str) -> list[QueueRef]:
+        """The queues of one library on one source in the newest reading. Cost: as `current`."""
+        return [queue.ref for queue in self.current_queues() if (queue.source, queue.backend) == (source, backend)]
+
+    def is_elsewhere(self) -> bool:
+        """Whether a process with other settings leads on the same store. Cost: as `current`."""
+        return self.current().other is not None
+
+
+class SnapshotReader(SnapshotSource):
     """Reads the store at most twice per interval, regardless of the number of viewers. Thread-safe.
 
     `own_sample` takes a sample in this process, given what was published last. It is called if that is missing or
@@ -60,7 +91,7 @@ class SnapshotReader:
         settings_digest: str = "",
     ) -> None:
         """`settings_digest` of this process: snapshots with another one are not shown; "" accepts all."""
-        self.last_known = LastKnownFigures()  # also of what the checker in this process samples
+        self.last_known: LastKnownFigures = LastKnownFigures()  # also of what the checker in this process samples
         self._store = store
         self._settings_digest = settings_digest
         self._other: str | None = None
@@ -81,10 +112,7 @@ class SnapshotReader:
         return self._with_age(self._readings.get("", self._read_next))
 
     def current_or_wait(self) -> CurrentSnapshot:
-        """As `current`, but of this second: where another thread is reading a newer one, this waits for it.
-
-        For totals, which must not be smaller here than another process has just reported them.
-        """
+        """As SnapshotSource.current_or_wait. Cost: as `current`."""
         return self._with_age(self._readings.get("", self._read_next, accepts_old=False))
 
     def _read_next(self) -> CurrentSnapshot:
@@ -92,19 +120,6 @@ class SnapshotReader:
         if self._reading.snapshot is not None:
             self.last_known.remember(self._reading.snapshot)
         return self._reading
-
-    def current_queues(self) -> tuple[QueueStats, ...]:
-        """The queues of the newest reading; none before the first sample. Cost: as `current`."""
-        snapshot = self.current().snapshot
-        return snapshot.queues if snapshot else ()
-
-    def current_refs(self, source: str, backend: str) -> list[QueueRef]:
-        """The queues of one library on one source in the newest reading. Cost: as `current`."""
-        return [queue.ref for queue in self.current_queues() if (queue.source, queue.backend) == (source, backend)]
-
-    def is_elsewhere(self) -> bool:
-        """Whether a process with other settings leads on the same store. Cost: as `current`."""
-        return self.current().other is not None
 
     def _read_published(self) -> CurrentSnapshot:
         last = self._reading

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .loading import load
 from .schema import (
     DEFAULT_STORE_PREFIX,
+    GrantSettings,
     OidcSettings,
     ProxySignInSettings,
     QueueSettings,
@@ -17,6 +18,7 @@ from .schema import (
 
 __all__ = [
     "DEFAULT_STORE_PREFIX",
+    "GrantSettings",
     "OidcSettings",
     "ProxySignInSettings",
     "QueueSettings",

@@ -29,10 +29,11 @@ class KnownNames:
 
 
 def check_scopes(settings: Settings, names: KnownNames) -> None:
-    """Raise ConfigurationError for the first queue entry or objective whose source or library does not exist."""
+    """Raise ConfigurationError for the first queue entry, objective or grant whose source or library does not exist."""
     scopes: Sequence[tuple[str, str, str]] = [
         *((f"queues: entry {number}", entry.source, entry.backend) for number, entry in enumerate(settings.queues, 1)),
         *((f"slos: slo {slo.id!r}", slo.source, slo.backend) for slo in settings.slos),
+        *((f"grants: grant {number}", entry.source, entry.backend) for number, entry in enumerate(settings.grants, 1)),
     ]
     for where, source, backend in scopes:
         problem = names.find_problem(source, backend)

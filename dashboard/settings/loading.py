@@ -23,7 +23,7 @@ from .validation import check_settings
 
 ENV_PREFIX = "QUEUEDECK_"
 _TABLES = frozenset({"proxy_sign_in", "oidc", "redaction"})
-_STRUCTURED = _TABLES | {"sources", "users", "rules", "channels", "queues", "slos"}
+_STRUCTURED = _TABLES | {"sources", "users", "rules", "channels", "queues", "slos", "grants"}
 # QUEUEDECK_SECRET_KEY_FILE names a file with the value of QUEUEDECK_SECRET_KEY; no setting's name ends like this.
 _FROM_FILE = "_file"
 _LISTS = frozenset({"api_tokens", "dlq_queues", "trusted_hosts", "secret_key_fallbacks"})
@@ -124,7 +124,7 @@ def _convert(name: str, value: Any, where: str) -> Any:
     """`value` converted to the type of the field `name`; text from the environment also to numbers and booleans."""
     if isinstance(value, Settings | SourceSettings):
         raise ConfigurationError(f"{where}: expected plain values")
-    if name in ("sources", "users", "queues", "slos") and isinstance(value, list | tuple):
+    if name in ("sources", "users", "queues", "slos", "grants") and isinstance(value, list | tuple):
         value = [msgspec.to_builtins(item) if isinstance(item, msgspec.Struct) else item for item in value]
     elif isinstance(value, ProxySignInSettings | OidcSettings | RedactionSettings):
         value = msgspec.to_builtins(value)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from ..auth import Role, parse_networks
 
 if TYPE_CHECKING:
-    from .schema import ProxySignInSettings, Settings
+    from .schema import GrantSettings, ProxySignInSettings, Settings
 
 MAX_PROXIES = 8
 UNIX_SOCKET = "unix"  # among the peers of proxy_sign_in: those who connect through a unix socket
@@ -50,11 +50,12 @@ def find_faults(settings: Settings) -> Iterator[tuple[str, str]]:
                 yield "proxy_sign_in", f"expected either {other} or proxy_sign_in, not both"
         if settings.auth == "none":
             yield "auth", 'expected "auto" with proxy_sign_in: "none" gives anyone on this machine access'
-        for field, expected in _faults_of_sign_in(settings.proxy_sign_in):
+        for field, expected in _faults_of_sign_in(settings.proxy_sign_in, settings.grants):
             yield "proxy_sign_in", f"{field}: {expected}"
 
 
-def _faults_of_sign_in(sign_in: ProxySignInSettings) -> Iterator[tuple[str, str]]:
+def _faults_of_sign_in(sign_in: ProxySignInSettings, grants: tuple[GrantSettings, ...]) -> Iterator[tuple[str, str]]:
+    of_groups, of_users = any(grant.groups for grant in grants), any(grant.users for grant in grants)
     yield from _faults_of_peers(sign_in.peers)
     for field in ("user_header", "groups_header"):
         header = getattr(sign_in, field)
@@ -62,12 +63,12 @@ def _faults_of_sign_in(sign_in: ProxySignInSettings) -> Iterator[tuple[str, str]
             yield field, "expected the name of a header that only the proxy sends, such as X-Forwarded-User"
     if sign_in.groups_header is not None and sign_in.groups_header.lower() == sign_in.user_header.lower():
         yield "groups_header", "expected another header than user_header"
-    if bool(sign_in.group_roles) != (sign_in.groups_header is not None):
-        yield "group_roles", "expected both groups_header and group_roles, or neither"
+    if bool(sign_in.group_roles or of_groups) != (sign_in.groups_header is not None):
+        yield "group_roles", "expected both groups_header and group_roles, or grants with groups, or none of them"
     if len(sign_in.groups_separator) != 1:
         yield "groups_separator", "expected one character"
     yield from faults_of_roles(user_roles=sign_in.user_roles, group_roles=sign_in.group_roles)
-    if not (sign_in.user_roles or sign_in.group_roles or sign_in.default_role):
+    if not (sign_in.user_roles or sign_in.group_roles or sign_in.default_role or of_groups or of_users):
         yield "default_role", "expected user_roles, group_roles or default_role: without them, no one has access"
     if sign_in.sign_out_url is not None and not _is_link(sign_in.sign_out_url):
         yield "sign_out_url", "expected a path such as /oauth2/sign_out, or an http:// or https:// URL without a user"

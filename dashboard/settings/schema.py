@@ -146,6 +146,22 @@ class OidcSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ca_file: str | None = None  # a private CA of the provider
 
 
+RightName = Literal["view", "payload", "retry", "delete", "pause", "bulk", "alerts", "rules", "admin"]
+
+
+class GrantSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Rights of some users, groups or API tokens on the queues that match; see `grants`."""
+
+    users: tuple[str, ...] = ()  # names; "*" = all who have signed in
+    groups: tuple[str, ...] = ()  # of the sign-in provider, the proxy, or identify
+    tokens: tuple[str, ...] = ()  # names of API tokens; "*" = all
+    source: str = "*"  # globs
+    backend: str = "*"
+    queues: tuple[str, ...] = ("*",)  # globs too
+    allow: tuple[RightName, ...] = ()  # given; a user with any of these has no other rights from a role
+    deny: tuple[RightName, ...] = ()  # taken away, whatever else gives them
+
+
 class RedactionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is masked besides the built-in names and formats of secrets, and what is not; see `redaction`."""
 
@@ -175,6 +191,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     users: tuple[UserSettings, ...] = ()
     oidc: OidcSettings | None = None  # sign-in at an OpenID Connect provider, with or without users
     api_tokens: tuple[str, ...] = ()  # name:role:sha256hex
+    grants: tuple[GrantSettings, ...] = ()  # rights on particular queues, in place of those of roles
     redaction: RedactionSettings = RedactionSettings()  # of secrets in jobs
     read_only: bool = False  # disables every write action: their routes are not registered
     require_reason: bool = False  # requires a reason for every action

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from ..errors import ConfigurationError
 from ..globs import EXPECTED, is_glob
-from . import oidc, proxies, queue_directory, redaction, slos
+from . import grants, oidc, proxies, queue_directory, redaction, slos
 from .redis_urls import check_redis_url
 from .schema import WITH_SENTINELS, Settings, SourceSettings
 from .sentinel_urls import is_sentinel_host
@@ -48,6 +48,8 @@ def check_settings(settings: Settings, origin: Mapping[str, str]) -> None:
     _check_sources(settings, origin.get("sources", "sources"))
     _check_queues(settings, origin.get("queues", "queues"))
     _check_slos(settings, origin.get("slos", "slos"))
+    for which, expected in grants.find_faults(settings):
+        raise ConfigurationError(f"{origin.get('grants', 'grants')}: {which}{expected}")
     problem = redaction.find_problem(settings.redaction)
     if problem is not None:
         raise ConfigurationError(f"{origin.get('redaction', 'redaction')}: {problem}")

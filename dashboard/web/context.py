@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import OrderedDict
 from dataclasses import dataclass
 
-from flask import current_app
+from flask import current_app, g, has_app_context
 
 from ..alerts.runtime import check_alert_settings
 from ..backends.monitored_sources import open_sources
 from ..errors import NotFound, QueuedeckError
 from ..model import QueueStats, Snapshot
 from ..redact import masked_logger
+from ..restricted.services import restrict_services
+from ..rights.rights import Rights
 from ..sampling.snapshot_reader import CurrentSnapshot
 from ..services import Services, build_services
 from ..settings import Settings
@@ -26,6 +29,36 @@ from .views.queues.context import QueueContext, build_context
 log = masked_logger(__name__)
 
 EXTENSION = "queuedeck"
+MAX_VIEWS = 32  # each keeps some MB once its pages have been opened
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The services and caches of a process for everyone, or for those who have the same rights."""
+
+    services: Services
+    caches: PageCaches
+
+
+class RestrictedViews:
+    """The views of those who may see only some queues, by their rights: at most MAX_VIEWS. Thread-safe."""
+
+    def __init__(self, whole: Services) -> None:
+        self._whole = whole
+        self._views: OrderedDict[str, View] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, rights: Rights) -> View:
+        """The view for these rights; those that were not used for longest are dropped. Cost: none."""
+        with self._lock:
+            found = self._views.get(rights.digest)
+            if found is None:
+                services = restrict_services(self._whole, rights)
+                found = self._views[rights.digest] = View(services, PageCaches(services))
+            self._views.move_to_end(rights.digest)
+            while len(self._views) > MAX_VIEWS:
+                self._views.popitem(last=False)
+            return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +66,9 @@ class _Process:
     """What must not be shared over a fork."""
 
     pid: int
-    services: Services
-    caches: PageCaches
+    whole: View
     token_store: TokenStore | None
+    restricted: RestrictedViews
 
 
 class AppContext:
@@ -54,13 +87,18 @@ class AppContext:
 
     @property
     def services(self) -> Services:
-        """The services of this process, started at their first use."""
-        return self._current_process().services
+        """The services of this process, started at their first use; in a request, as its user may see them."""
+        return self._current_view().services
 
     @property
     def caches(self) -> PageCaches:
-        """The caches of this process."""
-        return self._current_process().caches
+        """The caches of this process; in a request, for those who have the same rights as its user."""
+        return self._current_view().caches
+
+    def _current_view(self) -> View:
+        process = self._current_process()
+        rights: Rights | None = g.get("rights") if has_app_context() else None
+        return process.whole if rights is None or not rights.is_restricted else process.restricted.of(rights)
 
     @property
     def token_store(self) -> TokenStore | None:
@@ -102,7 +140,7 @@ class AppContext:
             process, self._process = self._process, None
             self._stopped = True
         if process is not None and process.pid == os.getpid():
-            process.services.stop()
+            process.whole.services.stop()
 
     def _current_process(self) -> _Process:
         process = self._process
@@ -122,7 +160,7 @@ def _start_process(settings: Settings) -> _Process:
     services = build_services(settings, checks=checks)
     services.start(runs_bulk=checks and not settings.read_only)
     tokens = TokenStore(services.store, settings) if settings.secret_key is not None else None
-    return _Process(os.getpid(), services, PageCaches(services), tokens)
+    return _Process(os.getpid(), View(services, PageCaches(services)), tokens, RestrictedViews(services))
 
 
 def find_queue(snapshot: Snapshot, source: str, backend: str, name: str) -> QueueStats | None:

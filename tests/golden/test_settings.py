@@ -52,6 +52,7 @@ IN_ENVIRONMENT: dict[str, str] = {
     "public_url": URL,
     "queues": json.dumps([{"match": ["mail-*"], "owner": "payments", "runbook": URL, "note": "Ask first."}]),
     "read_only": "true",
+    "grants": json.dumps([{"groups": ["mail-team"], "queues": ["mail-*"], "allow": ["view", "retry"]}]),
     "redaction": json.dumps({"names": ["customer_id"], "patterns": ["CUST-[0-9]{8}"], "allow": ["session_id"]}),
     "redis_url": "redis://127.0.0.1:1/0",
     "require_reason": "true",
@@ -230,6 +231,7 @@ UNKNOWN = {
     "in users": f'secret_key = "{SECRET}"\n[[users]]\nname = "anna"\npassword_hash = "{HASH}"\nno_such = 1',
     "in queues": '[[queues]]\nmatch = "mail-*"\nowner = "payments"\nno_such = 1',
     "in slos": '[[slos]]\nid = "mail"\ntarget = 0.99\nsucceeded = true\nno_such = 1',
+    "in a grant": '[[grants]]\nusers = ["anna"]\nallow = ["view"]\nno_such = 1',
     "in redaction": '[redaction]\nnames = ["email"]\nno_such = 1',
     "in rules": '[[rules]]\nid = "a"\nmetric = "queue.depth"\nwarning = 1\nno_such = 1',
     **{

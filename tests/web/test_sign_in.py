@@ -20,10 +20,11 @@ from dashboard.errors import ConfigurationError
 from dashboard.settings import load
 from dashboard.sources.source import Source
 from dashboard.store.redis_store import Store
-from dashboard.web.access import refusals, security, sessions, sign_in_limits
+from dashboard.web.access import refusals, sessions, sign_in_limits
 from dashboard.web.access.user_names import UNKNOWN_USER
 from dashboard.web.context import app_services
 from dashboard.web.pages.sign_in import passwords as sign_in_page
+from dashboard.web.rights.routes import ROUTES
 from tests.waiting import CEILING_S, wait_until
 from tests.web.conftest import MakeApp
 
@@ -620,4 +621,4 @@ def open_text(text: str) -> Any:
 
 
 def test_every_blueprint_has_a_role(app: Flask) -> None:
-    assert {rule.endpoint.partition(".")[0] for rule in app.url_map.iter_rules()} <= set(security.ROLES)
+    assert {rule.endpoint.partition(".")[0] for rule in app.url_map.iter_rules()} <= set(ROUTES)

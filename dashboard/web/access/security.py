@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, g, redirect, request, session
@@ -22,72 +22,15 @@ from ...auth import (
     token_identity,
 )
 from ...errors import ConfigurationError, Forbidden
+from ...rights.assignment import RightsAssignment, effective_role
 from ...settings import Settings
 from ..context import app_context, app_services
+from ..rights.routes import ROUTES, find_obstacle, is_listed, required_of
 from . import sessions
 from .proxy_sign_in import ProxySignIn, find_user
 from .refusals import record_refusal
 from .token_store import is_created_token
 
-if TYPE_CHECKING:
-    from werkzeug.routing import Rule
-
-# The role that each blueprint or endpoint requires. One that is not listed fails at start. None = public.
-ROLES: dict[str, Role | None] = {
-    "static": None,
-    "health": None,
-    "metrics": None,  # checks itself: requires a token, unless it is public
-    "overview": Role.VIEWER,
-    "queues": Role.VIEWER,
-    "charts": Role.VIEWER,
-    "redis": Role.VIEWER,
-    "redis_memory": Role.VIEWER,
-    "redis_leftovers": Role.VIEWER,
-    "classes": Role.VIEWER,
-    "slos": Role.VIEWER,
-    "api_slos": Role.VIEWER,
-    "incidents": Role.VIEWER,
-    "api_incidents": Role.VIEWER,
-    "jobs": Role.VIEWER,
-    "workers": Role.VIEWER,
-    "schedules": Role.VIEWER,
-    "search": Role.VIEWER,
-    "search_actions": Role.OPERATOR,
-    "api": Role.VIEWER,
-    "api_history": Role.VIEWER,
-    "api_marks": Role.VIEWER,
-    "api_marks_edit": Role.OPERATOR,
-    "marks_edit": Role.OPERATOR,
-    "api_redis": Role.VIEWER,
-    "openapi": Role.VIEWER,
-    "palette": Role.VIEWER,
-    "dead": Role.VIEWER,
-    "dead_letter_actions": Role.OPERATOR,
-    "notes": Role.OPERATOR,
-    "api_dead": Role.VIEWER,
-    "signin": None,
-    "job_actions": Role.OPERATOR,
-    "confirmations": Role.OPERATOR,
-    "bulk": Role.VIEWER,
-    "bulk_edit": Role.OPERATOR,
-    "trash": Role.VIEWER,
-    "trash_edit": Role.OPERATOR,
-    "audit": Role.ADMIN,
-    "alerting": Role.VIEWER,
-    "alerting_edit": Role.OPERATOR,
-    "api_alerting": Role.VIEWER,
-    "api_alerting_edit": Role.OPERATOR,
-    "rules": Role.VIEWER,
-    "rules_edit": Role.ADMIN,
-    "api_rules": Role.ADMIN,
-    "api_acts": Role.OPERATOR,
-    "api_bulk": Role.VIEWER,
-    "api_trash": Role.VIEWER,
-    "api_trash_edit": Role.OPERATOR,
-    "api_audit": Role.ADMIN,
-    "tokens": Role.ADMIN,
-    "tokens_edit": Role.ADMIN,
-}
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 FOREIGN = "Request blocked: it did not come from this dashboard (CSRF check)."
@@ -132,6 +75,7 @@ class Authenticator:
             )
         self.settings = settings
         self.identify = identify
+        self._rights = RightsAssignment(settings.grants)
         # The accepted host names; empty = all.
         trusted = frozenset(host.lower() for host in settings.trusted_hosts)
         self.hosts = trusted | LOCAL_HOSTS if trusted else frozenset()
@@ -171,7 +115,9 @@ class Authenticator:
     def exchange_start_token(self) -> ResponseReturnValue | None:
         """Exchange the token in the URL for a session, and remove it from the URL."""
         token = request.args.get(sessions.StartToken.PARAMETER)
-        if self.start_token is None or token is None or request.method != "GET" or _required_role() is None:
+        if self.start_token is None or token is None or request.method != "GET":
+            return None
+        if required_of(request.endpoint) is None:
             return None
         if not self.start_token.matches_token(token):
             raise Forbidden(PRINTED_ONLY, hint=PRINTED_ONLY_HINT)
@@ -185,18 +131,21 @@ class Authenticator:
         """Refuse the request unless its user has the role that the route requires."""
         if self.hosts and host_name(request.environ) not in self.hosts:
             raise Forbidden("Unknown host name.", hint="Add it to trusted_hosts.")
-        role = _required_role()
-        if role is None:
+        required = required_of(request.endpoint)
+        if required is None:
             if _may_change() and not _same_origin():
                 raise Forbidden(FOREIGN, hint=FOREIGN_HINT)
             return
-        identity = self.identify_request()
-        g.identity = identity  # the page that refuses says to whom, and offers to sign out
-        if identity.role < role:
+        found = self.identify_request()
+        rights = self._rights.rights_of(found)
+        # The page that refuses says to whom, and offers to sign out.
+        g.identity = identity = replace(found, role=effective_role(rights))
+        g.rights = rights
+        problem = find_obstacle(identity, rights, required)
+        if problem is not None:
             if _may_change():
-                record_refusal(identity, role)
-            needed, has = role.name.lower(), identity.role.name.lower()
-            raise Forbidden(f"You need the {needed} role for this; {identity.name} has the {has} role.")
+                record_refusal(identity, required.role)
+            raise problem
 
     @staticmethod
     def _host_identity(identify: Identify) -> Identity:
@@ -223,8 +172,8 @@ def _own_hosts(settings: Settings) -> frozenset[str]:
 def install(app: Flask, authenticator: Authenticator) -> None:
     """Guard all routes registered so far in `app`. Raises ConfigurationError for a route without a role."""
     for rule in app.url_map.iter_rules():
-        if _rule_key(rule) not in ROLES:
-            raise ConfigurationError(f"route {rule.rule} ({rule.endpoint}) has no role in web/access/security.py")
+        if not is_listed(rule.endpoint):
+            raise ConfigurationError(f"route {rule.rule} ({rule.endpoint}) has no entry in web/rights/routes.py")
     app.before_request(authenticator.exchange_start_token)
     app.before_request(authenticator.guard_request)
     app.after_request(_set_security_headers)
@@ -251,6 +200,8 @@ def _add_template_globals(app: Flask, authenticator: Authenticator) -> None:
     app.jinja_env.globals.update(
         may_act=lambda: has_role(Role.OPERATOR),
         may_admin=lambda: has_role(Role.ADMIN),
+        may_edit_rules=lambda: may_edit("rules_edit"),
+        may_open=may_open,
         identity=lambda: g.get("identity"),
         view_only_line=view_only_line,
         write_obstacle=lambda queue: app_context().caches.write_obstacle(queue) if has_role(Role.OPERATOR) else None,
@@ -286,10 +237,15 @@ def has_role(role: Role) -> bool:
 
 
 def may_open(blueprint: str) -> bool:
-    """Whether the user has the role that the pages of a blueprint require."""
+    """Whether the user may open the pages of a blueprint."""
     identity: Identity | None = g.get("identity")
-    needed = ROLES[blueprint]
-    return needed is None or (identity is not None and identity.role >= needed)
+    required = ROUTES[blueprint]
+    return required is None or (identity is not None and find_obstacle(identity, g.rights, required) is None)
+
+
+def may_edit(blueprint: str) -> bool:
+    """Whether the user may use the routes of a blueprint that change something; False in read-only mode."""
+    return not app_context().settings.read_only and may_open(blueprint)
 
 
 def view_only_line(what: str, role: str = "operator") -> str | None:
@@ -352,16 +308,6 @@ def _content_policy(nonce: str) -> str:
         "font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
         "require-trusted-types-for 'script'; trusted-types htmx"
     )
-
-
-def _required_role() -> Role | None:
-    """The role that the route of this request requires; None for a public route."""
-    return ROLES.get((request.endpoint or "").partition(".")[0], Role.VIEWER)
-
-
-def _rule_key(rule: Rule) -> str:
-    endpoint: str = rule.endpoint
-    return endpoint.partition(".")[0]
 
 
 def _may_change() -> bool:

@@ -15,7 +15,8 @@ def job_verbs(backend: Backend, queue: QueueStats, job: Job) -> tuple[Action, ..
     if queue.read_only:
         return ()
     verbs = backend.offered_actions(job.state, shared=queue.shared, abandoned=job.abandoned)
-    return tuple(verb for verb in verbs if not (job.abandoned and verb in _FROM_ITS_LIST))
+    fitting = (verb for verb in verbs if not (job.abandoned and verb in _FROM_ITS_LIST))
+    return tuple(verb for verb in fitting if backend.permits(verb, queue.name))
 
 
 def list_verbs(backend: Backend, queue: QueueStats, state: State, jobs: JobPage | None) -> tuple[Action, ...]:
@@ -23,7 +24,8 @@ def list_verbs(backend: Backend, queue: QueueStats, state: State, jobs: JobPage 
     if queue.read_only:
         return ()
     abandoned = jobs is not None and any(job.abandoned for job in jobs.jobs)
-    return backend.offered_actions(state, shared=queue.shared, abandoned=abandoned)
+    offered = backend.offered_actions(state, shared=queue.shared, abandoned=abandoned)
+    return tuple(action for action in offered if backend.permits(action, queue.name))
 
 
 def queue_verbs(backend: Backend, queue: QueueStats) -> tuple[Action, ...]:
@@ -37,7 +39,7 @@ def queue_verbs(backend: Backend, queue: QueueStats) -> tuple[Action, ...]:
     verbs = [action for action in backend.queue_actions if action not in unfit]
     if Action.DELETE in backend.job_actions.get(State.WAITING, ()):
         verbs.append(Action.PURGE)
-    return tuple(verbs)
+    return tuple(action for action in verbs if backend.permits(action, queue.name))
 
 
 def why_unsupported(backend: Backend, *actions: Action, state: State | None = None) -> str:

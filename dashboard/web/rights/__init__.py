@@ -1,0 +1,1 @@
+"""Which right each route requires, and what the user of a request may do."""
