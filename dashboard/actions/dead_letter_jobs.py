@@ -29,12 +29,14 @@ class DeadLetterJobs:
     def members_of(
         self, fingerprint: str | None, job_lists: tuple[JobListRef, ...], most: int
     ) -> Iterable[MemberJob | UnreadList]:
-        """The current jobs, at most `most`, and the lists that could not be read.
+        """The current jobs, at most `most`, and the lists that could not be read. Those of an error group are in
+        `job_lists`, or without any, in all lists.
 
         See DeadLetterService.list_group_jobs for the cost.
         """
         restore_queues = RestoreQueues(self._current_queues())
-        only = {(job_list.ref, job_list.state) for job_list in job_lists} if fingerprint is None else None
+        is_limited = fingerprint is None or bool(job_lists)
+        only = {(job_list.ref, job_list.state) for job_list in job_lists} if is_limited else None
         for found in self._service.list_group_jobs(fingerprint, most, self._rows_per_list, only):
             if isinstance(found, UnreadList):
                 yield found

@@ -83,9 +83,9 @@ class ActionService:
         self._changed = changed
         self._pauses = pauses
 
-    def with_backends(self, backend_of: BackendOf) -> ActionService:
-        """The same service, acting through other backends."""
-        return ActionService(backend_of, self.trash, self.audit_log, self._left, self._changed, self._pauses)
+    def restricted_to(self, backend_of: BackendOf, trash: Trash) -> ActionService:
+        """The same service, acting through these backends and this view of the trash."""
+        return ActionService(backend_of, trash, self.audit_log, self._left, self._changed, self._pauses)
 
     def on_jobs(
         self,

@@ -8,7 +8,7 @@ missing one; `Backend.restore_jobs` refuses an entry whose job still exists.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -17,6 +17,7 @@ from ..backends.actions import JobBackup
 from ..clock import now_s
 from ..errors import Conflict, NotFound
 from ..model import QueueRef, State, Value
+from ..sources.source import Reply
 from ..store.packing import pack, unpack
 from ..store.redis_store import PREFIX, Store
 
@@ -109,9 +110,15 @@ class DeletedBatch(Value, frozen=True, kw_only=True):
 class Trash:
     """The trash of one store, thread-safe."""
 
-    def __init__(self, store: Store, cap_bytes: int) -> None:
+    def __init__(self, store: Store, cap_bytes: int, sees: Callable[[QueueRef], bool] | None = None) -> None:
+        """`sees`: whether the batches of a queue are found; None: those of all queues."""
         self._store = store
         self._cap_bytes = cap_bytes
+        self._sees = sees
+
+    def restricted_to(self, sees: Callable[[QueueRef], bool]) -> Trash:
+        """The same trash, in which the batches of queues that `sees` excludes are not found."""
+        return Trash(self._store, self._cap_bytes, sees)
 
     def room_bytes(self) -> int:
         """The bytes that are still free. Raises BackendUnavailable. Cost: 1 round trip."""
@@ -189,13 +196,13 @@ class Trash:
         return {
             undo_batch: about
             for undo_batch, meta in zip(undo_batches, metas, strict=True)
-            if (about := unpack(meta, DeletedBatch)) is not None
+            if (about := self._origin_of(meta)) is not None
         }
 
     def describe_batch(self, undo_batch: str) -> tuple[DeletedBatch, int]:
         """(the origin of an undo batch, the number of jobs left in it). Raises NotFound. Cost: 1 round trip."""
         meta, size = self._store.read_keys(("HGET", batch_key(undo_batch), ""), ("HLEN", batch_key(undo_batch)))
-        about = unpack(meta, DeletedBatch)
+        about = self._origin_of(meta)
         if about is None or not isinstance(size, int):
             raise nothing_left()
         return about, size - 1
@@ -213,14 +220,22 @@ class Trash:
         )
         found = []
         for name, until, meta, size in zip(names, flat[1::2], replies[::2], replies[1::2], strict=True):
-            about = unpack(meta, DeletedBatch)
+            about = self._origin_of(meta)
             if about is not None and isinstance(size, int) and size > 1:
                 found.append((name, about, size - 1, float(until)))
         # Expiry times are whole seconds; several undo batches can have the same.
         return sorted(found, key=lambda each: (each[3], each[1].at), reverse=True)
 
+    def _origin_of(self, meta: Reply) -> DeletedBatch | None:
+        """The origin of a batch, from its record; None without one, and if the batch may not be seen."""
+        about = unpack(meta, DeletedBatch)
+        return about if about is not None and (self._sees is None or self._sees(about.ref)) else None
+
     def count_left(self, undo_batches: Sequence[str]) -> dict[str, int]:
-        """The number of jobs left in each undo batch, without those that no longer exist. Cost: 1 round trip."""
+        """The number of jobs left in each undo batch, without those that no longer exist. Cost: 1 round trip, 2 for
+        someone who may see only some queues."""
+        if self._sees is not None:
+            undo_batches = list(self.describe_batches(undo_batches))
         sizes = self._store.read_keys(*(("HLEN", batch_key(undo_batch)) for undo_batch in undo_batches))
         return {
             undo_batch: size - 1

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import msgspec
 
 from ..clock import now_s
 from ..errors import Unsupported
-from ..model import Value
+from ..model import QueueRef, Value
 from ..sources.source import Reply
 from ..store.packing import unpack
 from ..store.redis_store import Store
@@ -131,11 +131,17 @@ class TrashPage:
 class TrashListing:
     """Lists the trash of one store, thread-safe. All methods raise BackendUnavailable."""
 
-    def __init__(self, store: Store, cap_bytes: int) -> None:
+    def __init__(self, store: Store, cap_bytes: int, sees: Callable[[QueueRef], bool] | None = None) -> None:
+        """`sees`: whether the batches of a queue are listed; None: those of all queues."""
         self._store = store
         self._cap_bytes = cap_bytes
+        self._sees = sees
         # The origin of a batch changes only together with its expiry.
         self._origins: dict[tuple[str, float], DeletedBatch] = {}
+
+    def restricted_to(self, sees: Callable[[QueueRef], bool]) -> TrashListing:
+        """The same trash, without the batches of queues that `sees` excludes."""
+        return TrashListing(self._store, self._cap_bytes, sees)
 
     def list_page(self, wanted: TrashFilter, *, cursor: str | None, limit: int) -> TrashPage:
         """At most `limit` batches after `cursor`, newest first. Raises Unsupported for an invalid cursor.
@@ -192,7 +198,7 @@ class TrashListing:
             ("HGET", batch_key(name), ""), ("HLEN", batch_key(name)), ("HGET", SIZES, name), ("ZSCORE", BIN, name)
         )
         about = unpack(meta, DeletedBatch)
-        if about is None or not isinstance(count, int) or count < 2:
+        if about is None or not isinstance(count, int) or count < 2 or not self._shows(about):
             return None
         return TrashedBatch(
             name=name,
@@ -207,9 +213,14 @@ class TrashListing:
 
         A job can be on two pages if others were restored in between; none is left out. Cost: 1 round trip.
         """
+        if self._sees is not None and self.read_batch(name) is None:
+            return [], 0
         following, rows = self._store.run_script(_JOBS, (batch_key(name),), cursor, JOBS_PER_PAGE) or (b"0", ())
         jobs = [_decode_job(*row) for row in rows]
         return sorted(jobs, key=lambda job: (len(job.id), job.id)), int(following)
+
+    def _shows(self, about: DeletedBatch) -> bool:
+        return self._sees is None or self._sees(about.ref)
 
     def _read_batches(self) -> list[TrashedBatch]:
         """All batches that hold something, newest first."""
@@ -235,7 +246,7 @@ class TrashListing:
         found: list[TrashedBatch] = []
         for name, size, count in zip(names, sizes, replies[: len(names)], strict=True):
             about = known.get((name, expiry[name])) or unpack(metas.get(name), DeletedBatch)
-            if about is not None and isinstance(count, int) and count > 1:
+            if about is not None and isinstance(count, int) and count > 1 and self._shows(about):
                 held = parse_size(size) if size else None
                 found.append(TrashedBatch(name=name, about=about, left=count - 1, size_bytes=held, until=expiry[name]))
         self._origins = {(batch.name, batch.until): batch.about for batch in found}

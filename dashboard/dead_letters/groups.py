@@ -163,6 +163,28 @@ def without_jobs(grouped: GroupedDeadLetters, removed: Mapping[DeadListRef, Coll
     return replace(grouped, groups=_most_jobs_first(kept), scanned=grouped.scanned - lost, total=grouped.total - lost)
 
 
+def only_lists(grouped: GroupedDeadLetters, lists: Mapping[DeadListRef, int]) -> GroupedDeadLetters:
+    """`grouped` with the jobs of `lists` only, which are the numbers of jobs by list. Pure."""
+    found: list[ErrorGroup] = []
+    for group in grouped.groups:
+        members = [member for member in group.members if (member.ref, member.state) in lists]
+        if members:
+            builder = _GroupBuilder(group.error, group.whole, group.complete_from)
+            for member in members:
+                builder.add(member, grouped.read_at)
+            found.append(builder.build_group())
+    scanned = sum(group.count for group in found)
+    refs = {ref for ref, _ in lists}
+    return replace(
+        grouped,
+        groups=_most_jobs_first(found),
+        scanned=scanned,
+        total=max(scanned, sum(lists.values())),
+        beyond=0,
+        unread_lists=tuple(each for each in grouped.unread_lists if each.ref in refs),
+    )
+
+
 def _is_removed(member: GroupMember, removed: Mapping[DeadListRef, Collection[str]]) -> bool:
     return member.dead_letter.id in removed.get((member.ref, member.state), ())
 

@@ -48,7 +48,7 @@ class DeadLetterService:
         self.annotation_store = annotation_store
         self._current_queues = current_queues
         self._backend_of = backend_of
-        self._dlq_globs = tuple(dlq_globs)
+        self.dlq_globs = tuple(dlq_globs)
         self._keep_s = keep_s
         self._index = DeadLetterIndex(backend_of, dlq_globs)
         self._lock = threading.Lock()  # also guards the rows
@@ -166,17 +166,17 @@ class DeadLetterService:
         The queues for which it is unknown whether they have dead letters follow as UnreadList.
         """
         queues = self._current_queues()
-        every_list = find_lists(queues, self._backend_of, self._dlq_globs)
+        every_list = find_lists(queues, self._backend_of, self.dlq_globs)
         lists = [dead_list for dead_list in every_list if only is None or dead_list.list_ref in only]
         grouped = self.current_groups().grouped
         yield from list_group_jobs(lists, self._backend_of, grouped, fingerprint, most, rows_per_list)
-        for unread in find_uncounted(queues, self._backend_of, self._dlq_globs):
+        for unread in find_uncounted(queues, self._backend_of, self.dlq_globs):
             if only is None or any(ref == unread.ref for ref, _ in only):
                 yield unread
 
     def is_dlq(self, queue: QueueStats) -> bool:
         """Whether the settings define the queue as a dead-letter queue."""
-        return is_dlq(queue, self._dlq_globs)
+        return is_dlq(queue, self.dlq_globs)
 
     def _read_groups(self, queues: Sequence[QueueStats]) -> GroupList:
         started = monotonic_s()

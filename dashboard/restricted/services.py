@@ -5,12 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..actions.dead_letter_jobs import DeadLetterJobs
-from ..model import Capability
+from ..marks.mark_reader import MarkReader
+from ..model import Capability, QueueRef
 from ..rights.rights import Rights
 from ..sampling.live_lists import LiveList
 from ..schedules.schedule_watch import list_schedules
 from ..search.job_reader import JobReader
 from ..services import Services, list_workers
+from ..slos.slo_store import SloReader
+from .alerts import restrict_alerts
+from .bulk import RestrictedBulk
+from .dead_letters import RestrictedDeadLetters
+from .history import RestrictedHistory
 from .snapshots import RestrictedSnapshots
 from .sources import restrict_sources
 
@@ -25,6 +31,11 @@ def restrict_services(whole: Services, rights: Rights) -> Services:
     queues = snapshots.current_queues
     sources = restrict_sources(whole.sources, rights, whole.snapshots.current_refs)
     job_reader = JobReader(sources, queues)
+    dead_letters = RestrictedDeadLetters(whole.dead_letter_service, sources.backend, queues)
+
+    def sees(ref: QueueRef) -> bool:
+        return rights.sees(ref.source, ref.backend, ref.name or None)
+
     return replace(
         whole,
         sources=sources,
@@ -34,7 +45,15 @@ def restrict_services(whole: Services, rights: Rights) -> Services:
             sources, Capability.WORKERS, list_workers, queues, interval_s, seen=job_reader.names.add_workers
         ),
         schedules=LiveList(sources, Capability.SCHEDULES, list_schedules, queues, interval_s),
-        dead_letter_jobs=DeadLetterJobs(whole.dead_letter_service, queues, whole.settings.bulk_max_jobs),
-        action_service=whole.action_service.with_backends(sources.backend),
-        checker=None,
+        dead_letter_service=dead_letters,
+        dead_letter_jobs=DeadLetterJobs(dead_letters, queues, whole.settings.bulk_max_jobs),
+        trash_listing=whole.trash_listing.restricted_to(sees),
+        bulk_store=RestrictedBulk(whole.bulk_store, rights, dead_letters.lists_of),
+        history=RestrictedHistory(whole.store, rights),
+        marks=MarkReader(whole.marks.mark_store, sources, queues),
+        slos=whole.slos if rights.sees_all else SloReader((), whole.store),
+        alert_service=restrict_alerts(whole.alert_service, rights, queues),
+        action_service=whole.action_service.restricted_to(
+            sources.backend, whole.action_service.trash.restricted_to(sees)
+        ),
     )

@@ -43,7 +43,7 @@ class Rights:
     @cached_property
     def sees_all(self) -> bool:
         """Whether all queues are visible, whichever there are."""
-        return self._has_everywhere(Right.VIEW)
+        return self.may_everywhere(Right.VIEW)
 
     @cached_property
     def is_restricted(self) -> bool:
@@ -102,10 +102,16 @@ class Rights:
     def has(self, right: Right) -> bool:
         """Whether the person has that right somewhere; of rights for the whole dashboard, whether on all of it."""
         if right in FOR_ALL_QUEUES:
-            return self.sees_all and self._has_everywhere(right)
+            return self.sees_all and self.may_everywhere(right)
         return any(
             grant.allows(right) and not any(other.is_for_all and other.denies(right) for other in self.grants)
             for grant in self.grants
+        )
+
+    def may_everywhere(self, right: Right) -> bool:
+        """Whether the person has that right on all queues, whichever there are."""
+        return any(grant.is_for_all and grant.allows(right) for grant in self.grants) and not any(
+            grant.denies(right) for grant in self.grants
         )
 
     def may_act(self) -> bool:
@@ -126,8 +132,3 @@ class Rights:
     def _decide(self, right: Right, source: str, backend: str, queue: str) -> bool:
         covering = [grant for grant in self.grants if grant.covers(source, backend, queue)]
         return not any(grant.denies(right) for grant in covering) and any(grant.allows(right) for grant in covering)
-
-    def _has_everywhere(self, right: Right) -> bool:
-        return any(grant.is_for_all and grant.allows(right) for grant in self.grants) and not any(
-            grant.denies(right) for grant in self.grants
-        )

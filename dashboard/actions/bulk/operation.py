@@ -66,6 +66,7 @@ class BulkRequest(Value, frozen=True, kw_only=True):
     job_refs: tuple[JobRef, ...] = ()  # at most MAX_BATCH, of the first list
     q: str | None = None
     fingerprint: str | None = None  # of an error group
+    within_lists: bool = False  # only those of its jobs that are in `job_lists`
     error_title: str | None = None  # of that group when the operation was created, for display
     limit: int | None = None  # only this many of them: the first in `order`
     order: JobOrder | None = None  # None: the order in which they are listed

@@ -34,8 +34,8 @@ class MemberJob(NamedTuple):
     died_at: float | None = None
 
 
-# (fingerprint, lists, maximum) -> the jobs of an error group, or with None all dead letters of those lists; see
-# dead_letters. A queue that could not be read yields an UnreadList in place of a job.
+# (fingerprint, lists, maximum) -> the jobs of an error group, in these lists if there are any, or with None all dead
+# letters of those lists; see dead_letters. A queue that could not be read yields an UnreadList in place of a job.
 MembersOf = Callable[[str | None, tuple[JobListRef, ...], int], Iterable[MemberJob | UnreadList]]
 SAMPLES = 3
 # Rows that a filter scans for a preview; the operation itself scans further.
@@ -230,7 +230,8 @@ def _select_members(
     first: list[tuple[tuple[bool, float, int], SelectedJob]] = []
     found = 0
     limit = most if request.order is None else sys.maxsize
-    for n, member in enumerate(members_of(request.fingerprint, request.job_lists, limit), 1):
+    lists = request.job_lists if request.fingerprint is None or request.within_lists else ()
+    for n, member in enumerate(members_of(request.fingerprint, lists, limit), 1):
         if isinstance(member, UnreadList):
             yield SelectedJob(None, None, n, member.line)
             continue

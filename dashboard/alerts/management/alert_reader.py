@@ -11,7 +11,7 @@ from ...clock import monotonic_s
 from ...errors import BackendUnavailable, Forbidden, NotFound
 from ...store.packing import unpack
 from .. import keys
-from ..evaluation.state_machine import AlertPhase, AlertState
+from ..evaluation.state_machine import AlertLabels, AlertPhase, AlertState
 from ..notification import HistoryEntry
 from ..rules.rule import Severity
 from ..rules.ruleset import RuleInForce, Ruleset
@@ -20,6 +20,7 @@ from ..store import MAX_EPISODES, AlertStore
 from ..stored_values import EvaluationInputs, stream_values
 from .checker_health import CheckerHealth, health_from_beat
 from .ownership import AlertOwnership
+from .visible_alerts import VisibleAlerts
 
 MAX_INCIDENTS = 500
 MAX_CHANGES = 1000
@@ -123,8 +124,15 @@ class AlertReader:
     """Reads alerts and incidents."""
 
     def __init__(
-        self, alert_store: AlertStore, ownership: AlertOwnership, ruleset: Ruleset, sample_interval_s: float
+        self,
+        alert_store: AlertStore,
+        ownership: AlertOwnership,
+        ruleset: Ruleset,
+        sample_interval_s: float,
+        visible: VisibleAlerts | None = None,
     ) -> None:
+        """`visible` None: all of them."""
+        self._visible = visible
         self._alert_store = alert_store
         self._store = alert_store.store
         self._ownership = ownership
@@ -132,6 +140,10 @@ class AlertReader:
         self._sample_interval_s = sample_interval_s
         self._last_list: tuple[float, AlertList] | None = None  # when it was read (monotonic)
         self._sorted_cache: tuple[tuple[str, int], Sequence[AlertState]] | None = None
+
+    def restricted_to(self, visible: VisibleAlerts) -> AlertReader:
+        """A reader of the alerts that `visible` shows, and of the rules and silences of these."""
+        return AlertReader(self._alert_store, self._ownership, self._ruleset, self._sample_interval_s, visible)
 
     def list_alerts(self) -> AlertList:
         """All alerts; none while they are evaluated elsewhere. Cost: 1 round trip, 2 more when anything has changed
@@ -152,6 +164,9 @@ class AlertReader:
             health_from_beat(inputs.now, inputs.beat, self._sample_interval_s),
             revision=f"{inputs.born}:{inputs.changes}",
         )
+        if self._visible is not None:
+            rules, silences = self._visible.rules_of(found.rules), self._visible.silences_of(found.silences)
+            found = replace(found, rules=rules, silences=silences)
         self._last_list = monotonic_s(), found
         return found
 
@@ -173,9 +188,13 @@ class AlertReader:
         version = (inputs.born, inputs.changes)
         last = self._sorted_cache
         if not inputs.born or last is None or last[0] != version:
-            last = (version, sorted(self._alert_store.load_states().states.values(), key=_worst_first))
+            states = self._alert_store.load_states().states.values()
+            last = (version, sorted((state for state in states if self._sees(state.labels)), key=_worst_first))
             self._sorted_cache = last
         return last[1]
+
+    def _sees(self, labels: AlertLabels) -> bool:
+        return self._visible is None or self._visible.sees(labels)
 
     def find_alert(self, fingerprint: str) -> Alert:
         """One alert. Raises NotFound, Conflict. Cost: 3 round trips."""
@@ -230,7 +249,11 @@ class AlertReader:
         first, last = (str(max(0, int(at * 1000))) for at in (start_s, end_s + RECORDED_WITHIN_S))
         (rows,) = self._store.read_keys(("XREVRANGE", keys.EPISODES, last, first, "COUNT", MAX_CHANGES))
         entries = (unpack(raw, HistoryEntry) for raw in stream_values(rows))
-        found = tuple(entry for entry in entries if entry is not None and start_s <= entry.at <= end_s)
+        found = tuple(
+            entry
+            for entry in entries
+            if entry is not None and start_s <= entry.at <= end_s and self._sees(entry.labels)
+        )
         return found, len(rows or ()) < MAX_CHANGES
 
     def _read_incidents(self, count: int) -> tuple[tuple[PastIncident, ...], bool]:
@@ -241,7 +264,7 @@ class AlertReader:
         found: dict[str, dict[str, HistoryEntry]] = {}
         for raw in stream_values(rows):
             entry = unpack(raw, HistoryEntry)
-            if entry is not None:
+            if entry is not None and self._sees(entry.labels):
                 found.setdefault(entry.episode, {}).setdefault(entry.kind, entry)
         pasts = (PastIncident(kinds.get("firing"), kinds.get("resolved")) for kinds in found.values())
         return tuple(past for past in pasts if past.began or past.ended), len(rows or ()) < count

@@ -15,6 +15,7 @@ from ..store import MAX_EPISODES, AlertStore
 from ..stored_values import stream_values
 from .alert_reader import AlertReader, FoldedIncidents, PastIncident, fold_incidents, without_inhibited
 from .ownership import AlertOwnership
+from .visible_alerts import VisibleAlerts
 
 ENTRIES_AT_ONCE = 1000  # of the history, in a round trip: about 300 kB
 # Redis removes the oldest entries of a stream some at a time: it can hold a few more than its limit.
@@ -77,11 +78,24 @@ class _History:
 class PastAlertReader:
     """Reads the alerts as of a moment; thread-safe. One reading of the history serves all moments."""
 
-    def __init__(self, alert_store: AlertStore, alerts: AlertReader, ownership: AlertOwnership) -> None:
+    def __init__(
+        self,
+        alert_store: AlertStore,
+        alerts: AlertReader,
+        ownership: AlertOwnership,
+        visible: VisibleAlerts | None = None,
+    ) -> None:
+        """`visible` None: all of them; otherwise those that it and `alerts` show."""
+        self._visible = visible
+        self._alert_store = alert_store
         self._store = alert_store.store
         self._alerts = alerts
         self._ownership = ownership
         self._histories: SingleFlightCache[_History] = SingleFlightCache(KEPT_S)
+
+    def restricted_to(self, visible: VisibleAlerts, alerts: AlertReader) -> PastAlertReader:
+        """A reader of the alerts that `visible` shows; `alerts` is such a reader of those of now."""
+        return PastAlertReader(self._alert_store, alerts, self._ownership, visible)
 
     def firing_at(self, at_s: float) -> PastAlerts:
         """The alerts as of `at_s`, in seconds since 1970; none are known while they are evaluated elsewhere, and none
@@ -118,7 +132,9 @@ class PastAlertReader:
                 break
             last = rows[-1][0].decode()
         entries = (unpack(raw, HistoryEntry) for raw in found)
-        return [entry for entry in entries if entry is not None], len(found) < MAX_EPISODES
+        visible = self._visible
+        shown = [entry for entry in entries if entry is not None and (visible is None or visible.sees(entry.labels))]
+        return shown, len(found) < MAX_EPISODES
 
 
 def join_incidents(entries: Iterable[HistoryEntry], firing: Iterable[AlertState]) -> tuple[PastIncident, ...]:

@@ -36,7 +36,7 @@ class SilenceEditor:
     """Lists and changes silences."""
 
     def __init__(self, alert_store: AlertStore, ownership: AlertOwnership) -> None:
-        self._alert_store = alert_store
+        self.alert_store = alert_store
         self._store = alert_store.store
         self._ownership = ownership
 
@@ -44,7 +44,7 @@ class SilenceEditor:
         """All silences and maintenance windows that have not ended, earliest end first. Cost: 1 round trip."""
         if self._ownership.conflict is not None:
             return ()
-        inputs = self._alert_store.read_inputs()
+        inputs = self.alert_store.read_inputs()
         return tuple(silence for silence in inputs.active_silences.silences if silence.until > inputs.now)
 
     def save_silence(self, silence: Silence) -> None:
@@ -71,7 +71,7 @@ class SilenceEditor:
         unknown = set(globs) - {"rule", "source", "backend", "queue"}
         if unknown:
             raise ConfigurationError(f"silence: {min(unknown)}: expected rule, source, backend or queue")
-        now = self._alert_store.read_time()
+        now = self.alert_store.read_time()
         silence = Silence(
             id=secrets.token_hex(6),
             created_at=now,
@@ -91,7 +91,7 @@ class SilenceEditor:
     def expire_silence(self, silence_id: str) -> Silence:
         """End a silence now. Raises NotFound, Conflict. Cost: 2 round trips."""
         self._ownership.check()
-        inputs = self._alert_store.read_inputs()
+        inputs = self.alert_store.read_inputs()
         for silence in inputs.active_silences.silences:
             if silence.id == silence_id and silence.until > inputs.now:
                 ended = msgspec.structs.replace(silence, until=inputs.now)

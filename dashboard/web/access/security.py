@@ -23,6 +23,7 @@ from ...auth import (
 )
 from ...errors import ConfigurationError, Forbidden
 from ...rights.assignment import RightsAssignment, effective_role
+from ...rights.rights import Rights
 from ...settings import Settings
 from ..context import app_context, app_services
 from ..rights.routes import ROUTES, find_obstacle, is_listed, required_of
@@ -202,6 +203,7 @@ def _add_template_globals(app: Flask, authenticator: Authenticator) -> None:
         may_admin=lambda: has_role(Role.ADMIN),
         may_edit_rules=lambda: may_edit("rules_edit"),
         may_open=may_open,
+        sees_all=sees_all,
         identity=lambda: g.get("identity"),
         view_only_line=view_only_line,
         write_obstacle=lambda queue: app_context().caches.write_obstacle(queue) if has_role(Role.OPERATOR) else None,
@@ -241,6 +243,12 @@ def may_open(blueprint: str) -> bool:
     identity: Identity | None = g.get("identity")
     required = ROUTES[blueprint]
     return required is None or (identity is not None and find_obstacle(identity, g.rights, required) is None)
+
+
+def sees_all() -> bool:
+    """Whether the user may see all queues, so that pages can show what is about all of them together."""
+    rights: Rights | None = g.get("rights")
+    return rights is not None and rights.sees_all
 
 
 def may_edit(blueprint: str) -> bool:

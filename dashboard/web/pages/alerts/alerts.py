@@ -22,7 +22,7 @@ from ....auth import Role
 from ....errors import Forbidden, Unsupported
 from ....sources.metering import measure_cost
 from ... import fragments
-from ...access.security import current_actor, has_role
+from ...access.security import current_actor, has_role, sees_all
 from ...context import app_context, app_services
 from ...forms.request_input import form_fields, form_word
 from ...urls import read_segment
@@ -93,8 +93,8 @@ def _context() -> dict[str, Any]:
             variables |= {
                 "health": health,
                 "problem": None if health.ok else app_services().checker_problem,
-                "deliveries": alert_service.notifications.list_deliveries(SHOWN),
-                "given_up": alert_service.notifications.list_failed_notifications(),
+                "deliveries": alert_service.notifications.list_deliveries(SHOWN) if sees_all() else (),
+                "given_up": alert_service.notifications.list_failed_notifications() if sees_all() else (),
                 "history": history,
                 "sample_end_s": sample_end_of(history),
             }

@@ -7,7 +7,9 @@ from urllib.parse import urlencode
 
 from flask import Flask, g, request, url_for
 
+from ....errors import Forbidden
 from ....marks.mark_reader import MarkBefore, find_mark_before
+from ...access.security import sees_all
 from ...context import app_services
 from ...forms.job_query import asked_time
 from ...views.moments.moment import EARLIER_S, Moment, choose_moment, format_at
@@ -38,9 +40,12 @@ def install(app: Flask) -> None:
 def asked_moment() -> Moment | None:
     """The moment that the URL asks for; None for now. To be called by each view of PAGES, before it renders.
 
-    Raises Unsupported for one that is no time, in the future, or longer ago than what is stored. Cost: none.
+    Raises Unsupported for one that is no time, in the future, or longer ago than what is stored; Forbidden for someone
+    who may see only some queues. Cost: none.
     """
     at_s = asked_time("at")
+    if at_s is not None and not sees_all():
+        raise Forbidden("Earlier moments show all queues together, and you may see only some of them.")
     found = None if at_s is None else choose_moment(at_s, app_services().store.now_s())
     g.moment = found
     return found
@@ -66,7 +71,7 @@ def moment_fields() -> list[tuple[str, str]]:
 
 def earlier_at() -> str | None:
     """Where "Earlier" leads from a page of now; None on pages that cannot show the past. Cost: none."""
-    if request.endpoint not in PAGES or shown_moment() is not None or request.args.get("wall"):
+    if request.endpoint not in PAGES or shown_moment() is not None or request.args.get("wall") or not sees_all():
         return None
     return format_at(app_services().store.now_s() - EARLIER_S)
 

@@ -1,0 +1,113 @@
+"""The dead letters as someone with some rights sees them: those of queues that may be seen, grouped again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from ..actions.bulk.operation import JobListRef
+from ..dead_letters.group_jobs import GroupJobRef
+from ..dead_letters.groups import only_lists
+from ..dead_letters.lists import BackendOf, DeadListRef, UnreadList, find_lists, find_uncounted
+from ..dead_letters.service import DeadLetterService, GroupList
+from ..errors import NotFound
+from ..model import QueueRef, QueueStats, State
+from ..store.cache import SingleFlightCache
+
+
+class RestrictedDeadLetters(DeadLetterService):
+    """Reads what `inner` has read for everyone, and leaves out what may not be seen. Thread-safe.
+
+    What users wrote about a group is shown to all who see one of its jobs.
+    """
+
+    def __init__(
+        self, inner: DeadLetterService, backend_of: BackendOf, current_queues: Callable[[], Sequence[QueueStats]]
+    ) -> None:
+        """`backend_of` and `current_queues`: those that may be seen."""
+        self._inner = inner
+        self._visible_backend = backend_of
+        self._visible_queues = current_queues
+        self.annotation_store = inner.annotation_store
+        self.dlq_globs = inner.dlq_globs
+        self._views: SingleFlightCache[GroupList] = SingleFlightCache()
+
+    def current_groups(self) -> GroupList:
+        """As DeadLetterService.current_groups."""
+        return self._restrict(self._inner.current_groups())
+
+    def read_groups(self, queues: Sequence[QueueStats]) -> GroupList:  # noqa: ARG002
+        """The groups that were read last: reading is for everyone."""
+        return self.current_groups()
+
+    def cached_groups(self) -> GroupList | None:
+        """As DeadLetterService.cached_groups."""
+        found = self._inner.cached_groups()
+        return None if found is None else self._restrict(found)
+
+    def remove_jobs(self, ref: QueueRef, state: State, ids: Collection[str]) -> None:
+        """As DeadLetterService.remove_jobs."""
+        self._inner.remove_jobs(ref, state, ids)
+
+    def invalidate(self) -> None:
+        """As DeadLetterService.invalidate."""
+        self._inner.invalidate()
+
+    def update_annotation(self, fingerprint: str, fields: Mapping[str, str | float | None]) -> bool:
+        """As DeadLetterService.update_annotation. Raises NotFound for a group without a job that may be seen."""
+        if self.current_groups().grouped.find(fingerprint) is None:
+            raise NotFound("Error group not found.")
+        return self._inner.update_annotation(fingerprint, fields)
+
+    def list_group_jobs(
+        self,
+        fingerprint: str | None,
+        most: int,
+        rows_per_list: int,
+        only: Collection[DeadListRef] | None = None,
+    ) -> Iterator[GroupJobRef | UnreadList]:
+        """As DeadLetterService.list_group_jobs, of lists that may be seen."""
+        visible = self._list_refs()
+        wanted = set(visible) if only is None else {each for each in only if each in visible}
+        return self._inner.list_group_jobs(fingerprint, most, rows_per_list, wanted)
+
+    def lists_of(self, fingerprint: str) -> tuple[JobListRef, ...]:
+        """The lists of the known jobs of a group that may be seen."""
+        group = self.current_groups().grouped.find(fingerprint)
+        found = {(member.ref, member.state) for member in group.members} if group is not None else set()
+        return tuple(JobListRef(ref=ref, state=state) for ref, state in sorted(found, key=str))
+
+    def _list_refs(self) -> dict[DeadListRef, int]:
+        """The lists that may be seen, with their numbers of jobs in the newest snapshot."""
+        queues = self._visible_queues()
+        lists = find_lists(queues, self._visible_backend, self.dlq_globs)
+        return {dead_list.list_ref: dead_list.count for dead_list in lists}
+
+    def _restrict(self, whole: GroupList) -> GroupList:
+        def build() -> GroupList:
+            queues = self._visible_queues()
+            grouped = only_lists(whole.grouped, self._list_refs())
+            uncounted = find_uncounted(queues, self._visible_backend, self.dlq_globs)
+            at_least = bool(grouped.unread_lists or uncounted) or any(queue.at_least for queue in queues)
+            known = {group.error.fingerprint for group in grouped.groups}
+            by_fingerprint = {
+                fingerprint: each
+                for fingerprint, each in whole.annotations.by_fingerprint.items()
+                if fingerprint in known
+            }
+            annotations = replace(whole.annotations, by_fingerprint=by_fingerprint)
+            return replace(whole, grouped=replace(grouped, at_least=at_least), annotations=annotations)
+
+        return self._views.get("", build, _Identity(whole))
+
+
+class _Identity:
+    """Equal for the same reading of the groups only; keeps it alive, so that no other one takes its place."""
+
+    def __init__(self, whole: GroupList) -> None:
+        self._whole = whole
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and other._whole is self._whole
+
+    __hash__ = None  # type: ignore[assignment]
