@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from ..backends.actions import Action, ActionOptions, ActionResult, JobBackup, JobRef
 from ..backends.base import NO_OPTIONS, Backend, Budget, Discovery
-from ..errors import Forbidden, NotFound
+from ..errors import Forbidden, NotFound, Unsupported
 from ..model import (
     Argument,
     ClassBoard,
@@ -38,6 +38,8 @@ from ..rights.right import Right
 from ..rights.rights import Rights
 from .actions import right_for
 
+NO_QUEUE, NO_JOB = "Queue not found.", "Job not found."
+NOT_ALL = "They can be seen and acted on only by those who may see all queues of the library."
 # What a restricted backend shows of the class that it restricts.
 _FACTS = tuple(name for name, hint in get_type_hints(Backend).items() if get_origin(hint) is ClassVar)
 
@@ -48,13 +50,13 @@ class RestrictedBackend(Backend):
     Raises NotFound for a queue or a job that may not be seen, Forbidden for an action without its right.
     """
 
-    def __init__(self, inner: Backend, rights: Rights, all_refs: Callable[[], Sequence[QueueRef]]) -> None:
-        """`all_refs`: all queues of the library on the source, also those that may not be seen."""
+    def __init__(self, inner: Backend, rights: Rights, all_queues: Callable[[], Sequence[QueueStats]]) -> None:
+        """`all_queues`: those of the library on the source, also those that may not be seen."""
         super().__init__(inner.source, inner.settings)
         self.own_source = inner.own_source
         self._inner = inner
         self._rights = rights
-        self._all_refs = all_refs
+        self._all_queues = all_queues
 
     def discover_queues(self, cursor: Any, budget: Budget) -> Discovery:  # noqa: ARG002
         _only_sampled()
@@ -68,15 +70,18 @@ class RestrictedBackend(Backend):
         return self._inner.read_stats(refs)
 
     def list_jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
-        self._check_seen(ref)
+        self._check_list(ref, query.state)
         page = self._inner.list_jobs(ref, query)
         return replace(page, jobs=tuple(job for job in page.jobs if self._sees_job(ref, job)))
 
     def read_job(self, ref: QueueRef, job_id: str) -> Job:
         self._check_seen(ref)
-        job = self._inner.read_job(ref, job_id)
+        try:
+            job = self._inner.read_job(ref, job_id)
+        except NotFound as exc:
+            raise NotFound(NO_JOB) from exc  # without where the job may be
         if not self._sees_job(ref, job):
-            raise NotFound("Job not found.")
+            raise NotFound(NO_JOB)
         return self._without_hidden_links(job)
 
     def list_workers(self, refs: Sequence[QueueRef]) -> list[Worker]:  # noqa: ARG002
@@ -96,7 +101,7 @@ class RestrictedBackend(Backend):
         return self._inner.read_marks([ref for ref in refs if self._may(Right.VIEW, ref.name)], start_s, end_s)
 
     def search_page(self, ref: QueueRef, query: JobQuery) -> Window:
-        self._check_seen(ref)
+        self._check_list(ref, query.state)
         return self._inner.search_page(ref, query)
 
     def arguments_of(self, row: Searched) -> tuple[Argument, ...]:
@@ -106,11 +111,11 @@ class RestrictedBackend(Backend):
         return self._inner.can_scan(state)
 
     def scan_matches(self, ref: QueueRef, state: State, word: str, offset: int) -> ScanResult | None:
-        self._check_seen(ref)
+        self._check_list(ref, state)
         return self._inner.scan_matches(ref, state, word, offset)
 
     def list_job_refs(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
-        self._check_seen(ref)
+        self._check_list(ref, query.state)
         return self._inner.list_job_refs(ref, query)
 
     def offered_actions(
@@ -128,17 +133,17 @@ class RestrictedBackend(Backend):
         job_refs: Sequence[JobRef],
         options: ActionOptions = NO_OPTIONS,
     ) -> list[ActionResult]:
-        self._check_may(action, ref.name)
+        self._check_may(action, self.list_name(ref, state))
         if action is Action.MOVE and options.target is not None:
             self._check_may(action, options.target)
         return self._inner.act_on_jobs(ref, action, state, job_refs, options)
 
     def backup_jobs(self, ref: QueueRef, state: State, job_refs: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
-        self._check_may(Action.DELETE, ref.name)
+        self._check_may(Action.DELETE, self.list_name(ref, state))
         return self._inner.backup_jobs(ref, state, job_refs)
 
     def delete_jobs(self, ref: QueueRef, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
-        self._check_may(Action.DELETE, ref.name)
+        self._check_may(Action.DELETE, self.list_name(ref, state))
         return self._inner.delete_jobs(ref, state, backups)
 
     def backup_unlisted_jobs(self, ref: QueueRef, job_refs: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
@@ -155,7 +160,7 @@ class RestrictedBackend(Backend):
         return self._inner.delete_unlisted_jobs(ref, backups)
 
     def restore_jobs(self, ref: QueueRef, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
-        self._check_may(Action.UNDO, ref.name)
+        self._check_may(Action.UNDO, self.list_name(ref, state))
         return self._inner.restore_jobs(ref, state, backups)
 
     def act_on_queue(self, ref: QueueRef, action: Action) -> ActionResult:
@@ -201,28 +206,50 @@ class RestrictedBackend(Backend):
         return self._inner.changed_channels(refs)
 
     def permits(self, action: Action, queue: str) -> bool:
-        in_all = self.pauses_whole_library and action in (Action.PAUSE, Action.RESUME)
-        return self._may(right_for(action), ALL_QUEUES if in_all else queue)
+        """Whether the rights for an action are given on a queue; to purge one is a bulk operation."""
+        if self.pauses_whole_library and action in (Action.PAUSE, Action.RESUME):
+            queue = ALL_QUEUES
+        is_bulk = action is Action.PURGE
+        return self._may(right_for(action), queue) and (not is_bulk or self._may(Right.BULK, queue))
+
+    def list_name(self, ref: QueueRef, state: State | None) -> str:
+        """The queue whose rights decide about a list: that of `ref`, or all for a set of all queues together. It is one
+        if the library has such sets and the queue itself has no count of the state."""
+        queues = self._all_queues()
+        if ref.shared or not any(queue.shared for queue in queues):
+            return ALL_QUEUES if ref.shared else ref.name
+        own = next((queue for queue in queues if queue.name == ref.name), None)
+        is_counted = own is not None and state is not None and own.counts.of(state) is not None
+        return ref.name if is_counted else ALL_QUEUES
+
+    def _all_refs(self) -> list[QueueRef]:
+        return [queue.ref for queue in self._all_queues()]
 
     def _may(self, right: Right, queue: str) -> bool:
         return self._rights.may(right, self.source.name, self.name, queue)
 
     def _check_seen(self, ref: QueueRef) -> None:
         if not self._may(Right.VIEW, ref.name):
-            raise NotFound("Queue not found.")
+            raise NotFound(NO_QUEUE)
+
+    def _check_list(self, ref: QueueRef, state: State) -> None:
+        """Raise NotFound for a queue that may not be seen, and Unsupported for a list of all queues together."""
+        self._check_seen(ref)
+        if not self._may(Right.VIEW, self.list_name(ref, state)):
+            raise Unsupported(f"{self.title} keeps the {state.value} jobs of all queues together. {NOT_ALL}")
 
     def _check_may(self, action: Action, queue: str) -> None:
         """Raise NotFound for a queue that may not be seen, and Forbidden without the right for the action on it."""
         if queue != ALL_QUEUES and not self._may(Right.VIEW, queue):
-            raise NotFound("Queue not found.")
+            raise NotFound(NO_QUEUE)
         right = right_for(action)
         if not self._may(right, queue):
             where = f"all queues of {self.title} on {self.source.name}" if queue == ALL_QUEUES else queue
             raise Forbidden(f"You need the right {right.value!r} on {where} for this.")
 
     def _check_own_job(self, ref: QueueRef, job_id: str) -> None:
-        if self._inner.read_job(ref, job_id).queue != ref.name and not self._may(Right.DELETE, ALL_QUEUES):
-            raise NotFound("Job not found.")
+        if self.read_job(ref, job_id).queue != ref.name and not self._may(Right.DELETE, ALL_QUEUES):
+            raise NotFound(NO_JOB)
 
     def _sees_job(self, ref: QueueRef, job: Job) -> bool:
         """Whether a job that was read through a queue is one of a queue that may be seen: an id alone finds others."""
@@ -248,11 +275,14 @@ class RestrictedBackend(Backend):
         return replace(worker, queues=queues, work=work, facts=(), problem=None)
 
 
-def restrict_backend(inner: Backend, rights: Rights, all_refs: Callable[[], Sequence[QueueRef]]) -> RestrictedBackend:
+def restrict_backend(
+    inner: Backend, rights: Rights, all_queues: Callable[[], Sequence[QueueStats]]
+) -> RestrictedBackend:
     """`inner` for someone with these rights."""
     facts = {name: getattr(inner, name) for name in _FACTS}
+    facts["__module__"] = type(inner).__module__  # shows where the scripts of the library are
     kind = abc.ABCMeta(f"Restricted{type(inner).__name__}", (RestrictedBackend,), facts)
-    return cast(type[RestrictedBackend], kind)(inner, rights, all_refs)
+    return cast(type[RestrictedBackend], kind)(inner, rights, all_queues)
 
 
 def _queue_of(schedule: Schedule) -> str:

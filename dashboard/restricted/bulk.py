@@ -9,12 +9,13 @@ from msgspec.structs import replace
 from ..actions.audit_log import AuditEvent
 from ..actions.bulk.operation import BulkOperation, BulkPhase, BulkRequest, JobListRef
 from ..actions.bulk.store import BulkOperationNotFound, BulkStore
-from ..errors import Forbidden
-from ..model import QueueRef
+from ..dead_letters.lists import BackendOf
+from ..errors import Forbidden, NotFound
 from ..rights.grants import ALL_QUEUES
 from ..rights.right import Right
 from ..rights.rights import Rights
 from .actions import right_for
+from .backend import RestrictedBackend
 
 # (fingerprint) -> the lists of its jobs that may be seen.
 ListsOf = Callable[[str], tuple[JobListRef, ...]]
@@ -28,9 +29,11 @@ class RestrictedBulk(BulkStore):
     lists are fixed then.
     """
 
-    def __init__(self, inner: BulkStore, rights: Rights, lists_of: ListsOf) -> None:
+    def __init__(self, inner: BulkStore, rights: Rights, backend_of: BackendOf, lists_of: ListsOf) -> None:
+        """`backend_of`: the restricted backends."""
         self._inner = inner
         self._rights = rights
+        self._backend_of = backend_of
         self._lists_of = lists_of
         self.jobs = inner.jobs
 
@@ -40,7 +43,7 @@ class RestrictedBulk(BulkStore):
         An operation on an error group is limited to the lists on which both are given.
         """
         if request.fingerprint is not None:
-            allowed = tuple(each for each in self._lists_of(request.fingerprint) if self._may_act(request, each.ref))
+            allowed = tuple(each for each in self._lists_of(request.fingerprint) if self._may_act(request, each))
             if not allowed:
                 raise Forbidden("You do not have the rights for this on any queue of this error.")
             request = replace(request, job_lists=allowed, within_lists=True)
@@ -85,24 +88,34 @@ class RestrictedBulk(BulkStore):
 
     def _sees_list(self, request: BulkRequest, job_list: JobListRef) -> bool:
         ref = job_list.ref
-        names = {ref.name or ALL_QUEUES, job_list.origin_queue, request.options.target} - {None}
+        names = {self._name_of(job_list), job_list.origin_queue, request.options.target} - {None}
         return all(self._rights.may(Right.VIEW, ref.source, ref.backend, name) for name in names if name is not None)
 
     def _check_may_act(self, request: BulkRequest) -> None:
         if not request.job_lists and not self._rights.sees_all:
             raise Forbidden("You may act on particular queues only.")
         for job_list in request.job_lists:
-            if not self._may_act(request, job_list.ref):
+            if not self._may_act(request, job_list):
                 needed = f"{Right.BULK.value!r} and {right_for(request.action).value!r}"
                 raise Forbidden(f"You need the rights {needed} on {job_list.ref.name} for this.")
 
-    def _may_act(self, request: BulkRequest, ref: QueueRef) -> bool:
-        """Whether both rights are given on the queue and, to move jobs, on the queue to which they go."""
-        right, rights = right_for(request.action), self._rights
+    def _may_act(self, request: BulkRequest, job_list: JobListRef) -> bool:
+        """Whether both rights are given on the list and, to move jobs, on the queue to which they go."""
+        right, rights, ref = right_for(request.action), self._rights, job_list.ref
         place = (ref.source, ref.backend)
         if request.to_origin and not rights.may_all_of(right, *place):
             raise Forbidden(TO_ORIGIN)
         target = request.options.target
         if target is not None and not rights.may(right, *place, target):
             return False
-        return all(rights.may(each, *place, ref.name or ALL_QUEUES) for each in (Right.BULK, right))
+        return all(rights.may(each, *place, self._name_of(job_list)) for each in (Right.BULK, right))
+
+    def _name_of(self, job_list: JobListRef) -> str:
+        """The queue whose rights decide about a list."""
+        ref = job_list.ref
+        try:
+            backend = self._backend_of(ref.source, ref.backend)
+        except NotFound:
+            return ALL_QUEUES
+        assert isinstance(backend, RestrictedBackend)
+        return backend.list_name(ref, job_list.state) if ref.name else ALL_QUEUES

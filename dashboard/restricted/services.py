@@ -29,7 +29,7 @@ def restrict_services(whole: Services, rights: Rights) -> Services:
     interval_s = whole.settings.sample_interval_s
     snapshots = RestrictedSnapshots(whole.snapshots, rights)
     queues = snapshots.current_queues
-    sources = restrict_sources(whole.sources, rights, whole.snapshots.current_refs)
+    sources = restrict_sources(whole.sources, rights, whole.snapshots.current_queues)
     job_reader = JobReader(sources, queues)
     dead_letters = RestrictedDeadLetters(whole.dead_letter_service, sources.backend, queues)
 
@@ -48,7 +48,7 @@ def restrict_services(whole: Services, rights: Rights) -> Services:
         dead_letter_service=dead_letters,
         dead_letter_jobs=DeadLetterJobs(dead_letters, queues, whole.settings.bulk_max_jobs),
         trash_listing=whole.trash_listing.restricted_to(sees),
-        bulk_store=RestrictedBulk(whole.bulk_store, rights, dead_letters.lists_of),
+        bulk_store=RestrictedBulk(whole.bulk_store, rights, sources.backend, dead_letters.lists_of),
         history=RestrictedHistory(whole.store, rights),
         marks=MarkReader(whole.marks.mark_store, sources, queues),
         slos=whole.slos if rights.sees_all else SloReader((), whole.store),

@@ -6,15 +6,17 @@ import html
 import re
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
 from flask import Flask
 from werkzeug.exceptions import HTTPException
+from werkzeug.test import TestResponse
 
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
-from tests.web.granted import GRANTS, HIDDEN, VISIBLE, as_user, fill, identify
+from tests.web.granted import GRANTS, HIDDEN, NOW, VISIBLE, as_user, fill, identify
 from tests.web.test_secrets import ARRANGED, STARTS
 
 RULES = [
@@ -26,7 +28,7 @@ LINK = re.compile(r'(?:href|action|hx-get|hx-post|data-[a-z-]*url)="(/[^"#]*)')
 
 
 @pytest.fixture
-def app(make_app: MakeApp, redis_client: redis.Redis) -> Iterator[Flask]:
+def app(make_app: MakeApp, redis_client: redis.Redis) -> Flask:
     """An app with grants, whose checker has found all queues, fired and read the dead letters."""
     fill(redis_client)
     made = make_app(identify=identify, sample_interval_s=0.5, grants=GRANTS, rules=RULES, checker="auto")
@@ -91,3 +93,209 @@ def test_no_address_shows_what_is_about_other_queues(app: Flask, user: str) -> N
     assert not found
     assert shown > 20, statuses
     assert sum(statuses.values()) > 100
+
+
+LIBRARIES = ("bullmq", "celery", "rq", "sidekiq")
+
+
+def post(app: Flask, user: str, path: str, **body: object) -> TestResponse:
+    return app.test_client().post(f"/api/v1{path}", json=body, headers=as_user(user))
+
+
+def keys_of(client: redis.Redis) -> dict[bytes, bytes | None]:
+    """What the jobs of other queues are like now."""
+    names = [name for name in client.scan_iter(count=1000) if b"payroll" in name or b"hiddenjob" in name]
+    return {name: client.dump(name) for name in sorted(names)}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_queue_that_may_not_be_seen_does_not_exist(app: Flask, redis_client: redis.Redis, library: str) -> None:
+    before = keys_of(redis_client)
+    hidden, absent = f"/queues/main/{library}/payroll-run", f"/queues/main/{library}/no-such"
+    client = app.test_client()
+    for user in ("mia", "mona", "den"):
+        answers = [client.get(f"/api/v1{queue}", headers=as_user(user)) for queue in (hidden, absent)]
+        assert [each.status_code for each in answers] == [404, 404]
+        assert answers[0].text == answers[1].text
+    for user in ("mona", "den"):
+        for path in (
+            "/jobs/hiddenjob1/retry",
+            "/jobs/hiddenjob0/delete",
+            "/jobs/hiddenjob2/duplicate",
+            "/pause",
+            "/purge",
+        ):
+            found, other = post(app, user, hidden + path), post(app, user, absent + path)
+            assert found.status_code == 404, (user, path, found.text)
+            assert found.text == other.text
+        request = {"source": "main", "backend": library, "queue": "payroll-run", "action": "delete", "state": "waiting"}
+        assert post(app, user, "/bulk", **request).status_code == 404
+    assert keys_of(redis_client) == before
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_job_of_another_queue_is_not_reached_through_a_visible_one(
+    app: Flask, redis_client: redis.Redis, library: str
+) -> None:
+    before = keys_of(redis_client)
+    queue = f"/queues/main/{library}/mail-out"
+    client = app.test_client()
+    ids = ["hiddenjob0", "hiddenjob1", "hiddenjob2", "hiddenjob-task", "hiddenjob-task-2", "hiddenjob0123456789abcdef"]
+    for job_id in ids:
+        for path in (f"/api/v1{queue}/jobs/{job_id}", f"{queue}/jobs/{job_id}", f"{queue}/jobs/{job_id}/edit"):
+            found = client.get(path, headers=as_user("mona"))
+            assert found.status_code in (404, 422), (path, found.status_code)
+            assert not traces(found.text.replace(job_id, ""))
+        for verb in ("retry", "delete", "promote", "duplicate", "move", "kill", "cancel", "stop"):
+            for state in ({}, {"state": "dead"}, {"state": "waiting"}):
+                target = {"target": "mail-out"} if verb == "move" else {}
+                found = post(app, "mona", f"{queue}/jobs/{job_id}/{verb}", **state, **target)
+                assert found.status_code in (403, 404, 409, 422), (job_id, verb, state, found.text)
+                assert not traces(found.text.replace(job_id, "")), (job_id, verb, state, found.text)
+        picked = {"source": "main", "backend": library, "queue": "mail-out", "action": "delete", "state": "dead"}
+        post(app, "mona", "/bulk", **picked, ids=[job_id])
+    wait_until(lambda: not post_open(app), what="the end of all bulk operations")
+    assert keys_of(redis_client) == before
+
+
+def post_open(app: Flask) -> bool:
+    """Whether a bulk operation is unfinished."""
+    found = app.test_client().get("/api/v1/bulk?state=unfinished", headers=as_user("root")).get_json()["bulk"]
+    return bool(found)
+
+
+def test_jobs_do_not_move_into_a_queue_that_may_not_be_seen(app: Flask, redis_client: redis.Redis) -> None:
+    before = keys_of(redis_client)
+    path = "/queues/main/bullmq/mail-out/jobs/shown-word1/move"
+    assert post(app, "mona", path, target="payroll-run").status_code in (404, 409)
+    request = {"source": "main", "backend": "bullmq", "queue": "mail-out", "action": "move", "state": "dead"}
+    assert post(app, "mona", "/bulk", **request, target="payroll-run").status_code in (403, 404, 409, 422)
+    assert keys_of(redis_client) == before
+
+
+def test_rights_are_needed_for_acts_on_a_visible_queue(app: Flask, redis_client: redis.Redis) -> None:
+    path = "/queues/main/rq/mail-out/jobs/shown-word0/retry"
+    assert post(app, "mia", path).status_code == 403
+    assert redis_client.zscore("rq:failed:mail-out", "shown-word0") is not None
+    assert post(app, "mona", path).get_json()["outcome"] == "done"
+    assert redis_client.zscore("rq:failed:mail-out", "shown-word0") is None
+    assert post(app, "mona", "/queues/main/bullmq/mail-out/pause").get_json()["outcome"] == "done"
+    assert post(app, "mona", "/queues/main/sidekiq/mail-out/purge").get_json()["bulk_id"]
+    wait_until(lambda: redis_client.llen("queue:mail-out") == 0, what="the end of the purge")
+    assert redis_client.llen("queue:payroll-run") == 1
+
+
+def test_dead_letters_are_grouped_and_counted_without_other_queues(app: Flask, redis_client: redis.Redis) -> None:
+    client = app.test_client()
+    mia, root = (client.get("/api/v1/dead", headers=as_user(user)).get_json() for user in ("mia", "root"))
+    # Of Celery and Sidekiq, dead jobs of all queues are in one set, which only those see who see all queues.
+    assert {place["backend"] for group in mia["groups"] for place in group["places"]} == {"bullmq", "rq"}
+    assert mia["scanned"] == mia["total"] == 2
+    assert root["scanned"] == 8
+    hidden = next(group["fingerprint"] for group in root["groups"] if "hiddenjob" in group["message"])
+    for user in ("mia", "mona"):
+        assert client.get(f"/api/v1/dead/{hidden}", headers=as_user(user)).status_code == 404
+        assert client.get(f"/dead/{hidden}", headers=as_user(user)).text.count("hiddenjob") == 0
+    answer = post(app, "mona", "/bulk", action="delete", fingerprint=hidden)
+    assert answer.status_code in (403, 404, 409), answer.text
+    shown = next(group["fingerprint"] for group in mia["groups"])
+    assert post(app, "mia", "/bulk", action="delete", fingerprint=shown).status_code == 403
+
+
+def test_bulk_on_a_shared_error_stays_within_the_visible_lists(app: Flask, redis_client: redis.Redis) -> None:
+    """The same error in a queue that may be seen and in another one: only jobs of the first are deleted."""
+    client = app.test_client()
+    for queue in ("mail-out", "payroll-run"):
+        error: dict[Any, Any] = {"failedReason": "SharedError: same", "stacktrace": "[]"}
+        job: dict[Any, Any] = {
+            "name": "x",
+            "timestamp": str(NOW * 1000),
+            "data": "{}",
+            "opts": "{}",
+            "finishedOn": str(NOW * 1000),
+        }
+        redis_client.hset(f"bull:{queue}:same", mapping=error)
+        redis_client.hset(f"bull:{queue}:same", mapping=job)
+        redis_client.zadd(f"bull:{queue}:failed", {"same": NOW * 1000})
+
+    def shared_groups() -> list[dict[str, Any]]:
+        found = client.get("/api/v1/dead", headers=as_user("root")).get_json()["groups"]
+        return [group for group in found if group["message"] == "SharedError: same" and group["count"] == 2]
+
+    (group,) = wait_until(shared_groups, what="both jobs in one group")
+
+    def seen() -> int:
+        found = client.get(f"/api/v1/dead/{group['fingerprint']}", headers=as_user("mona"))
+        return int(found.get_json().get("count", 0)) if found.status_code == 200 else 0
+
+    wait_until(lambda: seen() == 1, what="the visible job of the group")
+    preview = post(app, "mona", "/bulk", action="delete", fingerprint=group["fingerprint"], preview=True).get_json()
+    assert preview["matched"] == 1
+    started = post(app, "mona", "/bulk", action="delete", fingerprint=group["fingerprint"])
+    assert started.status_code == 201, started.text
+    wait_until(lambda: not post_open(app), what="the end of the operation")
+    assert redis_client.zscore("bull:mail-out:failed", "same") is None
+    assert redis_client.zscore("bull:payroll-run:failed", "same") is not None
+    bulk_id = started.get_json()["bulk_id"]
+    assert client.get(f"/api/v1/bulk/{bulk_id}", headers=as_user("mona")).get_json()["done"] == 1
+    assert post(app, "mona", f"/bulk/{bulk_id}/undo").status_code == 200
+    assert redis_client.zscore("bull:mail-out:failed", "same") is not None
+
+
+def test_the_trash_and_operations_of_other_queues_are_not_found(app: Flask, redis_client: redis.Redis) -> None:
+    client = app.test_client()
+    deleted = post(app, "root", "/queues/main/bullmq/payroll-run/jobs/hiddenjob1/delete").get_json()
+    assert deleted["outcome"] == "done"
+    request = {"source": "main", "backend": "rq", "queue": "payroll-run", "action": "delete", "state": "dead"}
+    bulk_id = post(app, "root", "/bulk", **request).get_json()["bulk_id"]
+    wait_until(lambda: not post_open(app), what="the end of the operation")
+    before = keys_of(redis_client)
+    for user in ("mia", "mona", "den"):
+        assert client.get("/api/v1/trash", headers=as_user(user)).get_json()["total"] == 0
+        assert client.get("/api/v1/undo", headers=as_user(user)).get_json()["batches"] == []
+        assert client.get("/api/v1/bulk", headers=as_user(user)).get_json()["bulk"] == []
+        assert client.get(f"/api/v1/bulk/{bulk_id}", headers=as_user(user)).status_code == 404
+        assert client.get(f"/api/v1/trash/{deleted['undo']}", headers=as_user(user)).status_code == 404
+    for path in (f"/undo/{deleted['undo']}", f"/trash/{deleted['undo']}/restore", f"/bulk/{bulk_id}/undo"):
+        assert post(app, "mona", path).status_code in (403, 404, 409), path
+    assert keys_of(redis_client) == before
+
+
+def test_alerts_of_other_queues_are_neither_seen_nor_handled(app: Flask) -> None:
+    client = app.test_client()
+
+    def alerts(user: str) -> list[dict[str, Any]]:
+        return list(client.get("/api/v1/alerts", headers=as_user(user)).get_json()["alerts"])
+
+    mail = {alert["rule"]: alert for alert in alerts("mona")}
+    assert set(mail) == {"deep-mail"}
+    assert {"deep-mail", "deep-payroll"} <= {alert["rule"] for alert in alerts("root")}
+    hidden = next(alert["fingerprint"] for alert in alerts("root") if alert["rule"] == "deep-payroll")
+    shown = mail["deep-mail"]["fingerprint"]
+    assert post(app, "mona", f"/alerts/{hidden}/acknowledge").status_code == 404
+    assert post(app, "mia", f"/alerts/{shown}/acknowledge").status_code == 403
+    assert post(app, "mona", f"/alerts/{shown}/acknowledge").status_code == 200
+    form = {"when": "now", "hours": "1", "source": "main", "backend": "bullmq", "comment": "x", "do": "store"}
+    wide = client.post("/silences", data=form | {"queue": "*"}, headers=as_user("mona"))
+    assert wide.status_code == 403, wide.text
+    other = client.post("/silences", data=form | {"queue": "payroll-run"}, headers=as_user("mona"))
+    assert other.status_code == 403
+    assert client.post("/silences", data=form | {"queue": "mail-out"}, headers=as_user("mona")).status_code == 303
+    assert client.get("/api/v1/deliveries", headers=as_user("mona")).status_code == 403
+
+
+def test_workers_show_only_what_they_do_for_visible_queues(app: Flask) -> None:
+    found = app.test_client().get("/api/v1/workers", headers=as_user("mona")).get_json()["workers"]
+    both = next(worker for worker in found if worker["id"] == "w-both")
+    assert both["queues"] == ["mail-out"]
+    assert both["work"] == []
+    assert not any("hiddenjob" in worker["id"] for worker in found)
+
+
+def test_what_is_about_all_queues_needs_to_see_all(app: Flask) -> None:
+    client = app.test_client()
+    for path in ("/redis", "/classes", "/slos", "/incident", "/alerts/rules", "/charts", "/?at=2026-11-30T00:00:00Z"):
+        found = client.get(path, headers=as_user("mia"))
+        assert found.status_code == 403, path
+        assert "you may see only some of them" in found.text
+    assert client.get("/audit", headers=as_user("mona")).status_code == 403

@@ -26,7 +26,7 @@ from ...rights.assignment import RightsAssignment, effective_role
 from ...rights.rights import Rights
 from ...settings import Settings
 from ..context import app_context, app_services
-from ..rights.routes import ROUTES, find_obstacle, is_listed, required_of
+from ..rights.routes import ONLY_SOME, ROUTES, find_obstacle, is_listed, required_of
 from . import sessions
 from .proxy_sign_in import ProxySignIn, find_user
 from .refusals import record_refusal
@@ -249,6 +249,12 @@ def sees_all() -> bool:
     """Whether the user may see all queues, so that pages can show what is about all of them together."""
     rights: Rights | None = g.get("rights")
     return rights is not None and rights.sees_all
+
+
+def check_sees_all() -> None:
+    """Raise Forbidden for a user who may see only some queues."""
+    if not sees_all():
+        raise Forbidden(ONLY_SOME)
 
 
 def may_edit(blueprint: str) -> bool:

@@ -19,6 +19,7 @@ from ...history.series_keys import SeriesKey
 from ...history.tiers import tiers_of
 from ...model import QueueRef, QueueStats
 from ...sources.metering import measure_cost
+from ..access.security import check_sees_all, sees_all
 from ..api.responses import encode_json
 from ..context import app_services
 from ..formatting import queue_title, queue_url
@@ -218,12 +219,19 @@ def _read_marks(key: SeriesKey, data: ChartData, wanted: ChartRange) -> ChartMar
 
 def _send_data(key: SeriesKey) -> Response:
     """The data of the charts; with `since`, only of the slots from that second on, for a page that has the others."""
+    _check_visible(key)
     wanted, data = _read(key)
     marks = _read_marks(key, data, wanted)
     data = replace(data, marks=marks.shown, marks_digest=marks.digest)
     response = Response(encode_json(data.since(asked_time("since"))), mimetype="application/json")
     response.headers["Cache-Control"] = "no-store"
     return response
+
+
+def _check_visible(key: SeriesKey) -> None:
+    """Raise Forbidden for the series of all queues, or of a Redis, if the user may see only some queues."""
+    if not key.name:
+        check_sees_all()
 
 
 def _render_part(names: Sequence[str], page: str, data: str, **place: Any) -> str:
@@ -241,6 +249,8 @@ def _render_part(names: Sequence[str], page: str, data: str, **place: Any) -> st
 
 def _related(key: SeriesKey) -> list[Link]:
     """The other chart pages that explain what this one shows."""
+    if not sees_all():
+        return []
     links = [] if key == SeriesKey(QUEUE) else [Link("Charts of all queues", url_for(".overview"))]
     names = [key.source] if key.source and key.kind is QUEUE else list(app_services().sources.sources)
     return links + [
@@ -259,6 +269,7 @@ def _render_page(
     template: str = "charts/show.html",
     **more: Any,
 ) -> str:
+    _check_visible(series)
     variables: dict[str, Any] = {"problem": None, "table": None, "sample_end_s": None, "chart_marks": ChartMarks()}
     variables |= more
     with measure_cost() as meter:

@@ -13,7 +13,7 @@ from ...auth import Role
 from ...model import Value
 from ...search.completion import KnownValue, complete_query
 from ...search.query import MAX_QUERY
-from ..access.security import has_role, may_sign_out, view_only_line
+from ..access.security import has_role, may_edit, may_open, may_sign_out, sees_all, view_only_line
 from ..api.responses import encode_json
 from ..context import app_context, app_services
 from ..formatting import one_line
@@ -59,7 +59,7 @@ def search() -> Response:
     which are read at most once a second for all pages."""
     services, caches = app_services(), app_context().caches
     current, status = services.snapshots.current(), caches.alert_status()
-    user = PaletteUser(has_role(Role.OPERATOR), has_role(Role.ADMIN), may_sign_out())
+    user = PaletteUser(has_role(Role.OPERATOR), may_sign_out(), _may_open, sees_all())
     groups = services.dead_letter_service.cached_groups()
     queues = current.snapshot.queues if current.snapshot else ()
     known = PaletteSources(
@@ -67,11 +67,16 @@ def search() -> Response:
         user,
         status.facts.alerts,
         groups.grouped.groups if groups else (),
-        status.facts.thresholds.all_rules,
+        status.facts.thresholds.all_rules if may_open("rules") else (),
         one_line(view_only_line("pausing, resuming and retrying") or "", 240),
     )
     recent = request.args.getlist("recent")[:MAX_RECENT_KEYS]
     return _send(search_palette(request.args.get("q", "")[:MAX_TEXT], recent, known))
+
+
+def _may_open(blueprint: str) -> bool:
+    """Whether the user may open it; what changes something, not in read-only mode."""
+    return may_edit(blueprint) if blueprint.endswith("_edit") else may_open(blueprint)
 
 
 def _send(answer: CompletionAnswer | PaletteAnswer) -> Response:

@@ -9,6 +9,8 @@ from ...errors import Forbidden
 from ...rights.right import Right
 from ...rights.rights import Rights
 
+ONLY_SOME = "This is about all queues together, and you may see only some of them."
+
 
 @dataclass(frozen=True, slots=True)
 class Required:
@@ -103,5 +105,5 @@ def find_obstacle(identity: Identity, rights: Rights, required: Required) -> For
         needed, has = required.role.name.lower(), identity.role.name.lower()
         return Forbidden(f"You need the {needed} role for this; {identity.name} has the {has} role.")
     if required.whole and not rights.sees_all:
-        return Forbidden("This is about all queues together, and you may see only some of them.")
+        return Forbidden(ONLY_SOME)
     return None

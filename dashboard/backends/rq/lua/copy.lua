@@ -14,7 +14,7 @@ local function copy(old, new, stamp, new_id)
   local job, why = read(old)
   if not job then return why end
   if not job.status then return NO_STATUS end
-  why = differs(job, states, ended, stamp)
+  why = elsewhere(job) or differs(job, states, ended, stamp)
   if why then return why end
   if call('EXISTS', new) == 1 then return 'done|its copy already exists; to get another one, duplicate the copy' end
   if call('HSTRLEN', old, 'data') == 0 then return 'its data no longer exists' end
@@ -23,7 +23,7 @@ local function copy(old, new, stamp, new_id)
   if failed(made) then return made.err end
   call('HDEL', new, unpack(OWN))
   call('HSET', new, 'created_at', now, 'status', 'created')
-  why = enqueue(new_id, new, job, job.origin or queue, {})
+  why = enqueue(new_id, new, job, queue, {})
   if why then call('DEL', new) end
   return why or 'done'
 end

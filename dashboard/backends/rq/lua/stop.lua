@@ -5,7 +5,7 @@ local answers = {}
 for n = 1, #KEYS do
   local id, stamp, order = ARGV[n * 3 + 3], ARGV[n * 3 + 4], ARGV[n * 3 + 5]
   local job, why = read(KEYS[n])
-  why = why or not job.status and NO_STATUS or differs(job, states, false, stamp)
+  why = why or not job.status and NO_STATUS or elsewhere(job) or differs(job, states, false, stamp)
   if not why then
     local size = call('HSTRLEN', KEYS[n], 'worker_name')
     local worker = size > 0 and size <= LONGEST and call('HGET', KEYS[n], 'worker_name')

@@ -16,6 +16,11 @@ local NO_STATUS = 'its status is not one of RQ\'s'
 local NOT_LISTED = 'changed|it is no longer in this list'
 local LOST = 'lost' -- not at its last position in a long list: to be searched for again
 
+-- Returns an outcome for a job of another queue: scripts that look in no list find it by its id alone.
+local function elsewhere(job)
+  if job.origin and job.origin ~= queue then return NOT_LISTED end
+end
+
 local function failed(reply) return type(reply) == 'table' and reply.err end
 
 -- Returns the error of a command that the user may not run or the server cannot accept, before anything is changed: each

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from flask import url_for
@@ -46,8 +47,9 @@ class PaletteUser:
     """What the user may do. `may_leave`: whether there is a session to sign out of."""
 
     may_act: bool = False
-    administers: bool = False
     may_leave: bool = False
+    may_open: Callable[[str], bool] = lambda _blueprint: True
+    sees_all: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +82,21 @@ def list_pages(user: PaletteUser) -> list[StaticEntry]:
         ("rules.index", "Alert rules", (), "thresholds"),
         ("alerting.quiet", "Silences", (), "maintenance mute"),
         ("bulk.index", "Bulk operations", (), "running jobs"),
-        *((("audit.index", "Audit log", (), "who did what"),) if user.administers else ()),
-        *((("tokens.index", "API tokens", (), "access scripts prometheus revoke"),) if user.administers else ()),
+        ("audit.index", "Audit log", (), "who did what"),
+        ("tokens.index", "API tokens", (), "access scripts prometheus revoke"),
         ("trash.index", "Trash", (), "deleted restore undo"),
     ]
     return [
         StaticEntry(PaletteEntry(key=f"page/{endpoint}", label=label, url=url_for(endpoint), keys=keys), words)
         for endpoint, label, keys, words in pages
+        if user.may_open(endpoint.partition(".")[0]) and (user.sees_all or endpoint != "charts.overview")
     ]
 
 
 def list_commands(user: PaletteUser) -> list[StaticEntry]:
     """The forms to create something, and what static/js/palette.js does itself."""
     return [
-        *([_form("rules_edit.new", "Create a rule…", "new add alert")] if user.administers else ()),
+        *([_form("rules_edit.new", "Create a rule…", "new add alert")] if user.may_open("rules_edit") else ()),
         *([_form("alerting_edit.silence_form", "Create a silence…", "new add mute")] if user.may_act else ()),
         _command("live", "Pause or resume live updates", "p", "stop refresh"),
         _command("refresh", "Refresh now", "r", "reload update"),
