@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .auth import Identity, Role
+    from .rights.grants import Grant
+    from .rights.right import Right
     from .settings import Settings
     from .web.app import create_app, mount
 
 __version__ = "0.1.0"
-__all__ = ["Identity", "Role", "Settings", "__version__", "create_app", "mount"]
+__all__ = ["Grant", "Identity", "Right", "Role", "Settings", "__version__", "create_app", "mount"]
 
 _HOME = {
+    "Grant": ".rights.grants",
     "Identity": ".auth",
+    "Right": ".rights.right",
     "Role": ".auth",
     "Settings": ".settings",
     "create_app": ".web.app",

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from .rights.grants import Grant
+from .errors import ConfigurationError
+from .rights.grants import Grant, are_texts
 
 
 class Role(IntEnum):
@@ -40,6 +41,15 @@ class Identity:
     groups: tuple[str, ...] = ()  # that [[grants]] can name
     grants: tuple[Grant, ...] = ()  # of this user alone, besides those of the settings
     is_token: bool = False  # a program with an API token, rather than a person
+
+    def __post_init__(self) -> None:
+        """Raises ConfigurationError for groups and grants of another kind."""
+        if not are_texts(self.groups):
+            raise ConfigurationError("Identity: groups: expected a tuple of names")
+        if not all(isinstance(grant, Grant) for grant in self.grants):
+            raise ConfigurationError("Identity: grants: expected a tuple of Grant")
+        object.__setattr__(self, "groups", tuple(self.groups))
+        object.__setattr__(self, "grants", tuple(self.grants))
 
 
 Identify = Callable[[Mapping[str, Any]], Identity | None]

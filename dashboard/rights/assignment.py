@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from ..auth import Identity, Role
@@ -40,10 +41,18 @@ class RightsAssignment:
         person = Identity(name=name, groups=tuple(groups))
         return any(grant.allow and _names(settings, person) for settings, grant in self._grants)
 
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """The groups that grants name, sorted."""
+        return tuple(sorted({group for settings, _ in self._grants for group in settings.groups}))
+
     def named_groups(self, groups: Iterable[str]) -> tuple[str, ...]:
         """Those of `groups` that a grant names, in order and each once: no others have to be remembered."""
-        named = {group for settings, _ in self._grants for group in settings.groups}
+        named = set(self.group_names)
         return tuple(dict.fromkeys(group for group in groups if group in named))
+
+
+NO_GRANTS = RightsAssignment()
 
 
 @lru_cache(MAX_SHARED)
@@ -73,14 +82,7 @@ def _grant_of(settings: GrantSettings, number: int) -> Grant:
 
 
 def _with_title(grant: Grant, number: int) -> Grant:
-    return Grant(
-        source=grant.source,
-        backend=grant.backend,
-        queues=tuple(grant.queues),
-        allow=frozenset(grant.allow),
-        deny=frozenset(grant.deny),
-        title=grant.title or f"grant {number} of the application",
-    )
+    return grant if grant.title else replace(grant, title=f"grant {number} of the application")
 
 
 def effective_role(rights: Rights) -> Role:

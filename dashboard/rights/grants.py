@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeGuard
 
-from ..globs import glob_matches
+from ..errors import ConfigurationError
+from ..globs import EXPECTED, glob_matches, is_glob
 from .right import Right
 
 ALL_QUEUES = "*"  # also the name of the entry for the sets that a library stores for all queues together
@@ -25,6 +28,17 @@ class Grant:
     allow: frozenset[Right] = frozenset()
     deny: frozenset[Right] = frozenset()
     title: str = ""
+
+    def __post_init__(self) -> None:
+        """Accept names of rights, and lists, as applications write them. Raises ConfigurationError for other values."""
+        globs: object = self.queues
+        if not are_texts(globs) or not all(map(is_glob, globs)):
+            raise ConfigurationError(f"Grant: queues: expected a tuple of {EXPECTED}")
+        if not is_glob(self.source) or not is_glob(self.backend):
+            raise ConfigurationError(f"Grant: source, backend: expected {EXPECTED}")
+        object.__setattr__(self, "queues", tuple(globs))
+        for field in ("allow", "deny"):
+            object.__setattr__(self, field, _rights_in(field, getattr(self, field)))
 
     @property
     def is_for_all(self) -> bool:
@@ -58,6 +72,18 @@ class Grant:
     def is_for_all_on(self, source: str) -> bool:
         """Whether it is about all queues on that source, of whichever library."""
         return self.covers_source(source) and self.backend == "*" and ALL_QUEUES in self.queues
+
+
+def are_texts(value: object) -> TypeGuard[Iterable[str]]:
+    """Whether `value` is several texts, rather than one."""
+    return isinstance(value, list | tuple | set | frozenset) and all(isinstance(each, str) for each in value)
+
+
+def _rights_in(field: str, names: object) -> frozenset[Right]:
+    if are_texts(names):
+        with contextlib.suppress(ValueError):
+            return frozenset(map(Right, names))
+    raise ConfigurationError(f"Grant: {field}: expected a set of {', '.join(Right)}")
 
 
 def without_titles(grants: Iterable[Grant]) -> tuple[tuple[object, ...], ...]:

@@ -12,7 +12,7 @@ from ..auth import LOCAL_HOSTS, host_name
 from .proxies import faults_of_roles
 
 if TYPE_CHECKING:
-    from .schema import OidcSettings, Settings
+    from .schema import GrantSettings, OidcSettings, Settings
 
 _CLAIM = re.compile(r"[!-~]{1,200}\Z")
 _SCOPE = re.compile(r"[!#-\[\]-~]{1,100}\Z")
@@ -41,7 +41,7 @@ def find_faults(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "auth", 'expected "auto" with oidc: "none" gives anyone on this machine access'
     for field, expected in _faults_of_provider(oidc):
         yield "oidc", f"{field}: {expected}"
-    for field, expected in _faults_of_claims(oidc):
+    for field, expected in _faults_of_claims(oidc, settings.grants):
         yield "oidc", f"{field}: {expected}"
 
 
@@ -60,7 +60,8 @@ def _faults_of_provider(oidc: OidcSettings) -> Iterator[tuple[str, str]]:
         yield "ca_file", "expected a readable file with PEM certificates"
 
 
-def _faults_of_claims(oidc: OidcSettings) -> Iterator[tuple[str, str]]:
+def _faults_of_claims(oidc: OidcSettings, grants: tuple[GrantSettings, ...]) -> Iterator[tuple[str, str]]:
+    of_groups, of_users = any(grant.groups for grant in grants), any(grant.users for grant in grants)
     for field in ("name_claim", "groups_claim"):
         claim = getattr(oidc, field)
         if claim is not None and not _CLAIM.match(claim):
@@ -69,12 +70,12 @@ def _faults_of_claims(oidc: OidcSettings) -> Iterator[tuple[str, str]]:
         oidc.name_claim not in ("email", "sub") and oidc.issuer.startswith(PUBLIC_ISSUERS)
     ):
         yield "name_claim", "expected a claim that users cannot change themselves, such as email or sub"
-    if bool(oidc.group_roles) != (oidc.groups_claim is not None):
+    if bool(oidc.group_roles or of_groups) != (oidc.groups_claim is not None):
         yield "group_roles", "expected both groups_claim and group_roles, or neither"
     if not all(map(_DOMAIN.match, oidc.domain_roles)):
         yield "domain_roles", "expected domains in lower case, such as example.com"
     yield from faults_of_roles(user_roles=oidc.user_roles, domain_roles=oidc.domain_roles, group_roles=oidc.group_roles)
-    if not (oidc.user_roles or oidc.domain_roles or oidc.group_roles or oidc.default_role):
+    if not (oidc.user_roles or oidc.domain_roles or oidc.group_roles or oidc.default_role or of_groups or of_users):
         yield (
             "default_role",
             "expected user_roles, domain_roles, group_roles or default_role: otherwise, no one has access",

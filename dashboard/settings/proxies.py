@@ -64,7 +64,7 @@ def _faults_of_sign_in(sign_in: ProxySignInSettings, grants: tuple[GrantSettings
     if sign_in.groups_header is not None and sign_in.groups_header.lower() == sign_in.user_header.lower():
         yield "groups_header", "expected another header than user_header"
     if bool(sign_in.group_roles or of_groups) != (sign_in.groups_header is not None):
-        yield "group_roles", "expected both groups_header and group_roles, or grants with groups, or none of them"
+        yield "group_roles", "expected both groups_header and group_roles, or neither"
     if len(sign_in.groups_separator) != 1:
         yield "groups_separator", "expected one character"
     yield from faults_of_roles(user_roles=sign_in.user_roles, group_roles=sign_in.group_roles)

@@ -163,7 +163,8 @@ def create_app(
     Raises ConfigurationError. Opens no connection and starts no thread before the first request; see `AppContext`.
     """
     settings = settings or load(config=config, keywords=keywords)
-    authenticator = security.Authenticator(settings, identify, start_token)
+    context = AppContext(settings)
+    authenticator = security.Authenticator(settings, identify, start_token, context.rights)
     app = Flask("dashboard", static_folder=None, template_folder=str(_ROOT / "templates"))
     app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = MAX_REQUEST_BYTES
     app.url_map.converters["segment"] = SegmentConverter
@@ -173,7 +174,7 @@ def create_app(
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.autoescape = True
     Htmx(app)
-    app.extensions[EXTENSION] = AppContext(settings)
+    app.extensions[EXTENSION] = context
     _register_blueprints(app, read_only=settings.read_only)
     sessions.install(app, settings, authenticator.start_token)
     assets.install(app, _ROOT / "static")

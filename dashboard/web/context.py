@@ -15,6 +15,7 @@ from ..errors import NotFound, QueuedeckError
 from ..model import QueueStats, Snapshot
 from ..redact import masked_logger
 from ..restricted.services import restrict_services
+from ..rights.assignment import RightsAssignment
 from ..rights.rights import Rights
 from ..sampling.snapshot_reader import CurrentSnapshot
 from ..services import Services, build_services
@@ -48,6 +49,9 @@ class RestrictedViews:
         self._views: OrderedDict[str, View] = OrderedDict()
         self._lock = threading.Lock()
 
+    def __len__(self) -> int:
+        return len(self._views)
+
     def of(self, rights: Rights) -> View:
         """The view for these rights; those that were not used for longest are dropped. Cost: none."""
         with self._lock:
@@ -77,6 +81,7 @@ class AppContext:
     def __init__(self, settings: Settings) -> None:
         """Raises ConfigurationError."""
         self.settings = settings
+        self.rights = RightsAssignment(settings.grants)
         self.oidc_provider = open_provider(settings)
         open_sources(settings)  # a wrong setting must fail at start, not at the first request
         check_alert_settings(settings)

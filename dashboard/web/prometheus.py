@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, g, request
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.openmetrics import exposition as openmetrics
@@ -25,7 +25,7 @@ from ..errors import BackendUnavailable, Forbidden
 from ..model import QueueStats, State, uncounted_states, with_shared_entry
 from ..sampling.snapshot_reader import CurrentSnapshot
 from ..slos.slo_report import BURN_WINDOWS, SloStatus
-from .access.security import UnknownToken, identify_token
+from .access.security import UnknownToken, identify_token, rights_of, sees_all
 from .context import app_context, app_services
 from .formatting import printable
 
@@ -124,7 +124,10 @@ def metrics() -> Response:
     """
     settings = app_context().settings
     at_home = settings.auth == "none" and local_identity(request.environ)
-    if not (settings.metrics_public or at_home or identify_token()):
+    identity = identify_token()
+    if identity is not None:
+        g.rights = rights_of(identity)  # also where metrics are public: the token says for whom they are
+    elif not (settings.metrics_public or at_home):
         raise UnknownToken(
             "An API token is required for metrics.",
             hint="Send Authorization: Bearer TOKEN (see api_tokens), or set metrics_public = true.",
@@ -158,7 +161,10 @@ def _count_firing() -> dict[str, int] | None:
 
 
 def _read_counts() -> AlertCounts | None:
-    """The counters of alerts; None while the store cannot be read, or while they are those of another dashboard."""
+    """The counters of all alerts; None for a token that may see only some queues, while the store cannot be read, and
+    while they are those of another dashboard."""
+    if "rights" in g and not sees_all():
+        return None
     service = app_services().alert_service
     try:
         return None if service.ownership.conflict is not None else service.counters.read_counts()

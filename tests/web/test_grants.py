@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import re
 from collections import Counter
@@ -14,6 +15,10 @@ from flask import Flask
 from werkzeug.exceptions import HTTPException
 from werkzeug.test import TestResponse
 
+from dashboard.auth import Identity
+from dashboard.rights.grants import Grant
+from dashboard.rights.right import Right
+from dashboard.web.context import EXTENSION, MAX_VIEWS
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 from tests.web.granted import GRANTS, HIDDEN, NOW, VISIBLE, as_user, fill, identify
@@ -299,3 +304,68 @@ def test_what_is_about_all_queues_needs_to_see_all(app: Flask) -> None:
         assert found.status_code == 403, path
         assert "you may see only some of them" in found.text
     assert client.get("/audit", headers=as_user("mona")).status_code == 403
+
+
+def test_rights_on_one_queue_do_not_hold_on_another(make_app: MakeApp, redis_client: redis.Redis) -> None:
+    """May act on mail-out and only look at payroll-run: no act on the second one, alone, selected or in bulk."""
+    fill(redis_client)
+    grants = [
+        {"users": ["mia"], "queues": ["mail-*"], "allow": ["retry", "delete", "pause", "bulk", "alerts"]},
+        {"users": ["mia"], "queues": ["payroll-*"], "allow": ["view"]},
+    ]
+    app = make_app(identify=identify, grants=grants)
+    before = keys_of(redis_client)
+    for library, job_id in (("bullmq", "hiddenjob1"), ("rq", "hiddenjob0")):
+        queue = f"/queues/main/{library}/payroll-run"
+        for word in (f"jobs/{job_id}/retry", f"jobs/{job_id}/delete", "pause", "purge"):
+            found = post(app, "mia", path := f"{queue}/{word}")
+            assert found.status_code == 403, (path, found.text)
+        bulk = {"source": "main", "backend": library, "queue": "payroll-run", "state": "dead"}
+        for action in ("delete", "retry"):
+            assert post(app, "mia", "/bulk", **bulk, action=action).status_code == 403
+        page = app.test_client().get(f"{queue}?state=dead", headers=as_user("mia")).text
+        assert job_id in page
+        assert 'value="delete"' not in page
+    assert keys_of(redis_client) == before
+    refused = app.test_client().get("/api/v1/audit", headers=as_user("root")).get_json()["events"]
+    assert any("You need the right" in (event["detail"] or "") for event in refused)
+
+
+def test_metrics_are_those_of_the_token(make_app: MakeApp, redis_client: redis.Redis) -> None:
+    fill(redis_client)
+    tokens = {name: f"the-token-of-{name}" for name in ("mia-token", "all")}
+    made = [f"{name}:viewer:{hashlib.sha256(token.encode()).hexdigest()}" for name, token in tokens.items()]
+    app = make_app(identify=identify, grants=GRANTS, api_tokens=made, metrics_public=True)
+    client = app.test_client()
+    bearer = {name: {"Authorization": f"Bearer {token}"} for name, token in tokens.items()}
+    texts = {name: client.get("/metrics", headers=bearer[name]).text for name in tokens}
+    assert 'queue="mail-out"' in texts["mia-token"]
+    assert not traces(texts["mia-token"])
+    assert traces(texts["all"]) == traces(client.get("/metrics").text) == {"payroll"}
+
+
+def test_an_application_gives_each_tenant_its_queues(make_app: MakeApp, redis_client: redis.Redis) -> None:
+    fill(redis_client)
+
+    def tenant_of(environ: dict[str, Any]) -> Identity:
+        glob = f"{environ['HTTP_X_TENANT']}-*"
+        return Identity(name=environ["HTTP_X_TENANT"], grants=(Grant(queues=(glob,), allow=frozenset({Right.VIEW})),))
+
+    client = make_app(identify=tenant_of).test_client()
+    for tenant in ("mail", "payroll"):
+        queues = client.get("/api/v1/queues", headers={"X-Tenant": tenant}).get_json()["queues"]
+        assert {queue["name"] for queue in queues} == {"mail-out" if tenant == "mail" else "payroll-run"}
+    assert client.get("/", headers={"X-Tenant": "nothing"}).status_code == 200
+
+
+def test_views_of_rights_are_bounded(make_app: MakeApp, redis_client: redis.Redis) -> None:
+    fill(redis_client)
+
+    def tenant_of(environ: dict[str, Any]) -> Identity:
+        glob = f"q{environ['HTTP_X_TENANT']}"
+        return Identity(name="t", grants=(Grant(queues=(glob,), allow=frozenset({Right.VIEW})),))
+
+    app = make_app(identify=tenant_of)
+    for number in range(MAX_VIEWS + 5):
+        assert app.test_client().get("/", headers={"X-Tenant": str(number)}).status_code == 200
+    assert len(app.extensions[EXTENSION]._current_process().restricted) == MAX_VIEWS

@@ -23,6 +23,7 @@ from requests import RequestException
 
 from ...auth import Identity
 from ...redact import MASK, masked_logger
+from ...rights.assignment import NO_GRANTS, RightsAssignment
 from ...settings import OidcSettings
 from ...store.cache import SingleFlightCache
 from ..formatting import one_line
@@ -45,8 +46,9 @@ _UNUSABLE_KEY = (JoseError, ValueError, TypeError, KeyError, AttributeError)
 class OidcProvider:
     """The provider of the settings. Thread-safe; makes no request before it is used."""
 
-    def __init__(self, settings: OidcSettings, public_url: str) -> None:
+    def __init__(self, settings: OidcSettings, public_url: str, rights: RightsAssignment = NO_GRANTS) -> None:
         self.settings = settings
+        self._rights = rights
         self.public_url = public_url.rstrip("/")
         self.redirect_uri = f"{self.public_url}/login/oidc/callback"
         self._discovery: SingleFlightCache[dict[str, Any]] = SingleFlightCache(KEEP_S)
@@ -87,7 +89,7 @@ class OidcProvider:
             sources = [self._verify(token, attempt.nonce)]
             if lacks_claims(sources[0], self.settings):
                 sources += self._user_info(session, sources[0], token.get("access_token"))
-        return identify(sources, self.settings)
+        return identify(sources, self.settings, self._rights)
 
     def load(self) -> tuple[dict[str, Any], int]:
         """The discovery document, and the number of keys for signatures. Raises ProviderFailed."""

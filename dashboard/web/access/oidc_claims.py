@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
-from ...auth import Identity, highest_role
+from ...auth import Identity, Role, highest_role
 from ...errors import Forbidden, QueuedeckError
+from ...rights.assignment import NO_GRANTS, RightsAssignment
 from ...settings import OidcSettings
 from .user_names import is_user_name
 
@@ -34,11 +35,14 @@ class UserRefused(Forbidden):
         self.user = user
 
 
-def oidc_digest(settings: OidcSettings) -> str:
-    """A digest of the settings that decide who has which role: when they change, sessions end."""
+def oidc_digest(settings: OidcSettings, groups: Sequence[str] = ()) -> str:
+    """A digest of the settings that decide who has which role: when they change, sessions end. `groups`: those that
+    grants name, since a session has no others."""
     names = ("issuer", "client_id", "name_claim", "groups_claim")
     roles = ("user_roles", "domain_roles", "group_roles", "default_role")
-    decisive = {name: getattr(settings, name) for name in (*names, *roles)}
+    decisive: dict[str, Any] = {name: getattr(settings, name) for name in (*names, *roles)}
+    if groups:
+        decisive["groups"] = list(groups)
     return hashlib.sha256(msgspec.json.encode(decisive, order="sorted")).hexdigest()[:32]
 
 
@@ -50,9 +54,11 @@ def lacks_claims(claims: Mapping[str, Any], settings: OidcSettings) -> bool:
     return any(_find_claim(claims, name) is None for name in wanted)
 
 
-def identify(sources: Sequence[Mapping[str, Any]], settings: OidcSettings) -> Identity:
+def identify(
+    sources: Sequence[Mapping[str, Any]], settings: OidcSettings, rights: RightsAssignment = NO_GRANTS
+) -> Identity:
     """The user of verified claims: those of the ID token, then further ones. For each claim, the first source counts
-    that has it. Raises Forbidden without a usable name, and UserRefused without a role.
+    that has it. Raises Forbidden without a usable name, and UserRefused without a role and without a grant.
     """
     email, is_verified = _email_of(sources)
     name = email if settings.name_claim == "email" else _first_claim(sources, settings.name_claim)
@@ -71,22 +77,22 @@ def identify(sources: Sequence[Mapping[str, Any]], settings: OidcSettings) -> Id
     # A private account at Google can have the address of a former employee.
     if settings.issuer == GOOGLE and _first_claim(sources, "hd") != domain:
         domain = None
-    groups = _first_claim(sources, settings.groups_claim) if settings.groups_claim is not None else None
+    groups = _texts(_first_claim(sources, settings.groups_claim)) if settings.groups_claim is not None else []
     role = highest_role(
         (
             settings.default_role,
             settings.user_roles.get(name),
             settings.domain_roles.get(domain) if domain is not None else None,
-            *(settings.group_roles.get(group) for group in _texts(groups)),
+            *(settings.group_roles.get(group) for group in groups),
         )
     )
-    if role is None:
+    if role is None and not rights.is_granted(name, groups):
         raise UserRefused(
             name,
             f"{name} has no role in Queuedeck.",
             hint="An administrator can add a role to user_roles, domain_roles or group_roles of [oidc].",
         )
-    return Identity(name=name, role=role)
+    return Identity(name=name, role=role or Role.VIEWER, groups=rights.named_groups(groups))
 
 
 def _email_of(sources: Sequence[Mapping[str, Any]]) -> tuple[str | None, bool]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...doctor.findings import DoctorFinding, note_finding, ok_finding, problem_finding, warning_finding
 from ...errors import ConfigurationError
+from ...rights.assignment import RightsAssignment
 from ...settings import Settings
 from ...units import format_count
 from .oidc_claims import ProviderFailed
@@ -25,7 +26,7 @@ def open_provider(settings: Settings) -> OidcProvider | None:
         raise ConfigurationError(
             f"oidc: the package {exc.name} is missing", hint="Install it with: pip install 'queuedeck[oidc]'"
         ) from None
-    return OidcProvider(settings.oidc, settings.public_url)
+    return OidcProvider(settings.oidc, settings.public_url, RightsAssignment(settings.grants))
 
 
 def examine_provider(settings: Settings) -> Iterator[tuple[str, list[DoctorFinding]]]:

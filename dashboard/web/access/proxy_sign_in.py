@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...auth import LOCAL_HOSTS, Identity, Role, highest_role, host_name, parse_address, parse_networks
 from ...errors import Forbidden
+from ...rights.assignment import NO_GRANTS, RightsAssignment
 from ...settings import ProxySignInSettings
 from ...settings.proxies import UNIX_SOCKET
 from .user_names import MAX_NAME, is_user_name
@@ -77,8 +78,11 @@ class _Sent:
 class ProxySignIn:
     """The users that the proxy names, and their roles."""
 
-    def __init__(self, settings: ProxySignInSettings, hosts: frozenset[str]) -> None:
+    def __init__(
+        self, settings: ProxySignInSettings, hosts: frozenset[str], rights: RightsAssignment = NO_GRANTS
+    ) -> None:
         """`hosts`: the names of the dashboard, besides local ones."""
+        self._rights = rights
         self._settings = settings
         self._hosts = hosts | LOCAL_HOSTS
 
@@ -89,13 +93,14 @@ class ProxySignIn:
         if not sent.user:
             raise Forbidden(NOT_SENT, hint=f"The proxy sent no {self._settings.user_header} header.")
         name = _read_name(sent.user)
-        role = self._role_of(name, _split_groups(sent.groups or "", self._settings.groups_separator))
-        if role is None:
+        groups = tuple(_split_groups(sent.groups or "", self._settings.groups_separator))
+        role = self._role_of(name, groups)
+        if role is None and not self._rights.is_granted(name, groups):
             raise Forbidden(
                 f"{name} has no role in Queuedeck.",
                 hint="An administrator can add a role to user_roles or group_roles of proxy_sign_in.",
             )
-        return Identity(name=name, role=role)
+        return Identity(name=name, role=role or Role.VIEWER, groups=self._rights.named_groups(groups))
 
     def _check_connection(self, sent: _Sent) -> None:
         """Raise Forbidden unless the headers are those of a listed proxy."""

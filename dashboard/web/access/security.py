@@ -22,7 +22,7 @@ from ...auth import (
     token_identity,
 )
 from ...errors import ConfigurationError, Forbidden
-from ...rights.assignment import RightsAssignment, effective_role
+from ...rights.assignment import NO_GRANTS, RightsAssignment, effective_role
 from ...rights.rights import Rights
 from ...settings import Settings
 from ..context import app_context, app_services
@@ -62,8 +62,14 @@ class Authenticator:
     Without any of them, no one has access.
     """
 
-    def __init__(self, settings: Settings, identify: Identify | None, start_token: str | None) -> None:
-        """Raises ConfigurationError for settings that exclude each other."""
+    def __init__(
+        self,
+        settings: Settings,
+        identify: Identify | None,
+        start_token: str | None,
+        rights: RightsAssignment = NO_GRANTS,
+    ) -> None:
+        """`rights`: by the grants of the settings. Raises ConfigurationError for settings that exclude each other."""
         if identify is not None and not callable(identify):
             raise ConfigurationError("identify must be a callable that takes a WSGI environ")
         for other in ("proxy_sign_in", "oidc"):
@@ -76,14 +82,14 @@ class Authenticator:
             )
         self.settings = settings
         self.identify = identify
-        self._rights = RightsAssignment(settings.grants)
+        self._rights = rights
         # The accepted host names; empty = all.
         trusted = frozenset(host.lower() for host in settings.trusted_hosts)
         self.hosts = trusted | LOCAL_HOSTS if trusted else frozenset()
         wanted = not (has_sign_in or settings.auth == "none")
         self.start_token = sessions.StartToken(start_token) if start_token and wanted else None
         self.proxy_sign_in = (
-            ProxySignIn(settings.proxy_sign_in, _own_hosts(settings)) if settings.proxy_sign_in else None
+            ProxySignIn(settings.proxy_sign_in, _own_hosts(settings), self._rights) if settings.proxy_sign_in else None
         )
 
     def identify_request(self) -> Identity:
@@ -284,6 +290,11 @@ def may_sign_out() -> bool:
     """Whether the user has a session of ours, which can be ended."""
     settings = app_context().settings
     return bool(settings.users or settings.oidc) and "name" in session
+
+
+def rights_of(identity: Identity) -> Rights:
+    """The rights of a user or a token by the settings of this app."""
+    return app_context().rights.rights_of(identity)
 
 
 def identify_token() -> Identity | None:

@@ -19,7 +19,8 @@ from ...auth import LOCAL, Identity, Role
 from ...clock import now_s
 from ...errors import QueuedeckError
 from ...redact import masked_logger
-from ...settings import OidcSettings, Settings, UserSettings
+from ...rights.assignment import RightsAssignment
+from ...settings import Settings, UserSettings
 from ...sources.source import Source
 from ...store.redis_store import PREFIX
 from .oidc_claims import oidc_digest
@@ -155,7 +156,11 @@ def _account_of_session(settings: Settings) -> tuple[Identity, str] | None:
     if role is not None:  # signed in at the provider
         if settings.oidc is None or not isinstance(name, str) or role not in Role.__members__:
             return None
-        return Identity(name=name, role=Role[role]), oidc_digest(settings.oidc)
+        groups = session.get("groups", ())
+        if not isinstance(groups, list | tuple) or not all(isinstance(group, str) for group in groups):
+            return None
+        digest = oidc_digest(settings.oidc, RightsAssignment(settings.grants).group_names)
+        return Identity(name=name, role=Role[role], groups=tuple(groups)), digest
     user = next((user for user in settings.users if user.name == name), None)
     return None if user is None else (Identity(name=user.name, role=Role[user.role.upper()]), account_digest(user))
 
@@ -165,13 +170,17 @@ def begin_session(user: UserSettings) -> None:
     _begin(user.name, account_digest(user))
 
 
-def begin_oidc_session(identity: Identity, settings: OidcSettings, sign_out_url: str | None) -> None:
-    """Sign in the user whom the provider named, with this role until the session ends; discards any earlier session.
+def begin_oidc_session(identity: Identity, settings: Settings, sign_out_url: str | None) -> None:
+    """Sign in the user whom the provider named, with this role and these groups until the session ends; discards any
+    earlier session. `settings` with oidc.
 
     `sign_out_url`: where the user can end the session at the provider.
     """
-    _begin(identity.name, oidc_digest(settings))
+    assert settings.oidc is not None
+    _begin(identity.name, oidc_digest(settings.oidc, RightsAssignment(settings.grants).group_names))
     session["role"] = identity.role.name
+    if identity.groups:
+        session["groups"] = list(identity.groups)
     if sign_out_url is not None:
         session["provider"] = sign_out_url
 

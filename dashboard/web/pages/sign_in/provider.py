@@ -90,7 +90,7 @@ def _finish(provider: OidcProvider, attempt: Attempt, target: str) -> ResponseRe
         _check_name(identity)
     except QueuedeckError as exc:
         return _refuse(exc, target)
-    sessions.begin_oidc_session(identity, provider.settings, provider.sign_out_url())
+    sessions.begin_oidc_session(identity, app_context().settings, provider.sign_out_url())
     record_sign_in(SIGN_IN, identity.name, identity.role.name.lower(), Outcome.DONE)
     return redirect(request.script_root + target, code=303)
 
