@@ -9,7 +9,6 @@ class Right(StrEnum):
     """What a person may do. All but the last two are for particular queues."""
 
     VIEW = "view"  # see the queue, its jobs and its alerts; secrets are masked
-    PAYLOAD = "payload"  # reveal masked values
     RETRY = "retry"  # run jobs again, earlier, elsewhere or with another payload; trigger schedules
     DELETE = "delete"  # delete, cancel, stop and kill jobs, purge and delete queues, remove schedules; undo it
     PAUSE = "pause"  # pause and resume queues and schedules, stop workers

@@ -51,7 +51,7 @@ from .pages import (
     schedules,
     workers,
 )
-from .pages.access import tokens
+from .pages.access import rights, tokens
 from .pages.alerts import alerts, firing_groups, rules, silences
 from .pages.bulk import operation_list as bulk_list
 from .pages.bulk import operations as bulk
@@ -109,7 +109,7 @@ READS = (
     *(groups.bp, api_dead_letters.bp, rules.bp),
     *(sign_in.bp, bulk_list.bp, audit.bp, api_actions.bulk_bp, api_actions.audit_bp, alerts.bp, firing_groups.bp),
     *(api_alerts.bp, api_rules.bp, trash.bp, api_trash.bp, api_marks.bp),
-    *(incident_pages.bp, api_incidents.bp, tokens.bp),
+    *(incident_pages.bp, api_incidents.bp, tokens.bp, rights.bp, rights.own_bp),
 )
 # In read-only mode these routes do not exist.
 WRITES = (

@@ -224,6 +224,8 @@ def paths(browser: Browser, server: EmbeddedRedis, url: str) -> dict[str, str]:
         "trash batch": f"/trash/{batch['batch']}",
         "audit": "/audit",
         "tokens": "/tokens",
+        "rights": "/rights?name=anna&queue=main/rq/mail",
+        "your rights": "/rights/me",
         "not found": "/queues/main/rq/no-such-queue",
     }
 
@@ -387,7 +389,7 @@ def test_a_phone_shows_labels_messages_and_a_search_box(browser: Browser, url: s
         gaps = [right["x"] - left["x"] - left["width"] for left, right in pairwise(edges) if left and right]
         assert min(gaps) >= 4, gaps
         open_more(page)
-        assert page.get_by_role("list", name="All pages").get_by_role("link").count() == 13
+        assert page.get_by_role("list", name="All pages").get_by_role("link").count() == 14
         page.keyboard.press("Escape")
         expect(page.locator(".more summary")).to_be_focused()
         expect(page.get_by_role("list", name="All pages")).to_be_hidden()

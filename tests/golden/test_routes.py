@@ -8,6 +8,7 @@ from typing import Any
 from flask import Flask
 from flask.testing import FlaskClient
 
+from dashboard.web.rights.routes import required_of
 from tests.golden.apps import PLACE, ROLES, address, headers, running_app
 from tests.golden.files import same_as_committed
 
@@ -51,11 +52,19 @@ def test_routes(bare_app: Flask, tmp_path: Path) -> None:
     operations = _operations(client)
     with running_app("redis://127.0.0.1:1/0", tmp_path, checker="off", read_only=True) as app:
         read_only = _methods(app)
+    endpoints = {
+        (rule.rule, method): rule.endpoint for rule in bare_app.url_map.iter_rules() for method in rule.methods or ()
+    }
     found: dict[str, Any] = {}
     for rule, methods in _methods(bare_app).items():
         plain = PLACE.sub(r"{\3}", rule)
         for method in methods:
             facts: dict[str, Any] = {"role": _may(client, rule, method)}
+            required = required_of(endpoints[rule, method])
+            if required is not None and required.right is not None:
+                facts["right"] = required.right.value
+            if required is not None and required.whole:
+                facts["only for those who see all queues"] = True
             if method not in read_only.get(rule, ()):
                 facts["not in read-only mode"] = True
             if operation := operations.get((plain, method)):

@@ -18,7 +18,7 @@ NOW = 1_900_000_000
 HIDDEN = ("payroll", "PAYROLL", "Payroll", "hiddenjob")
 VISIBLE = "shown-word"
 MAIL = ["mail-*"]
-ALL_ACTS = ["view", "payload", "retry", "delete", "pause", "bulk", "alerts"]
+ALL_ACTS = ["view", "retry", "delete", "pause", "bulk", "alerts"]
 GRANTS = [
     {"users": ["mia"], "tokens": ["mia-token"], "queues": MAIL, "allow": ["view"]},
     {"groups": ["mail-team"], "queues": MAIL, "allow": ALL_ACTS},

@@ -79,6 +79,8 @@ ROUTES: dict[str, Required | None] = {
     "api_trash_edit": Required(Role.OPERATOR),
     "api_audit": Required(Role.ADMIN, whole=True),
     "tokens": Required(Role.ADMIN, whole=True),
+    "rights": Required(Role.ADMIN, whole=True),
+    "own_rights": Required(Role.VIEWER),
     "tokens_edit": Required(Role.ADMIN, whole=True),
 }
 

@@ -29,7 +29,7 @@ def test_a_role_gives_its_rights_on_all_queues_but_the_denied_ones() -> None:
     assert otto.may(Right.DELETE, "main", "rq", "mail")
     assert otto.may(Right.RETRY, "main", "rq", "pay")
     assert not otto.may(Right.DELETE, "main", "rq", "pay")
-    assert not otto.may(Right.PAYLOAD, "main", "rq", "mail")
+    assert not otto.has(Right.ADMIN)
     assert not otto.may(Right.VIEW, "main", "rq", "hr-1")
     assert not otto.may(Right.RETRY, "main", "rq", "hr-1")
     assert not otto.sees_all
@@ -120,8 +120,8 @@ def test_an_application_gives_grants_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
-        ({"allow": ["veiw"]}, "allow: expected a set of view, payload"),
-        ({"deny": "view"}, "deny: expected a set of view, payload"),
+        ({"allow": ["veiw"]}, "allow: expected a set of view, retry"),
+        ({"deny": "view"}, "deny: expected a set of view, retry"),
         ({"queues": "mail-*"}, "queues: expected a tuple of globs"),
         ({"queues": ["[a]"]}, "queues: expected a tuple of globs"),
         ({"source": ""}, "source, backend: expected globs"),

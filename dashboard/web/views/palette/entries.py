@@ -84,6 +84,8 @@ def list_pages(user: PaletteUser) -> list[StaticEntry]:
         ("bulk.index", "Bulk operations", (), "running jobs"),
         ("audit.index", "Audit log", (), "who did what"),
         ("tokens.index", "API tokens", (), "access scripts prometheus revoke"),
+        ("rights.index", "Rights", (), "grants who may permissions access roles"),
+        ("own_rights.own", "Your rights", (), "permissions role grants who am i"),
         ("trash.index", "Trash", (), "deleted restore undo"),
     ]
     return [
