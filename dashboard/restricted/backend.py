@@ -7,7 +7,7 @@ nothing, so that a new method is closed until it is checked here.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, NoReturn, cast, get_origin, get_type_hints
 
 from msgspec.structs import replace
@@ -76,11 +76,13 @@ class RestrictedBackend(Backend):
 
     def read_job(self, ref: QueueRef, job_id: str) -> Job:
         self._check_seen(ref)
+        self._check_ids(ref, [job_id])
         try:
             job = self._inner.read_job(ref, job_id)
         except NotFound as exc:
             raise NotFound(NO_JOB) from exc  # without where the job may be
-        if not self._sees_job(ref, job):
+        # Of a job in a set of all queues, it can be unknown which queue it is of.
+        if not self._sees_job(ref, job) or not self._may(Right.VIEW, self.list_name(ref, job.state)):
             raise NotFound(NO_JOB)
         return self._without_hidden_links(job)
 
@@ -136,10 +138,12 @@ class RestrictedBackend(Backend):
         self._check_may(action, self.list_name(ref, state))
         if action is Action.MOVE and options.target is not None:
             self._check_may(action, options.target)
+        self._check_ids(ref, [job_ref.id for job_ref in job_refs])
         return self._inner.act_on_jobs(ref, action, state, job_refs, options)
 
     def backup_jobs(self, ref: QueueRef, state: State, job_refs: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         self._check_may(Action.DELETE, self.list_name(ref, state))
+        self._check_ids(ref, [job_ref.id for job_ref in job_refs])
         return self._inner.backup_jobs(ref, state, job_refs)
 
     def delete_jobs(self, ref: QueueRef, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
@@ -221,6 +225,17 @@ class RestrictedBackend(Backend):
         own = next((queue for queue in queues if queue.name == ref.name), None)
         is_counted = own is not None and state is not None and own.counts.of(state) is not None
         return ref.name if is_counted else ALL_QUEUES
+
+    def reaches_other_queues(self, ref: QueueRef, job_ids: Iterable[str]) -> bool:
+        """Whether the key of one of these jobs would be that of a job of another queue, whose own key begins with that of
+        `ref`: with the prefixes "app" and "app:mail", "app:mail:pay:1" is job 1 of pay, and job "pay:1" of mail."""
+        start = f"{ref.key}:"
+        longer = [queue.key for queue in self._all_queues() if queue.key.startswith(start)]
+        return bool(longer) and any(f"{start}{job_id}".startswith(f"{key}:") for job_id in job_ids for key in longer)
+
+    def _check_ids(self, ref: QueueRef, job_ids: Iterable[str]) -> None:
+        if self.reaches_other_queues(ref, job_ids):
+            raise NotFound(NO_JOB)
 
     def _all_refs(self) -> list[QueueRef]:
         return [queue.ref for queue in self._all_queues()]

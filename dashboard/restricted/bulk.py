@@ -48,6 +48,7 @@ class RestrictedBulk(BulkStore):
                 raise Forbidden("You do not have the rights for this on any queue of this error.")
             request = replace(request, job_lists=allowed, within_lists=True)
         self._check_may_act(request)
+        self._check_jobs(request)
         return self._inner.create(request, make_event)
 
     def find_last_undo(self, name: str) -> BulkOperation | None:
@@ -109,6 +110,15 @@ class RestrictedBulk(BulkStore):
         if target is not None and not rights.may(right, *place, target):
             return False
         return all(rights.may(each, *place, self._name_of(job_list)) for each in (Right.BULK, right))
+
+    def _check_jobs(self, request: BulkRequest) -> None:
+        """Raise NotFound for ids that would reach jobs of other queues."""
+        for job_list in request.job_lists if request.job_refs else ():
+            ref = job_list.ref
+            backend = self._backend_of(ref.source, ref.backend)
+            assert isinstance(backend, RestrictedBackend)
+            if backend.reaches_other_queues(ref, (job_ref.id for job_ref in request.job_refs)):
+                raise NotFound("Job not found.")
 
     def _name_of(self, job_list: JobListRef) -> str:
         """The queue whose rights decide about a list."""

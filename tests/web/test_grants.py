@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -369,3 +370,49 @@ def test_views_of_rights_are_bounded(make_app: MakeApp, redis_client: redis.Redi
     for number in range(MAX_VIEWS + 5):
         assert app.test_client().get("/", headers={"X-Tenant": str(number)}).status_code == 200
     assert len(app.extensions[EXTENSION]._current_process().restricted) == MAX_VIEWS
+
+
+def test_a_result_that_names_no_queue_is_not_shown_as_one_of_a_visible_queue(
+    make_app: MakeApp, redis_client: redis.Redis
+) -> None:
+    """Celery stores the queue of a result only with result_extended."""
+    fill(redis_client)
+    record = {"status": "FAILURE", "result": "hiddenjob", "traceback": "hiddenjob", "task_id": "x1", "date_done": None}
+    redis_client.set("celery-task-meta-x1", json.dumps(record))
+    client = make_app(identify=identify, grants=GRANTS).test_client()
+    together = "/api/v1/queues/main/celery/*/jobs/x1"
+    assert client.get(together, headers=as_user("root")).status_code == 200
+    for user in ("mia", "den"):
+        for path in (together, "/api/v1/queues/main/celery/mail-out/jobs/x1"):
+            assert client.get(path, headers=as_user(user)).status_code == 404
+
+
+def test_an_id_does_not_reach_into_a_queue_whose_prefix_begins_alike(
+    make_app: MakeApp, redis_client: redis.Redis
+) -> None:
+    for queue, job_id in (("bull:mail-out", "1"), ("bull:mail-out:payroll", "7")):
+        redis_client.hset(f"{queue}:meta", mapping={"version": "bullmq:5.1.0"})
+        redis_client.hset(f"{queue}:{job_id}", mapping={"name": queue, "timestamp": NOW * 1000, "data": "{}"})
+        redis_client.zadd(f"{queue}:failed", {job_id: NOW})
+    redis_client.zadd("bull:mail-out:failed", {"payroll:7": NOW})  # as another program could write it
+    grants = [{"users": ["mia"], "queues": ["mail-out", "bull:mail-out"], "allow": ["retry", "delete", "bulk"]}]
+    app = make_app(identify=identify, grants=grants)
+    client = app.test_client()
+    names = {queue["name"] for queue in client.get("/api/v1/queues", headers=as_user("root")).get_json()["queues"]}
+    assert len(names) == 2, names
+    path = "/queues/main/bullmq/mail-out/jobs/payroll:7"
+    assert client.get(f"/api/v1{path}", headers=as_user("mia")).status_code == 404
+    for verb in ("retry", "delete"):
+        assert post(app, "mia", f"{path}/{verb}").status_code == 404
+    bulk = {"source": "main", "backend": "bullmq", "queue": "mail-out", "state": "dead", "ids": ["payroll:7"]}
+    assert post(app, "mia", "/bulk", **bulk, action="delete").status_code == 404
+    assert redis_client.hget("bull:mail-out:payroll:7", "name") == b"bull:mail-out:payroll"
+
+
+def test_the_right_to_change_rules_needs_no_role(make_app: MakeApp, redis_client: redis.Redis) -> None:
+    fill(redis_client)
+    grants = [{"users": ["mia"], "allow": ["view", "rules"]}, {"users": ["mona"], "allow": ["view"]}]
+    client = make_app(identify=identify, grants=grants).test_client()
+    assert client.get("/alerts/rules/new", headers=as_user("mia")).status_code == 200
+    assert client.get("/alerts/rules/new", headers=as_user("mona")).status_code == 403
+    assert client.get("/audit", headers=as_user("mia")).status_code == 403
