@@ -227,8 +227,8 @@ class RestrictedBackend(Backend):
         return ref.name if is_counted else ALL_QUEUES
 
     def reaches_other_queues(self, ref: QueueRef, job_ids: Iterable[str]) -> bool:
-        """Whether the key of one of these jobs would be that of a job of another queue, whose own key begins with that of
-        `ref`: with the prefixes "app" and "app:mail", "app:mail:pay:1" is job 1 of pay, and job "pay:1" of mail."""
+        """Whether the key of one of these jobs would be that of a job of another queue: with the prefixes "app" and
+        "app:mail", "app:mail:pay:1" is the key of job 1 of pay, and of a job "pay:1" of mail."""
         start = f"{ref.key}:"
         longer = [queue.key for queue in self._all_queues() if queue.key.startswith(start)]
         return bool(longer) and any(f"{start}{job_id}".startswith(f"{key}:") for job_id in job_ids for key in longer)

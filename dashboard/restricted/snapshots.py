@@ -11,7 +11,7 @@ from ..model import Snapshot, SourceStats
 from ..rights.right import Right
 from ..rights.rights import Rights
 from ..sampling.last_known import KnownFigures
-from ..sampling.recent_history import History, QueueHistory
+from ..sampling.recent_history import History, sum_histories
 from ..sampling.snapshot_reader import CurrentSnapshot, SnapshotSource
 from ..store.cache import SingleFlightCache
 
@@ -23,6 +23,7 @@ class RestrictedSnapshots(SnapshotSource):
         self._inner = inner
         self._rights = rights
         self._readings: SingleFlightCache[tuple[Snapshot | None, History]] = SingleFlightCache()
+        self._last_history: tuple[History, History] | None = None
         self.last_known: KnownFigures = RestrictedFigures(inner.last_known, rights)
 
     def current(self) -> CurrentSnapshot:
@@ -36,12 +37,17 @@ class RestrictedSnapshots(SnapshotSource):
     def _restrict(self, current: CurrentSnapshot) -> CurrentSnapshot:
         def build() -> tuple[Snapshot | None, History]:
             snapshot = current.snapshot
-            return snapshot and restrict_snapshot(snapshot, self._rights), restrict_history(
-                current.history, self._rights
-            )
+            return snapshot and restrict_snapshot(snapshot, self._rights), self._restrict_history(current.history)
 
         snapshot, history = self._readings.get("", build, current.version)
         return replace(current, snapshot=snapshot, history=history)
+
+    def _restrict_history(self, whole: History) -> History:
+        """The part of the history that may be seen: computed again only when it has a new point."""
+        last = self._last_history
+        if last is None or last[0] is not whole:
+            self._last_history = last = (whole, restrict_history(whole, self._rights))
+        return last[1]
 
 
 class RestrictedFigures(KnownFigures):
@@ -77,7 +83,7 @@ def _restrict_source(source: SourceStats, rights: Rights) -> SourceStats:
 
 
 def restrict_history(history: History, rights: Rights) -> History:
-    """`history` without the queues and sources that may not be seen, and without totals, which cover all. Pure."""
+    """`history` without the queues and sources that may not be seen; its totals are sums of the others. Pure."""
     queues = {key: each for key, each in history.queues.items() if rights.may(Right.VIEW, *key.split("\0", 2))}
     memory = {name: each for name, each in history.memory.items() if rights.may_know_source(name)}
-    return replace_value(history, queues=queues, totals=QueueHistory(), memory=memory)
+    return replace_value(history, queues=queues, totals=sum_histories(queues.values()), memory=memory)

@@ -128,6 +128,23 @@ def known_sum(values: Iterable[Point]) -> Point:
     return sum(known) if known else None
 
 
+def sum_histories(histories: Iterable[QueueHistory]) -> QueueHistory:
+    """The sums of the known values of several queues, point by point from the newest; without the error ratio."""
+    found = tuple(histories)
+
+    def total(name: str) -> Series:
+        series: list[Series] = [getattr(each, name) for each in found]
+        steps = max(map(len, series), default=0)
+        return tuple(known_sum(each[-n] for each in series if len(each) >= n) for n in range(steps, 0, -1))
+
+    return QueueHistory(
+        depth=total("depth"),
+        dead=total("dead"),
+        finished_per_min=total("finished_per_min"),
+        failed_per_min=total("failed_per_min"),
+    )
+
+
 def _build_extender(missed: int) -> Extender:
     gap = (None,) * missed
     return lambda series, point: (*series, *(gap if series else ()), point)

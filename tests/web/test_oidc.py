@@ -645,3 +645,24 @@ def test_the_doctor_examines_the_provider(
     provider.answers["/keys"] = (500, {})
     status, found = examined()
     assert (status, "problem  The provider cannot be used: 500 Server Error" in found) == (2, True)
+
+
+def test_groups_that_grants_name_stay_with_the_session(make: MakeOidc, provider: Scripted) -> None:
+    grants = [{"groups": ["mail-team"], "queues": ["mail-*"], "allow": ["view", "retry"]}]
+    fields = {"groups_claim": "groups"}
+    provider.claims = ANNA | {"groups": ["many", "mail-team", "others"]}
+    app = make({"grants": grants}, **fields)
+    client = app.test_client()
+    assert sign_in(client, provider).status_code == 303
+    assert client.get("/redis").status_code == 403
+    assert "anna@example.com" in client.get("/rights/me").text
+    cookie = client.get_cookie("queuedeck")
+    assert cookie is not None
+    session = app.session_interface.get_signing_serializer(app).loads(cookie.value)  # type: ignore[attr-defined]
+    assert session["groups"] == ["mail-team"]
+    # A session does not have the groups that other grants name: it ends with them.
+    other = make({"grants": [*grants, {"groups": ["others"], "allow": ["view"]}]}, **fields).test_client()
+    other.set_cookie("queuedeck", cookie.value)
+    assert not is_signed_in(other)
+    provider.claims = ANNA | {"groups": ["many"]}
+    assert "has no role" in sign_in(app.test_client(), provider).text

@@ -300,3 +300,17 @@ def test_the_effective_settings_can_be_shown_and_passed_on() -> None:
     (line,) = (line for line in describe(settings) if "proxy_sign_in" in line)
     assert '"user_header":"X-Forwarded-Email"' in line
     assert '"anna@example.com":"admin"' in line
+
+
+def test_a_grant_gives_access_without_a_role(make_app: MakeApp) -> None:
+    grants = [{"groups": ["mail-team"], "queues": ["mail-*"], "allow": ["view"]}, {"users": ["x"], "deny": ["view"]}]
+    app = make_app(auth="auto", proxy_sign_in=SIGN_IN, grants=grants)
+    client = app.test_client()
+    shown = ask(client, "/rights/me", user="ben@example.com", groups="none, mail-team")
+    assert shown.status_code == 200
+    assert "ben@example.com" in shown.text
+    assert ask(client, "/redis", user="ben@example.com", groups="mail-team").status_code == 403
+    assert ask(client, "/redis", user="ben@example.com", groups="none").status_code == 403
+    assert ask(client, user="ben@example.com", groups="none").status_code == 403
+    assert ask(client, user="x").status_code == 403  # a denial gives no access
+    assert ask(client, "/redis", user="anna@example.com", groups="mail-team").status_code == 200  # an administrator

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from dashboard.model import Counts, QueueRef, QueueStats, RedisHealth, Snapshot, SourceStats
-from dashboard.sampling.recent_history import LAST_STEP_S, POINTS, History, HistoryKeeper, QueueHistory, key_of
+from dashboard.sampling.recent_history import (
+    LAST_STEP_S,
+    POINTS,
+    History,
+    HistoryKeeper,
+    QueueHistory,
+    key_of,
+    sum_histories,
+)
 
 
 def queue(name: str, depth: int | None, dead: int | None = 0, rate: float | None = 1.0) -> QueueStats:
@@ -105,3 +113,14 @@ def test_points_are_joined_for_a_longer_step() -> None:
     assert history.points_of(ref, "depth", 2) == [(940.0, 1), (970.0, 5), (1000.0, 3)]
     assert history.points_of(ref, "finished_per_min", 2) == [(940.0, 9.0), (970.0, None), (1000.0, 3.0)]
     assert History().points_of(ref, "depth") == []
+
+
+def test_sums_of_some_queues_leave_out_what_is_unknown() -> None:
+    young = QueueHistory(depth=(5,), dead=(None,), finished_per_min=(1.5,))
+    old = QueueHistory(depth=(1, 2, None), dead=(0, None, None), finished_per_min=(1.0, 2.0, 3.0))
+    total = sum_histories([young, old])
+    assert total.depth == (1, 2, 5)
+    assert total.dead == (0, None, None)
+    assert total.finished_per_min == (1.0, 2.0, 4.5)
+    assert total.error_ratio == ()
+    assert sum_histories([]) == QueueHistory()
