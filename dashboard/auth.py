@@ -39,16 +39,20 @@ class Identity:
     name: str
     role: Role = Role.VIEWER
     groups: tuple[str, ...] = ()  # that [[grants]] can name
-    grants: tuple[Grant, ...] = ()  # of this user alone, besides those of the settings
+    # Of this user alone, in place of the role viewer or operator: () gives no rights. None: the role decides, and the
+    # grants of the settings.
+    grants: tuple[Grant, ...] | None = None
     is_token: bool = False  # a program with an API token, rather than a person
 
     def __post_init__(self) -> None:
         """Raises ConfigurationError for groups and grants of another kind."""
         if not are_texts(self.groups):
             raise ConfigurationError("Identity: groups: expected a tuple of names")
+        object.__setattr__(self, "groups", tuple(self.groups))
+        if self.grants is None:
+            return
         if not all(isinstance(grant, Grant) for grant in self.grants):
             raise ConfigurationError("Identity: grants: expected a tuple of Grant")
-        object.__setattr__(self, "groups", tuple(self.groups))
         object.__setattr__(self, "grants", tuple(self.grants))
 
 

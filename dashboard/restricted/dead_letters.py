@@ -88,7 +88,9 @@ class RestrictedDeadLetters(DeadLetterService):
             queues = self._visible_queues()
             grouped = only_lists(whole.grouped, self._list_refs())
             uncounted = find_uncounted(queues, self._visible_backend, self.dlq_globs)
-            at_least = bool(grouped.unread_lists or uncounted) or any(queue.at_least for queue in queues)
+            # Jobs beyond the limit of groups can be of any queue.
+            at_least = bool(grouped.unread_lists or uncounted or whole.grouped.beyond)
+            at_least = at_least or any(queue.at_least for queue in queues)
             known = {group.error.fingerprint for group in grouped.groups}
             by_fingerprint = {
                 fingerprint: each

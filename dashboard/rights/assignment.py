@@ -33,8 +33,11 @@ class RightsAssignment:
     def rights_of(self, identity: Identity) -> Rights:
         """The rights of a user or a token. Equal ones are the same object, as long as it is remembered. Cost: none."""
         named = [grant for settings, grant in self._grants if _names(settings, identity)]
-        own = tuple(_with_title(grant, number) for number, grant in enumerate(identity.grants, 1))
-        return _shared_rights(identity.role, (*named, *own))
+        own = [_with_title(grant, number) for number, grant in enumerate(identity.grants or (), 1)]
+        is_replaced = identity.grants is not None or any(grant.allow for grant in named)
+        return _shared_rights(
+            None if is_replaced and identity.role is not Role.ADMIN else identity.role, (*named, *own)
+        )
 
     def is_granted(self, name: str, groups: Iterable[str]) -> bool:
         """Whether a grant gives rights to the user of that name in these groups, so that no role is required."""
@@ -56,10 +59,12 @@ NO_GRANTS = RightsAssignment()
 
 
 @lru_cache(MAX_SHARED)
-def _shared_rights(role: Role, grants: tuple[Grant, ...]) -> Rights:
-    replaces = role is not Role.ADMIN and any(grant.allow for grant in grants)
+def _shared_rights(role: Role | None, grants: tuple[Grant, ...]) -> Rights:
+    """The rights of a role, without what is denied; without a role, what the grants give."""
+    if role is None:
+        return Rights(grants)
     of_role = Grant(allow=RIGHTS_OF_ROLES[role], title=f"the {role.name.lower()} role")
-    return Rights(grants if replaces else (of_role, *(grant for grant in grants if grant.deny)))
+    return Rights((of_role, *(grant for grant in grants if grant.deny)))
 
 
 def _names(grant: GrantSettings, identity: Identity) -> bool:

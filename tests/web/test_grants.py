@@ -356,7 +356,10 @@ def test_an_application_gives_each_tenant_its_queues(make_app: MakeApp, redis_cl
     for tenant in ("mail", "payroll"):
         queues = client.get("/api/v1/queues", headers={"X-Tenant": tenant}).get_json()["queues"]
         assert {queue["name"] for queue in queues} == {"mail-out" if tenant == "mail" else "payroll-run"}
-    assert client.get("/", headers={"X-Tenant": "nothing"}).status_code == 200
+    assert client.get("/api/v1/queues", headers={"X-Tenant": "another"}).get_json()["queues"] == []
+    stranger = make_app(identify=lambda _: Identity(name="t", grants=())).test_client().get("/")
+    assert stranger.status_code == 403
+    assert "t may not see any queue." in stranger.text
 
 
 def test_views_of_rights_are_bounded(make_app: MakeApp, redis_client: redis.Redis) -> None:

@@ -115,6 +115,11 @@ def test_an_application_gives_grants_of_its_own() -> None:
     found = RightsAssignment().rights_of(tenant)
     assert found.may(Right.DELETE, "main", "rq", "t1-mail")
     assert not found.may(Right.VIEW, "main", "rq", "t2-mail")
+    # An application that finds no tenant gives nothing, rather than the rights of a viewer.
+    nothing = RightsAssignment().rights_of(Identity(name="t", role=Role.OPERATOR, grants=()))
+    assert not nothing.has(Right.VIEW)
+    denied = Grant(queues=("hr",), deny=frozenset({Right.VIEW}))
+    assert not RightsAssignment().rights_of(Identity(name="t", grants=(denied,))).has(Right.VIEW)
 
 
 @pytest.mark.parametrize(
