@@ -100,6 +100,10 @@ class Forbidden(QueuedeckError):
     code = "forbidden"
 
 
+class RightMissing(Forbidden):
+    """The user has the role for this, but not the right on the queue. The pages record it in the audit log."""
+
+
 def join_hint(message: str, hint: str | None) -> str:
     """A message and its hint as two sentences."""
     if not hint:

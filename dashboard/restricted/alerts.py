@@ -17,7 +17,7 @@ from ..alerts.management.visible_alerts import VisibleAlerts
 from ..alerts.rules.ruleset import RuleInForce
 from ..alerts.service import AlertService
 from ..alerts.silences import Silence
-from ..errors import Forbidden, NotFound
+from ..errors import Forbidden, NotFound, RightMissing
 from ..model import QueueStats
 from ..rights.rights import Rights
 
@@ -35,9 +35,9 @@ class RestrictedAcknowledgements(Acknowledgements):
         self._visible = visible
 
     def acknowledge_alert(self, fingerprint: str, *, episode: str, by: str, comment: str = "") -> Alert:
-        """As Acknowledgements.acknowledge_alert. Raises Forbidden without the right."""
+        """As Acknowledgements.acknowledge_alert. Raises RightMissing without the right."""
         if not self._visible.may_handle(self._alerts.find_alert(fingerprint).state.labels):
-            raise Forbidden(NO_ALERTS_RIGHT)
+            raise RightMissing(NO_ALERTS_RIGHT)
         return self._inner.acknowledge_alert(fingerprint, episode=episode, by=by, comment=comment)
 
     def acknowledge_all(self, episodes: Mapping[str, str], *, by: str, comment: str = "") -> tuple[str, ...]:
@@ -51,13 +51,14 @@ class RestrictedAcknowledgements(Acknowledgements):
         return self._inner.acknowledge_all(wanted, by=by, comment=comment)
 
     def acknowledge_group(self, key: str, *, seen_at: float, by: str, comment: str = "") -> GroupAcknowledgement:
-        """As Acknowledgements.acknowledge_group, for the alerts of the group that may be seen. Raises Forbidden if the
-        right is missing for any of them."""
+        """As Acknowledgements.acknowledge_group, for the alerts of the group that may be seen.
+
+        Raises RightMissing unless the right is given for all of them."""
         group = group_alerts(self._alerts.list_alerts()).find_group(key)
         if group is None:
             raise NotFound("These alerts are no longer firing.")
         if not all(self._visible.may_handle(alert.state.labels) for alert in group.everything):
-            raise Forbidden(NO_ALERTS_RIGHT)
+            raise RightMissing(NO_ALERTS_RIGHT)
         seen = [alert for alert in group.everything if (alert.state.started_at or 0.0) <= seen_at]
         episodes = {alert.state.fingerprint: alert.state.episode for alert in seen if alert.ack is None}
         done = self._inner.acknowledge_all(episodes, by=by, comment=comment)
@@ -82,18 +83,18 @@ class RestrictedSilences(SilenceEditor):
         return self._visible.silences_of(self._inner.list_silences())
 
     def save_silence(self, silence: Silence) -> None:
-        """As SilenceEditor.save_silence. Raises Forbidden unless it is for one queue on which the right is given."""
+        """As SilenceEditor.save_silence. Raises RightMissing unless it is for one queue on which the right is given."""
         if not self._visible.may_silence(silence):
-            raise Forbidden(TOO_WIDE, hint=TOO_WIDE_HINT)
+            raise RightMissing(TOO_WIDE, hint=TOO_WIDE_HINT)
         self._inner.save_silence(silence)
 
     def expire_silence(self, silence_id: str) -> Silence:
-        """As SilenceEditor.expire_silence. Raises Forbidden for one that covers more than such a queue."""
+        """As SilenceEditor.expire_silence. Raises RightMissing for one that covers more than such a queue."""
         found = next((each for each in self.list_silences() if each.id == silence_id), None)
         if found is None:
             raise NotFound("This silence has already ended.")
         if not self._visible.may_silence(found):
-            raise Forbidden("This silence also covers queues on which you do not have the right 'alerts'.")
+            raise RightMissing("This silence also covers queues on which you do not have the right 'alerts'.")
         return self._inner.expire_silence(silence_id)
 
 

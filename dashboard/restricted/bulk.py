@@ -10,7 +10,7 @@ from ..actions.audit_log import AuditEvent
 from ..actions.bulk.operation import BulkOperation, BulkPhase, BulkRequest, JobListRef
 from ..actions.bulk.store import BulkOperationNotFound, BulkStore
 from ..dead_letters.lists import BackendOf
-from ..errors import Forbidden, NotFound
+from ..errors import NotFound, RightMissing
 from ..rights.grants import ALL_QUEUES
 from ..rights.right import Right
 from ..rights.rights import Rights
@@ -38,14 +38,14 @@ class RestrictedBulk(BulkStore):
         self.jobs = inner.jobs
 
     def create(self, request: BulkRequest, make_event: Callable[[str], AuditEvent] | None = None) -> str:
-        """As BulkStore.create. Raises Forbidden without the right `bulk`, or that of the action, on one of the queues.
+        """As BulkStore.create. Raises RightMissing without the right `bulk`, or that of the action, on a queue.
 
         An operation on an error group is limited to the lists on which both are given.
         """
         if request.fingerprint is not None:
             allowed = tuple(each for each in self._lists_of(request.fingerprint) if self._may_act(request, each))
             if not allowed:
-                raise Forbidden("You do not have the rights for this on any queue of this error.")
+                raise RightMissing("You do not have the rights for this on any queue of this error.")
             request = replace(request, job_lists=allowed, within_lists=True)
         self._check_may_act(request)
         self._check_jobs(request)
@@ -70,7 +70,7 @@ class RestrictedBulk(BulkStore):
     def change_phase(
         self, bulk_id: str, command: str, make_event: Callable[[BulkOperation], AuditEvent] | None = None
     ) -> BulkPhase:
-        """As BulkStore.change_phase. Raises Forbidden without the rights that creating the operation needs."""
+        """As BulkStore.change_phase. Raises RightMissing without the rights that creating the operation needs."""
         self._check_may_act(self.get(bulk_id).request)
         return self._inner.change_phase(bulk_id, command, make_event)
 
@@ -94,18 +94,18 @@ class RestrictedBulk(BulkStore):
 
     def _check_may_act(self, request: BulkRequest) -> None:
         if not request.job_lists and not self._rights.sees_all:
-            raise Forbidden("You may act on particular queues only.")
+            raise RightMissing("You may act on particular queues only.")
         for job_list in request.job_lists:
             if not self._may_act(request, job_list):
                 needed = f"{Right.BULK.value!r} and {right_for(request.action).value!r}"
-                raise Forbidden(f"You need the rights {needed} on {job_list.ref.name} for this.")
+                raise RightMissing(f"You need the rights {needed} on {job_list.ref.name} for this.")
 
     def _may_act(self, request: BulkRequest, job_list: JobListRef) -> bool:
         """Whether both rights are given on the list and, to move jobs, on the queue to which they go."""
         right, rights, ref = right_for(request.action), self._rights, job_list.ref
         place = (ref.source, ref.backend)
         if request.to_origin and not rights.may_all_of(right, *place):
-            raise Forbidden(TO_ORIGIN)
+            raise RightMissing(TO_ORIGIN)
         target = request.options.target
         if target is not None and not rights.may(right, *place, target):
             return False

@@ -24,6 +24,7 @@ from . import assets, formatting, fragments, health, prometheus
 from .access import root_path, security, sessions
 from .access.proxies import TrustedProxies
 from .access.proxy_sign_in import ProxyHeaders
+from .access.refusals import record_refusal
 from .access.root_path import RootPath, redirect_into
 from .api import actions as api_actions
 from .api import alerts as api_alerts
@@ -277,6 +278,8 @@ def _answer_errors(app: Flask) -> None:
             return Response(
                 _error_line("Your session has ended.", "Reload the page to sign in."), 401, mimetype="text/plain"
             )
+        if isinstance(exc, errors.RightMissing) and "identity" in g:
+            record_refusal(g.identity, exc.message)
         status = next((status for kind, status in _STATUS if isinstance(exc, kind)), 500)
         undo_batch = exc.undo_batch if isinstance(exc, errors.OutcomeUnknown) else None
         response = make_response(_error_response(status, exc.code, exc.message, exc.hint, undo_batch))

@@ -288,6 +288,9 @@ def test_alerts_of_other_queues_are_neither_seen_nor_handled(app: Flask) -> None
     assert other.status_code == 403
     assert client.post("/silences", data=form | {"queue": "mail-out"}, headers=as_user("mona")).status_code == 303
     assert client.get("/api/v1/deliveries", headers=as_user("mona")).status_code == 403
+    events = client.get("/api/v1/audit", headers=as_user("root")).get_json()["events"]
+    refused = [event["detail"] for event in events if event["action"] == "refused action"]
+    assert any("POST /silences, You may silence alerts of single queues only" in detail for detail in refused)
 
 
 def test_workers_show_only_what_they_do_for_visible_queues(app: Flask) -> None:
@@ -328,8 +331,9 @@ def test_rights_on_one_queue_do_not_hold_on_another(make_app: MakeApp, redis_cli
         assert job_id in page
         assert 'value="delete"' not in page
     assert keys_of(redis_client) == before
-    refused = app.test_client().get("/api/v1/audit", headers=as_user("root")).get_json()["events"]
-    assert any("You need the right" in (event["detail"] or "") for event in refused)
+    events = app.test_client().get("/api/v1/audit", headers=as_user("root")).get_json()["events"]
+    refused = [event for event in events if event["who"] == "mia" and "You need the right" in (event["detail"] or "")]
+    assert {event["action"] for event in refused} >= {"retry", "delete", "pause", "refused action"}
 
 
 def test_metrics_are_those_of_the_token(make_app: MakeApp, redis_client: redis.Redis) -> None:

@@ -151,7 +151,7 @@ class Authenticator:
         problem = find_obstacle(identity, rights, required)
         if problem is not None:
             if _may_change():
-                record_refusal(identity, required.role)
+                record_refusal(identity, f"which needs the {required.role.name.lower()} role")
             raise problem
 
     @staticmethod
