@@ -99,8 +99,15 @@ class Rights:
         """Whether some queue of that library on that source could be visible."""
         return any(grant.allows(Right.VIEW) and grant.covers_library(source, backend) for grant in self.grants)
 
+    @cached_property
+    def _held(self) -> frozenset[Right]:
+        return frozenset(right for right in Right if self._find_anywhere(right))
+
     def has(self, right: Right) -> bool:
         """Whether the person has that right somewhere; of rights for the whole dashboard, whether on all of it."""
+        return right in self._held
+
+    def _find_anywhere(self, right: Right) -> bool:
         if right in FOR_ALL_QUEUES:
             return self.sees_all and self.may_everywhere(right)
         return any(
@@ -116,7 +123,7 @@ class Rights:
 
     def may_act(self) -> bool:
         """Whether the person may change something somewhere."""
-        return any(self.has(right) for right in ACTING)
+        return not self._held.isdisjoint(ACTING)
 
     def explain(self, right: Right, source: str, backend: str, queue: str) -> Decision:
         """Whether the person has that right on a queue, and what decides it."""

@@ -8,6 +8,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import pytest
@@ -423,3 +424,41 @@ def test_the_right_to_change_rules_needs_no_role(make_app: MakeApp, redis_client
     assert client.get("/alerts/rules/new", headers=as_user("mia")).status_code == 200
     assert client.get("/alerts/rules/new", headers=as_user("mona")).status_code == 403
     assert client.get("/audit", headers=as_user("mia")).status_code == 403
+
+
+def test_no_form_and_no_request_reaches_other_queues(app: Flask, redis_client: redis.Redis) -> None:
+    """All routes that change something, with what is about other queues, by someone with rights on mail-* only."""
+    client = app.test_client()
+    found = client.get("/api/v1/alerts", headers=as_user("root")).get_json()["alerts"]
+    alerts = [alert for alert in found if alert["rule"] == "deep-payroll"]
+    dead = client.get("/api/v1/dead", headers=as_user("root")).get_json()["groups"]
+    groups = [group["fingerprint"] for group in dead if "payroll" in str(group["places"])]
+    places = {
+        "source": ["main"],
+        "backend": list(LIBRARIES),
+        "name": ["payroll-run"],
+        "job_id": ["hiddenjob0", "hiddenjob1"],
+        "fingerprint": groups[:2] + [alert["fingerprint"] for alert in alerts[:2]],
+        "fp": [alert["fingerprint"] for alert in alerts[:2]],
+        "key": [alert["group"] for alert in alerts[:1]],
+        "verb": ["retry", "delete", "pause", "purge", "again"],
+        "word": ["undo", "pause", "ignore", "expire"],
+    }
+    target = {"source": "main", "backend": "rq", "queue": "payroll-run", "action": "delete", "state": "dead"}
+    before, statuses = keys_of(redis_client), Counter[int]()
+    for rule in app.url_map.iter_rules():
+        if "POST" not in (rule.methods or ()):
+            continue
+        for values in product(*(places.get(name, ["abc"]) for name in sorted(rule.arguments))):
+            try:
+                url = app.url_map.bind("x").build(rule.endpoint, dict(zip(sorted(rule.arguments), values, strict=True)))
+            except ValueError:  # a word that this route does not have
+                continue
+            for sent in ({"json": {}}, {"json": target}, {"data": {"action": "delete", "state": "dead"}}):
+                answer = client.post(url, headers=as_user("mona"), **sent)
+                statuses[answer.status_code] += 1
+                assert answer.status_code < 500, (url, sent, answer.text[:300])
+                assert not traces(f"{answer.text}{answer.headers}") - traces(f"{url}{sent}"), (url, sent)
+    assert keys_of(redis_client) == before
+    assert statuses[404] > 50
+    assert statuses[403] > 20

@@ -146,7 +146,8 @@ class Authenticator:
         found = self.identify_request()
         rights = self._rights.rights_of(found)
         # The page that refuses says to whom, and offers to sign out.
-        g.identity = identity = replace(found, role=effective_role(rights))
+        role = effective_role(rights)
+        g.identity = identity = found if found.role is role else replace(found, role=role)
         g.rights = rights
         problem = find_obstacle(identity, rights, required)
         if problem is not None:

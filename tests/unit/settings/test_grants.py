@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from dashboard.backends.monitored_sources import open_sources
 from dashboard.errors import ConfigurationError
 from dashboard.settings import load
+from tests.processes import ROOT
 
 GRANT: dict[str, Any] = {"users": ["mia"], "queues": ["mail-*"], "allow": ["view"]}
 
@@ -60,3 +62,9 @@ def test_groups_need_to_come_from_somewhere() -> None:
         load(environ={}, keywords={"proxy_sign_in": proxy, "grants": grants})
     proxy = {"peers": ["10.0.0.1"], "user_header": "X-User", "groups_header": "X-Groups"}
     assert load(environ={}, keywords={"proxy_sign_in": proxy, "grants": grants}).grants
+
+
+def test_the_example_of_the_documentation_is_accepted() -> None:
+    text = (ROOT / "docs" / "grants.md").read_text()
+    example = tomllib.loads(text.partition("```toml\n")[2].partition("```")[0])
+    assert len(load(environ={}, keywords=example).grants) == 3

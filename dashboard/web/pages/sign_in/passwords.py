@@ -98,6 +98,8 @@ def enter() -> ResponseReturnValue:
 def leave() -> ResponseReturnValue:
     """Sign out, on all servers. Cost: at most 3 round trips."""
     services = app_services()
+    if current_app.secret_key is None:  # there are no sessions
+        raise NotFound(DISABLED)
     identity = sessions.signed_in(services.settings, services.store.source)
     sessions.end_session(services.store.source)
     if identity is not None:
