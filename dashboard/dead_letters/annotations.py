@@ -28,6 +28,8 @@ QUIET_S = 3600.0
 STATUS_S = 86_400.0
 # A script blocks the server while it runs: this many groups take about a millisecond.
 GROUPS_PER_CALL = 100
+# What users wrote about a group; the other values decide about its status, and with it about alerts.
+TEXTS = frozenset({"owner", "note", "note_by", "note_at"})
 MAX_NAME = 60
 MAX_NOTE = 1000
 # Values recorded automatically, then those set by users; the scripts drop exactly these.

@@ -10,7 +10,7 @@ from ..clock import monotonic_s
 from ..model import QueueRef, QueueStats, State
 from ..sources.metering import Meter, measure_cost
 from . import groups
-from .annotations import Annotations, AnnotationStore
+from .annotations import Annotation, Annotations, AnnotationStore
 from .group_jobs import GroupJobRef, list_group_jobs
 from .groups import GroupedDeadLetters
 from .index import DeadLetterIndex
@@ -134,6 +134,14 @@ class DeadLetterService:
             if self._group_list is not None:
                 self._group_list, self._applied = remaining, len(self._removed)
             return remaining
+
+    def read_annotation(self, fingerprint: str) -> Annotation:
+        """The annotation of a group, with or without jobs. Raises and costs as AnnotationStore.read_annotation."""
+        return self.annotation_store.read_annotation(fingerprint)
+
+    def may_annotate(self, fingerprint: str, names: Collection[str]) -> bool:  # noqa: ARG002
+        """Whether those who use this service have the right to set these values of a group. Cost: none."""
+        return True
 
     def update_annotation(self, fingerprint: str, fields: Mapping[str, str | float | None]) -> bool:
         """Store a user's annotation of a group; all viewers see it immediately. Cost: a few round trips.

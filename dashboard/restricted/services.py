@@ -31,7 +31,7 @@ def restrict_services(whole: Services, rights: Rights) -> Services:
     queues = snapshots.current_queues
     sources = restrict_sources(whole.sources, rights, whole.snapshots.current_queues)
     job_reader = JobReader(sources, queues)
-    dead_letters = RestrictedDeadLetters(whole.dead_letter_service, sources.backend, queues)
+    dead_letters = RestrictedDeadLetters(whole.dead_letter_service, rights, sources.backend, queues)
 
     def sees(ref: QueueRef) -> bool:
         return rights.sees(ref.source, ref.backend, ref.name or None)

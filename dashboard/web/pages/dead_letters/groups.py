@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from ....auth import Role
-from ....dead_letters.annotations import NOTHING_KNOWN
+from ....dead_letters.annotations import FIELDS, NOTHING_KNOWN, TEXTS
 from ....dead_letters.differences import compare_jobs
 from ....dead_letters.fingerprint import is_fingerprint
 from ....dead_letters.groups import ErrorGroup
@@ -128,7 +128,7 @@ def _one(fingerprint: str) -> dict[str, Any]:
     group = group_list.grouped.find(fingerprint)
     annotation = group_list.annotations.of(fingerprint)
     if group is None:
-        annotation = app_services().dead_letter_service.annotation_store.read_annotation(fingerprint)
+        annotation = app_services().dead_letter_service.read_annotation(fingerprint)
         if annotation == NOTHING_KNOWN:
             raise _no_such_group(reading=group_list.grouped.reading)
     with measure_cost() as meter:
@@ -153,6 +153,8 @@ def _one(fingerprint: str) -> dict[str, Any]:
         "row": row,
         "comparison": compare_jobs(group.members) if group else None,
         "annotation": annotation,
+        "may_set_status": app_services().dead_letter_service.may_annotate(fingerprint, FIELDS),
+        "may_write": app_services().dead_letter_service.may_annotate(fingerprint, TEXTS),
         "statuses": row.statuses if row else annotation.statuses(None, now),
     }
 
