@@ -47,6 +47,7 @@ class DeadLetterJobs:
 
     def known_of(self, fingerprint: str | None, job_lists: tuple[JobListRef, ...]) -> KnownDeadLetters:
         """Those jobs as of the last reading of dead letters, newest first."""
+        is_limited = fingerprint is None or bool(job_lists)
         grouped = self._service.current_groups().grouped
         restore_queues = RestoreQueues(self._current_queues())
         only = {(job_list.ref, job_list.state) for job_list in job_lists}
@@ -62,11 +63,11 @@ class DeadLetterJobs:
             )
             for group in groups
             for each in group.members
-            if fingerprint is not None or (each.ref, each.state) in only
+            if not is_limited or (each.ref, each.state) in only
         ]
         whole = all(group.whole for group in groups) and not grouped.truncated
         asked = {ref for ref, _ in only}
-        unread = tuple(each.line for each in grouped.unread_lists if fingerprint or each.ref in asked)
+        unread = tuple(each.line for each in grouped.unread_lists if not is_limited or each.ref in asked)
         return KnownDeadLetters(tuple(members), whole, grouped.scanned, grouped.total, unread)
 
 

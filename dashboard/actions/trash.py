@@ -110,14 +110,14 @@ class DeletedBatch(Value, frozen=True, kw_only=True):
 class Trash:
     """The trash of one store, thread-safe."""
 
-    def __init__(self, store: Store, cap_bytes: int, sees: Callable[[QueueRef], bool] | None = None) -> None:
-        """`sees`: whether the batches of a queue are found; None: those of all queues."""
+    def __init__(self, store: Store, cap_bytes: int, sees: Callable[[DeletedBatch], bool] | None = None) -> None:
+        """`sees`: whether a batch is found; None: all are."""
         self._store = store
         self._cap_bytes = cap_bytes
         self._sees = sees
 
-    def restricted_to(self, sees: Callable[[QueueRef], bool]) -> Trash:
-        """The same trash, in which the batches of queues that `sees` excludes are not found."""
+    def restricted_to(self, sees: Callable[[DeletedBatch], bool]) -> Trash:
+        """The same trash, in which the batches that `sees` excludes are not found."""
         return Trash(self._store, self._cap_bytes, sees)
 
     def room_bytes(self) -> int:
@@ -229,7 +229,7 @@ class Trash:
     def _origin_of(self, meta: Reply) -> DeletedBatch | None:
         """The origin of a batch, from its record; None without one, and if the batch may not be seen."""
         about = unpack(meta, DeletedBatch)
-        return about if about is not None and (self._sees is None or self._sees(about.ref)) else None
+        return about if about is not None and (self._sees is None or self._sees(about)) else None
 
     def count_left(self, undo_batches: Sequence[str]) -> dict[str, int]:
         """The number of jobs left in each undo batch, without those that no longer exist. Cost: 1 round trip, 2 for

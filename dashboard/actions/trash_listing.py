@@ -9,7 +9,7 @@ import msgspec
 
 from ..clock import now_s
 from ..errors import Unsupported
-from ..model import QueueRef, Value
+from ..model import Value
 from ..sources.source import Reply
 from ..store.packing import unpack
 from ..store.redis_store import Store
@@ -131,16 +131,16 @@ class TrashPage:
 class TrashListing:
     """Lists the trash of one store, thread-safe. All methods raise BackendUnavailable."""
 
-    def __init__(self, store: Store, cap_bytes: int, sees: Callable[[QueueRef], bool] | None = None) -> None:
-        """`sees`: whether the batches of a queue are listed; None: those of all queues."""
+    def __init__(self, store: Store, cap_bytes: int, sees: Callable[[DeletedBatch], bool] | None = None) -> None:
+        """`sees`: whether a batch is listed; None: all are."""
         self._store = store
         self._cap_bytes = cap_bytes
         self._sees = sees
         # The origin of a batch changes only together with its expiry.
         self._origins: dict[tuple[str, float], DeletedBatch] = {}
 
-    def restricted_to(self, sees: Callable[[QueueRef], bool]) -> TrashListing:
-        """The same trash, without the batches of queues that `sees` excludes."""
+    def restricted_to(self, sees: Callable[[DeletedBatch], bool]) -> TrashListing:
+        """The same trash, without the batches that `sees` excludes."""
         return TrashListing(self._store, self._cap_bytes, sees)
 
     def list_page(self, wanted: TrashFilter, *, cursor: str | None, limit: int) -> TrashPage:
@@ -220,7 +220,7 @@ class TrashListing:
         return sorted(jobs, key=lambda job: (len(job.id), job.id)), int(following)
 
     def _shows(self, about: DeletedBatch) -> bool:
-        return self._sees is None or self._sees(about.ref)
+        return self._sees is None or self._sees(about)
 
     def _read_batches(self) -> list[TrashedBatch]:
         """All batches that hold something, newest first."""

@@ -77,6 +77,7 @@ class Backend(abc.ABC):
     # The states whose lists begin with the newest job; those of the others begin with the oldest, or the next to run.
     newest_first: ClassVar[frozenset[State]] = frozenset()
     keyed_by_id: ClassVar[bool] = True  # a job can be read by its id directly, without searching lists
+    ids_of_all_queues: ClassVar[bool] = False  # the key of a job does not name its queue: an id reaches it through any
     key_scans: ClassVar[int] = 1  # passes over the key space per complete discovery; 0 = the library keeps an index
     # The actions on jobs (per state), queues, schedules and workers, in the order of the buttons.
     job_actions: ClassVar[Mapping[State, tuple[Action, ...]]] = {}

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, NoReturn, cast, get_origin, get_type_hints
+from typing import Any, ClassVar, NoReturn, TypeVar, cast, get_origin, get_type_hints
 
 from msgspec.structs import replace
 
-from ..backends.actions import Action, ActionOptions, ActionResult, JobBackup, JobRef
+from ..backends.actions import Action, ActionOptions, ActionResult, JobBackup, JobRef, Outcome
 from ..backends.base import NO_OPTIONS, Backend, Budget, Discovery
 from ..errors import Forbidden, NotFound, Unsupported
 from ..model import (
@@ -38,6 +38,7 @@ from ..rights.right import Right
 from ..rights.rights import Rights
 from .actions import right_for
 
+T = TypeVar("T")
 NO_QUEUE, NO_JOB = "Queue not found.", "Job not found."
 NOT_ALL = "They can be seen and acted on only by those who may see all queues of the library."
 # What a restricted backend shows of the class that it restricts.
@@ -76,7 +77,8 @@ class RestrictedBackend(Backend):
 
     def read_job(self, ref: QueueRef, job_id: str) -> Job:
         self._check_seen(ref)
-        self._check_ids(ref, [job_id])
+        if self._reaches_other_queues(ref, job_id):
+            raise NotFound(NO_JOB)
         try:
             job = self._inner.read_job(ref, job_id)
         except NotFound as exc:
@@ -123,9 +125,8 @@ class RestrictedBackend(Backend):
     def offered_actions(
         self, state: State | None, *, shared: bool = False, abandoned: bool = False
     ) -> tuple[Action, ...]:
-        """Those with a right that is given on some queue; which ones on a particular queue, `permits` decides."""
-        offered = self._inner.offered_actions(state, shared=shared, abandoned=abandoned)
-        return tuple(action for action in offered if self._rights.has(right_for(action)))
+        """What the library supports; whether the right is given, `permits` says, and acting without it is refused."""
+        return self._inner.offered_actions(state, shared=shared, abandoned=abandoned)
 
     def act_on_jobs(
         self,
@@ -138,13 +139,11 @@ class RestrictedBackend(Backend):
         self._check_may(action, self.list_name(ref, state))
         if action is Action.MOVE and options.target is not None:
             self._check_may(action, options.target)
-        self._check_ids(ref, [job_ref.id for job_ref in job_refs])
-        return self._inner.act_on_jobs(ref, action, state, job_refs, options)
+        return self._of_seen(ref, job_refs, lambda seen: self._inner.act_on_jobs(ref, action, state, seen, options))
 
     def backup_jobs(self, ref: QueueRef, state: State, job_refs: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         self._check_may(Action.DELETE, self.list_name(ref, state))
-        self._check_ids(ref, [job_ref.id for job_ref in job_refs])
-        return self._inner.backup_jobs(ref, state, job_refs)
+        return self._of_seen(ref, job_refs, lambda seen: self._inner.backup_jobs(ref, state, seen))
 
     def delete_jobs(self, ref: QueueRef, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
         self._check_may(Action.DELETE, self.list_name(ref, state))
@@ -226,16 +225,37 @@ class RestrictedBackend(Backend):
         is_counted = own is not None and state is not None and own.counts.of(state) is not None
         return ref.name if is_counted else ALL_QUEUES
 
-    def reaches_other_queues(self, ref: QueueRef, job_ids: Iterable[str]) -> bool:
-        """Whether the key of one of these jobs would be that of a job of another queue: with the prefixes "app" and
-        "app:mail", "app:mail:pay:1" is the key of job 1 of pay, and of a job "pay:1" of mail."""
-        start = f"{ref.key}:"
-        longer = [queue.key for queue in self._all_queues() if queue.key.startswith(start)]
-        return bool(longer) and any(f"{start}{job_id}".startswith(f"{key}:") for job_id in job_ids for key in longer)
+    def find_hidden(self, ref: QueueRef, job_ids: Iterable[str]) -> set[str]:
+        """Those of the ids that would reach jobs of queues that may not be seen; of a library in which ids are the same
+        in all queues, also those of no job. Cost: then that of reading each job, else none."""
+        return {job_id for job_id in job_ids if self._reaches_other_queues(ref, job_id) or self._is_hidden(ref, job_id)}
 
-    def _check_ids(self, ref: QueueRef, job_ids: Iterable[str]) -> None:
-        if self.reaches_other_queues(ref, job_ids):
-            raise NotFound(NO_JOB)
+    def _is_hidden(self, ref: QueueRef, job_id: str) -> bool:
+        if not self._inner.ids_of_all_queues:
+            return False
+        try:
+            self.read_job(ref, job_id)
+        except NotFound:
+            return True
+        return False
+
+    def _reaches_other_queues(self, ref: QueueRef, job_id: str) -> bool:
+        """Whether the key of that job would be that of a job of another queue: with the prefixes "app" and "app:mail",
+        "app:mail:pay:1" is the key of job 1 of pay, and of a job "pay:1" of mail."""
+        start = f"{ref.key}:"
+        longer = (queue.key for queue in self._all_queues() if queue.key.startswith(start))
+        return any(f"{start}{job_id}".startswith(f"{key}:") for key in longer)
+
+    def _of_seen(
+        self, ref: QueueRef, job_refs: Sequence[JobRef], act: Callable[[Sequence[JobRef]], Sequence[T]]
+    ) -> list[T | ActionResult]:
+        """The results of `act` on those jobs that may be seen, and that the others do not exist, in order."""
+        hidden = self.find_hidden(ref, [job_ref.id for job_ref in job_refs])
+        seen = [job_ref for job_ref in job_refs if job_ref.id not in hidden]
+        results = iter(act(seen) if seen else ())
+        return [
+            ActionResult(id=each.id, outcome=Outcome.GONE) if each.id in hidden else next(results) for each in job_refs
+        ]
 
     def _all_refs(self) -> list[QueueRef]:
         return [queue.ref for queue in self._all_queues()]
@@ -298,6 +318,17 @@ def restrict_backend(
     facts["__module__"] = type(inner).__module__  # shows where the scripts of the library are
     kind = abc.ABCMeta(f"Restricted{type(inner).__name__}", (RestrictedBackend,), facts)
     return cast(type[RestrictedBackend], kind)(inner, rights, all_queues)
+
+
+def decisive_queue(backend_of: Callable[[str, str], Backend], ref: QueueRef, state: State | None) -> str:
+    """The queue whose rights decide about a list, see RestrictedBackend.list_name; all for a library that is not
+    known. `backend_of`: the restricted backends."""
+    try:
+        backend = backend_of(ref.source, ref.backend)
+    except NotFound:
+        return ALL_QUEUES
+    assert isinstance(backend, RestrictedBackend)
+    return backend.list_name(ref, state) if ref.name else ALL_QUEUES
 
 
 def _queue_of(schedule: Schedule) -> str:

@@ -11,11 +11,10 @@ from ..actions.bulk.operation import BulkOperation, BulkPhase, BulkRequest, JobL
 from ..actions.bulk.store import BulkOperationNotFound, BulkStore
 from ..dead_letters.lists import BackendOf
 from ..errors import NotFound, RightMissing
-from ..rights.grants import ALL_QUEUES
 from ..rights.right import Right
 from ..rights.rights import Rights
 from .actions import right_for
-from .backend import RestrictedBackend
+from .backend import RestrictedBackend, decisive_queue
 
 # (fingerprint) -> the lists of its jobs that may be seen.
 ListsOf = Callable[[str], tuple[JobListRef, ...]]
@@ -37,10 +36,12 @@ class RestrictedBulk(BulkStore):
         self._lists_of = lists_of
         self.jobs = inner.jobs
 
-    def create(self, request: BulkRequest, make_event: Callable[[str], AuditEvent] | None = None) -> str:
-        """As BulkStore.create. Raises RightMissing without the right `bulk`, or that of the action, on a queue.
+    def limit_request(self, request: BulkRequest) -> BulkRequest:
+        """As BulkStore.limit_request: an operation on an error group is limited to the lists on which the rights `bulk`
+        and that of the action are given, one on ids to jobs that may be seen.
 
-        An operation on an error group is limited to the lists on which both are given.
+        Raises RightMissing without the rights, NotFound for jobs that may not be seen. Cost: that of reading each job,
+        if ids are the same in all queues of the library.
         """
         if request.fingerprint is not None:
             allowed = tuple(each for each in self._lists_of(request.fingerprint) if self._may_act(request, each))
@@ -48,8 +49,11 @@ class RestrictedBulk(BulkStore):
                 raise RightMissing("You do not have the rights for this on any queue of this error.")
             request = replace(request, job_lists=allowed, within_lists=True)
         self._check_may_act(request)
-        self._check_jobs(request)
-        return self._inner.create(request, make_event)
+        return self._only_visible_jobs(request)
+
+    def create(self, request: BulkRequest, make_event: Callable[[str], AuditEvent] | None = None) -> str:
+        """As BulkStore.create, of what limit_request leaves. Raises as limit_request."""
+        return self._inner.create(self.limit_request(request), make_event)
 
     def find_last_undo(self, name: str) -> BulkOperation | None:
         """As BulkStore.find_last_undo; None for one that may not be seen."""
@@ -111,21 +115,19 @@ class RestrictedBulk(BulkStore):
             return False
         return all(rights.may(each, *place, self._name_of(job_list)) for each in (Right.BULK, right))
 
-    def _check_jobs(self, request: BulkRequest) -> None:
-        """Raise NotFound for ids that would reach jobs of other queues."""
-        for job_list in request.job_lists if request.job_refs else ():
-            ref = job_list.ref
+    def _only_visible_jobs(self, request: BulkRequest) -> BulkRequest:
+        """The request without ids that would reach jobs of other queues. Raises NotFound if there are no others."""
+        if not request.job_refs:
+            return request
+        hidden: set[str] = set()
+        for ref in (job_list.ref for job_list in request.job_lists):
             backend = self._backend_of(ref.source, ref.backend)
             assert isinstance(backend, RestrictedBackend)
-            if backend.reaches_other_queues(ref, (job_ref.id for job_ref in request.job_refs)):
-                raise NotFound("Job not found.")
+            hidden |= backend.find_hidden(ref, [job_ref.id for job_ref in request.job_refs])
+        found = tuple(job_ref for job_ref in request.job_refs if job_ref.id not in hidden)
+        if not found:
+            raise NotFound("Job not found.")
+        return replace(request, job_refs=found)
 
     def _name_of(self, job_list: JobListRef) -> str:
-        """The queue whose rights decide about a list."""
-        ref = job_list.ref
-        try:
-            backend = self._backend_of(ref.source, ref.backend)
-        except NotFound:
-            return ALL_QUEUES
-        assert isinstance(backend, RestrictedBackend)
-        return backend.list_name(ref, job_list.state) if ref.name else ALL_QUEUES
+        return decisive_queue(self._backend_of, job_list.ref, job_list.state)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..actions.dead_letter_jobs import DeadLetterJobs
+from ..actions.trash import DeletedBatch
 from ..marks.mark_reader import MarkReader
-from ..model import Capability, QueueRef
+from ..model import Capability
 from ..rights.rights import Rights
 from ..sampling.live_lists import LiveList
 from ..schedules.schedule_watch import list_schedules
@@ -14,6 +15,7 @@ from ..search.job_reader import JobReader
 from ..services import Services, list_workers
 from ..slos.slo_store import SloReader
 from .alerts import restrict_alerts
+from .backend import decisive_queue
 from .bulk import RestrictedBulk
 from .dead_letters import RestrictedDeadLetters
 from .history import RestrictedHistory
@@ -33,8 +35,10 @@ def restrict_services(whole: Services, rights: Rights) -> Services:
     job_reader = JobReader(sources, queues)
     dead_letters = RestrictedDeadLetters(whole.dead_letter_service, rights, sources.backend, queues)
 
-    def sees(ref: QueueRef) -> bool:
-        return rights.sees(ref.source, ref.backend, ref.name or None)
+    def sees(about: DeletedBatch) -> bool:
+        ref = about.ref
+        name = ref.name if about.schedule is not None else decisive_queue(sources.backend, ref, about.state)
+        return rights.sees(ref.source, ref.backend, name or None)
 
     return replace(
         whole,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from itertools import product
 from typing import Any
 
+import msgspec
 import redis
 from flask import Flask
 from flask.testing import FlaskClient
@@ -12,7 +15,7 @@ from flask.testing import FlaskClient
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 from tests.web.granted import GRANTS, NOW, as_user, fill, identify
-from tests.web.test_grants import traces
+from tests.web.test_grants import LIBRARIES, keys_of, post, post_open, traces
 
 # May act on mail-out, and only look at payroll-run.
 MIXED = [
@@ -112,3 +115,143 @@ def test_the_name_of_a_hidden_origin_queue_is_not_a_field(make_app: MakeApp, red
     assert origins("root") == {"d1": "payroll-run", "d2": "mail-out"}
     for user in ("mona", "den"):
         assert origins(user) == {"d1": None, "d2": "mail-out"}
+
+
+def test_a_missing_right_is_refused_as_such(make_app: MakeApp, redis_client: redis.Redis) -> None:
+    """Not as something that the library does not support, and not after anything was changed."""
+    app = build(make_app, redis_client, MIXED)
+    client = app.test_client()
+    jobs = "/queues/main/bullmq/mail-out/jobs/shown-word1"
+    before = redis_client.dump("bull:mail-out:failed")
+    bulk = {"source": "main", "backend": "bullmq", "queue": "mail-out", "state": "dead", "action": "delete"}
+    for path, body in (
+        (f"{jobs}/delete", {}),
+        (f"{jobs}/delete", {"state": "dead"}),
+        ("/queues/main/bullmq/mail-out/pause", {}),
+        ("/queues/main/bullmq/mail-out/purge", {}),
+        ("/bulk", bulk),
+        ("/bulk", bulk | {"preview": True}),
+    ):
+        answer = post(app, "mona", path, **body)
+        assert answer.status_code == 403, (path, answer.text)
+        assert "You need the right" in answer.text
+    form = {"action": "delete", "state": "dead", "pick": job_token(job_id="shown-word1")}
+    assert client.post("/queues/main/bullmq/mail-out/act", data=form, headers=as_user("mona")).status_code == 403
+    assert redis_client.dump("bull:mail-out:failed") == before
+
+
+def job_token(*where: str, job_id: str) -> str:
+    """The value of the checkbox of a job, in the list that `where` names, as anyone can write it."""
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode([*where, job_id, None])).decode()
+
+
+def test_a_preview_counts_the_jobs_with_the_rights(make_app: MakeApp, redis_client: redis.Redis) -> None:
+    app = build(make_app, redis_client, MIXED)
+    client = app.test_client()
+    shared = find_shared(client, "mia")
+    assert shared["count"] == 2  # may be seen, both
+    page = client.get(f"/dead/{shared['fingerprint']}", headers=as_user("mia")).text
+    assert "Delete all 1…" in page
+    bulk = {"action": "delete", "fingerprint": shared["fingerprint"]}
+    assert post(app, "mia", "/bulk", **bulk, preview=True).get_json()["matched"] == 1
+    asked = client.get("/bulk/new", query_string=bulk, headers=as_user("mia"))
+    assert 'name="seen" value="1"' in asked.text
+    before = keys_of(redis_client)
+    started = post(app, "mia", "/bulk", **bulk)
+    assert started.get_json()["matched"] == 1
+    wait_until(lambda: not post_open(app), what="the end of the operation")
+    assert keys_of(redis_client) == before
+    assert redis_client.zscore("bull:mail-out:failed", "same") is None
+    only_looked_at = next(group for group in groups_of(client, "mia") if "hiddenjob" in group["message"])
+    shown = client.get(f"/dead/{only_looked_at['fingerprint']}", headers=as_user("mia")).text
+    assert "You do not have the right for this on this queue." in shown
+    bulk["fingerprint"] = only_looked_at["fingerprint"]
+    assert post(app, "mia", "/bulk", **bulk, preview=True).status_code == 403
+
+
+def test_restoring_everything_leaves_what_one_may_only_look_at(make_app: MakeApp, redis_client: redis.Redis) -> None:
+    app = build(make_app, redis_client, MIXED)
+    for queue in ("payroll-run", "mail-out"):
+        deleted = post(app, "root", f"/queues/main/bullmq/{queue}/jobs/same/delete")
+        assert deleted.get_json()["outcome"] == "done"
+    answer = post(app, "mia", "/trash/restore").get_json()
+    assert answer["restored"] == 1
+    assert [each["outcome"] for each in answer["refused"]] == ["refused"]
+    assert redis_client.zscore("bull:mail-out:failed", "same") is not None
+    assert redis_client.zscore("bull:payroll-run:failed", "same") is None
+
+
+def test_the_trash_of_sets_of_all_queues_is_for_those_who_see_them(
+    make_app: MakeApp, redis_client: redis.Redis
+) -> None:
+    """Celery finds a dead job by its id, through whichever queue: the batch names that queue."""
+    app = build(make_app, redis_client)
+    client = app.test_client()
+    deleted = post(app, "root", "/queues/main/celery/mail-out/jobs/hiddenjob-task-2/delete", state="dead").get_json()
+    assert deleted["outcome"] == "done"
+    assert post(app, "root", "/queues/main/bullmq/mail-out/jobs/same/delete").get_json()["outcome"] == "done"
+    for user in ("mia", "mona", "den"):
+        listed = client.get("/api/v1/trash", headers=as_user(user)).get_json()
+        assert [batch["backend"] for batch in listed["batches"]] == ["bullmq"]
+        assert listed["total_jobs"] == 1
+        assert client.get(f"/api/v1/trash/{deleted['undo']}", headers=as_user(user)).status_code == 404
+    for path in (f"/undo/{deleted['undo']}", f"/trash/{deleted['undo']}/restore"):
+        assert post(app, "mona", path).status_code == 404
+
+
+def test_an_id_of_a_hidden_queue_is_answered_as_one_of_no_job(make_app: MakeApp, redis_client: redis.Redis) -> None:
+    """By acts on it through a visible queue, alone, selected or in bulk: no status, no other reason, no change."""
+    app = build(make_app, redis_client)
+    client = app.test_client()
+    before = keys_of(redis_client)
+    hidden = {"bullmq": ("hiddenjob1", "dead"), "rq": ("hiddenjob1", "waiting")}
+    hidden |= {"celery": ("hiddenjob-task", "waiting"), "sidekiq": ("hiddenjob0123456789abcdef", "waiting")}
+    for library in LIBRARIES:
+        job_id, state = hidden[library]
+        for verb in ("retry", "delete", "promote", "duplicate", "kill", "cancel", "stop", "move"):
+            body = {"target": "mail-in"} if verb == "move" else {}
+            for place in ({}, {"state": state}, {"state": "dead"}, {"state": "active"}):
+                answers = [
+                    post(app, "mona", f"/queues/main/{library}/mail-out/jobs/{each}/{verb}", **body, **place)
+                    for each in (job_id, ABSENT)
+                ]
+                assert answers[0].text == answers[1].text, (library, verb, place)
+                assert answers[0].status_code == answers[1].status_code
+            bulk = {"source": "main", "backend": library, "queue": "mail-out", "state": state, "action": verb, **body}
+            answers = [post(app, "mona", "/bulk", **bulk, ids=[each]) for each in (job_id, ABSENT)]
+            assert answers[0].status_code == answers[1].status_code, (library, verb)
+    wait_until(lambda: not post_open(app), what="the end of all operations")
+    operations = client.get("/api/v1/bulk", headers=as_user("mona")).get_json()["bulk"]
+    assert operations
+    assert {outcome for each in operations for outcome in each["outcomes"]} <= {"gone", "refused"}
+    for library, queue in product(LIBRARIES, ("payroll-run", "mail-out")):
+        job_id, state = hidden[library]
+        tokens = [job_token("main", library, queue, state, job_id=each) for each in (job_id, ABSENT)]
+        for action in ("retry", "delete"):
+            places = [
+                client.post("/search/act", data={"action": action, "pick": token}, headers=as_user("mona"))
+                for token in tokens
+            ]
+            assert places[0].status_code == places[1].status_code
+            assert places[0].location == places[1].location
+    assert keys_of(redis_client) == before
+
+
+def test_a_hidden_queue_is_no_destination(make_app: MakeApp, redis_client: redis.Redis) -> None:
+    """Of jobs that can move: as a queue that does not exist, and the job stays."""
+    redis_client.hset("bull:mail-out:w1", mapping={"name": "x", "timestamp": NOW * 1000, "data": "{}", "opts": "{}"})
+    redis_client.rpush("bull:mail-out:wait", "w1")
+    redis_client.hset("bull:mail-in:meta", mapping={"version": "bullmq:5.1.0"})
+    app = build(make_app, redis_client)
+    before = keys_of(redis_client)
+    path = "/queues/main/bullmq/mail-out/jobs/w1/move"
+    hidden, absent = (post(app, "mona", path, target=name) for name in ("payroll-run", "payroll-none"))
+    assert (hidden.status_code, absent.status_code) == (404, 404)
+    assert hidden.text == absent.text
+    bulk = {"source": "main", "backend": "bullmq", "queue": "mail-out", "state": "waiting", "action": "move"}
+    hidden, absent = (post(app, "mona", "/bulk", **bulk, target=name) for name in ("payroll-run", "payroll-none"))
+    assert (hidden.status_code, absent.status_code) == (403, 403)
+    assert hidden.text == absent.text
+    assert keys_of(redis_client) == before
+    assert b"w1" in redis_client.lrange("bull:mail-out:wait", 0, -1)
+    assert post(app, "mona", path, target="mail-in").get_json()["outcome"] == "done"

@@ -51,6 +51,7 @@ class RQ(Backend):
     name: ClassVar[str] = "rq"
     title: ClassVar[str] = "RQ"
     states: ClassVar[Mapping[State, tuple[str, ...]]] = {state: (word,) for state, (word, _) in LISTS.items()}
+    ids_of_all_queues = True
     key_scans = 0
     pauses_whole_library = True
     newest_first: ClassVar[frozenset[State]] = frozenset({State.DEAD, State.COMPLETED, State.CANCELED})

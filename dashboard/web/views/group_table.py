@@ -13,7 +13,7 @@ from ...dead_letters.lists import BackendOf
 from ...dead_letters.service import GroupList
 from ...marks.mark_reader import MarkBefore, find_mark_before
 from ...model import Mark, Snapshot, State
-from .offered_actions import read_only, why_unsupported
+from .offered_actions import read_only, why_none
 from .sparkline import line
 
 PER_PAGE = 50
@@ -173,15 +173,17 @@ def page_number(text: str) -> int:
 
 
 def count_offered(group: ErrorGroup, backend_of: BackendOf, snapshot: Snapshot | None) -> dict[Action, int]:
-    """The actions on the jobs of a group, and how many jobs each applies to. Read-only queues are left out.
+    """The actions on the jobs of a group, and how many jobs each applies to. Queues that are read-only, or on which the
+    right is missing, are left out.
 
     Only jobs in a dead-letter queue are moved: a dead job of a library is retried where it is.
     """
     counts = dict.fromkeys(ACTIONS, 0)
     for queue in group.queues:
         writable = read_only(snapshot, queue.ref) is None
-        offered = backend_of(queue.ref.source, queue.ref.backend).offered_actions(queue.state, shared=queue.ref.shared)
-        for action in offered if writable else ():
+        backend = backend_of(queue.ref.source, queue.ref.backend)
+        offered = backend.offered_actions(queue.state, shared=queue.ref.shared) if writable else ()
+        for action in (each for each in offered if backend.permits(each, queue.ref.name)):
             if action in counts and (action is not Action.MOVE or queue.state is State.WAITING):
                 counts[action] += queue.count
     return {action: count for action, count in counts.items() if count}
@@ -191,8 +193,8 @@ def why_none_offered(group: ErrorGroup, backend_of: BackendOf, snapshot: Snapsho
     """Why there are no actions on the jobs of a group: the reasons of its queues, each once."""
     reasons = (
         read_only(snapshot, queue.ref)
-        or why_unsupported(
-            backend_of(queue.ref.source, queue.ref.backend), Action.RETRY, Action.DELETE, state=queue.state
+        or why_none(
+            backend_of(queue.ref.source, queue.ref.backend), queue.ref, Action.RETRY, Action.DELETE, state=queue.state
         )
         for queue in group.queues
     )

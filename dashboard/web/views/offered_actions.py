@@ -6,6 +6,7 @@ from ...backends.actions import Action
 from ...backends.base import Backend
 from ...model import Job, JobPage, QueueRef, QueueStats, Snapshot, State
 
+NO_RIGHT = "You do not have the right for this on this queue."
 # These remove a job from its current list, so they do not apply to a job that is in none.
 _FROM_ITS_LIST = frozenset({Action.MOVE, Action.CANCEL, Action.PROMOTE, Action.STOP})
 
@@ -50,6 +51,14 @@ def why_unsupported(backend: Backend, *actions: Action, state: State | None = No
     reasons = (backend.unsupported_reasons[action] for action in actions if action in backend.unsupported_reasons)
     jobs = f" for {state.value} jobs" if state else ""
     return next(reasons, f"{backend.title} does not support this{jobs}.")
+
+
+def why_none(backend: Backend, ref: QueueRef, *actions: Action, state: State) -> str:
+    """Why a queue offers none of `actions` on its jobs in a state: as why_unsupported, or that the right is missing."""
+    offered = backend.offered_actions(state, shared=ref.shared, abandoned=True)
+    if any(action in offered and not backend.permits(action, ref.name) for action in actions):
+        return NO_RIGHT
+    return why_unsupported(backend, *actions, state=state)
 
 
 def read_only(snapshot: Snapshot | None, ref: QueueRef) -> str | None:

@@ -16,7 +16,7 @@ from ...search.query import SearchQuery
 from ...search.time_terms import TIMES
 from ..formatting import one_line
 from ..forms.job_tokens import found_token
-from .offered_actions import job_verbs, list_verbs, why_unsupported
+from .offered_actions import job_verbs, list_verbs, why_none
 
 # What people do with jobs of several queues; everything else is on the job's page.
 ACTIONS = (Action.RETRY, Action.PROMOTE, Action.DELETE)
@@ -78,7 +78,7 @@ def _result_row(query: SearchQuery, found: FoundJob, backend: Backend) -> Result
     why = found.queue.read_only or (
         "not in any list"
         if found.job.state is None
-        else why_unsupported(backend, Action.RETRY, Action.DELETE, state=found.job.state)
+        else why_none(backend, found.queue.ref, Action.RETRY, Action.DELETE, state=found.job.state)
     )
     return ResultRow(
         found=found,

@@ -24,8 +24,9 @@ MAX_REASONS = 5
 
 
 def preview_operation(bulk_request: BulkRequest) -> BulkPreview:
-    """The jobs that the operation would process; see preview_jobs."""
+    """The jobs that the operation would process; see preview_jobs and BulkStore.limit_request."""
     services = app_services()
+    bulk_request = services.bulk_store.limit_request(bulk_request)
     most = services.settings.bulk_max_jobs
     return preview_jobs(bulk_request, services.sources.backend, services.dead_letter_jobs.known_of, most)
 
