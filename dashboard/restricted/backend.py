@@ -7,7 +7,7 @@ nothing, so that a new method is closed until it is checked here.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn, TypeVar, cast, get_origin, get_type_hints
 
 from msgspec.structs import replace
@@ -51,8 +51,8 @@ class RestrictedBackend(Backend):
     Raises NotFound for a queue or a job that may not be seen, Forbidden for an action without its right.
     """
 
-    def __init__(self, inner: Backend, rights: Rights, all_queues: Callable[[], Sequence[QueueStats]]) -> None:
-        """`all_queues`: those of the library on the source, also those that may not be seen."""
+    def __init__(self, inner: Backend, rights: Rights, all_queues: Callable[[], Mapping[str, QueueStats]]) -> None:
+        """`all_queues`: those of the library on the source by name, also those that may not be seen."""
         super().__init__(inner.source, inner.settings)
         self.own_source = inner.own_source
         self._inner = inner
@@ -77,7 +77,7 @@ class RestrictedBackend(Backend):
 
     def read_job(self, ref: QueueRef, job_id: str) -> Job:
         self._check_seen(ref)
-        if self._reaches_other_queues(ref, job_id):
+        if _is_within(ref, job_id, self._longer_keys(ref)):
             raise NotFound(NO_JOB)
         try:
             job = self._inner.read_job(ref, job_id)
@@ -219,16 +219,18 @@ class RestrictedBackend(Backend):
         """The queue whose rights decide about a list: that of `ref`, or all for a set of all queues together. It is one
         if the library has such sets and the queue itself has no count of the state."""
         queues = self._all_queues()
-        if ref.shared or not any(queue.shared for queue in queues):
+        together = queues.get(ALL_QUEUES)
+        if ref.shared or together is None or not together.shared:
             return ALL_QUEUES if ref.shared else ref.name
-        own = next((queue for queue in queues if queue.name == ref.name), None)
+        own = queues.get(ref.name)
         is_counted = own is not None and state is not None and own.counts.of(state) is not None
         return ref.name if is_counted else ALL_QUEUES
 
     def find_hidden(self, ref: QueueRef, job_ids: Iterable[str]) -> set[str]:
         """Those of the ids that would reach jobs of queues that may not be seen; of a library in which ids are the same
         in all queues, also those of no job. Cost: then that of reading each job, else none."""
-        return {job_id for job_id in job_ids if self._reaches_other_queues(ref, job_id) or self._is_hidden(ref, job_id)}
+        longer = self._longer_keys(ref)
+        return {job_id for job_id in job_ids if _is_within(ref, job_id, longer) or self._is_hidden(ref, job_id)}
 
     def _is_hidden(self, ref: QueueRef, job_id: str) -> bool:
         if not self._inner.ids_of_all_queues:
@@ -239,12 +241,9 @@ class RestrictedBackend(Backend):
             return True
         return False
 
-    def _reaches_other_queues(self, ref: QueueRef, job_id: str) -> bool:
-        """Whether the key of that job would be that of a job of another queue: with the prefixes "app" and "app:mail",
-        "app:mail:pay:1" is the key of job 1 of pay, and of a job "pay:1" of mail."""
-        start = f"{ref.key}:"
-        longer = (queue.key for queue in self._all_queues() if queue.key.startswith(start))
-        return any(f"{start}{job_id}".startswith(f"{key}:") for key in longer)
+    def _longer_keys(self, ref: QueueRef) -> list[str]:
+        """The keys of other queues that begin with that of `ref`."""
+        return [queue.key for queue in self._all_queues().values() if queue.key.startswith(f"{ref.key}:")]
 
     def _of_seen(
         self, ref: QueueRef, job_refs: Sequence[JobRef], act: Callable[[Sequence[JobRef]], Sequence[T]]
@@ -258,7 +257,7 @@ class RestrictedBackend(Backend):
         ]
 
     def _all_refs(self) -> list[QueueRef]:
-        return [queue.ref for queue in self._all_queues()]
+        return [queue.ref for queue in self._all_queues().values()]
 
     def _may(self, right: Right, queue: str) -> bool:
         return self._rights.may(right, self.source.name, self.name, queue)
@@ -311,7 +310,7 @@ class RestrictedBackend(Backend):
 
 
 def restrict_backend(
-    inner: Backend, rights: Rights, all_queues: Callable[[], Sequence[QueueStats]]
+    inner: Backend, rights: Rights, all_queues: Callable[[], Mapping[str, QueueStats]]
 ) -> RestrictedBackend:
     """`inner` for someone with these rights."""
     facts = {name: getattr(inner, name) for name in _FACTS}
@@ -329,6 +328,12 @@ def decisive_queue(backend_of: Callable[[str, str], Backend], ref: QueueRef, sta
         return ALL_QUEUES
     assert isinstance(backend, RestrictedBackend)
     return backend.list_name(ref, state) if ref.name else ALL_QUEUES
+
+
+def _is_within(ref: QueueRef, job_id: str, longer_keys: Sequence[str]) -> bool:
+    """Whether the key of that job would be that of a job of another queue: with the prefixes "app" and "app:mail",
+    "app:mail:pay:1" is the key of job 1 of pay, and of a job "pay:1" of mail."""
+    return any(f"{ref.key}:{job_id}".startswith(f"{key}:") for key in longer_keys)
 
 
 def _queue_of(schedule: Schedule) -> str:

@@ -29,6 +29,8 @@ class RightsAssignment:
 
     def __init__(self, grants: Sequence[GrantSettings] = ()) -> None:
         self._grants = [(each, _grant_of(each, number)) for number, each in enumerate(grants, 1)]
+        # The groups that grants name, sorted.
+        self.group_names = group_names(tuple(grants))
 
     def rights_of(self, identity: Identity) -> Rights:
         """The rights of a user or a token. Equal ones are the same object, as long as it is remembered. Cost: none."""
@@ -44,15 +46,15 @@ class RightsAssignment:
         person = Identity(name=name, groups=tuple(groups))
         return any(grant.allow and _names(settings, person) for settings, grant in self._grants)
 
-    @property
-    def group_names(self) -> tuple[str, ...]:
-        """The groups that grants name, sorted."""
-        return tuple(sorted({group for settings, _ in self._grants for group in settings.groups}))
-
     def named_groups(self, groups: Iterable[str]) -> tuple[str, ...]:
         """Those of `groups` that a grant names, in order and each once: no others have to be remembered."""
-        named = set(self.group_names)
-        return tuple(dict.fromkeys(group for group in groups if group in named))
+        return tuple(dict.fromkeys(group for group in groups if group in self.group_names))
+
+
+@lru_cache(8)
+def group_names(grants: tuple[GrantSettings, ...]) -> tuple[str, ...]:
+    """The groups that grants of the settings name, sorted."""
+    return tuple(sorted({group for grant in grants for group in grant.groups}))
 
 
 NO_GRANTS = RightsAssignment()

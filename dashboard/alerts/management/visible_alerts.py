@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from ...globs import glob_matches, is_plain
 from ...model import QueueStats
+from ...rights.grants import ALL_QUEUES
 from ...rights.right import Right
 from ...rights.rights import Rights
 from ..evaluation.state_machine import AlertLabels
@@ -34,14 +35,14 @@ class VisibleAlerts:
         return self._rights.sees(labels.source, labels.backend, labels.queue)
 
     def may_handle(self, labels: AlertLabels) -> bool:
-        """Whether an alert with these labels may be acknowledged."""
-        if self._rights.sees_all and labels.queue is None:
-            return self._rights.has(Right.ALERTS) and self._is_for_all(labels)
-        if not self.sees(labels) or labels.source is None:
+        """Whether an alert with these labels may be acknowledged: the right is given on all that it can be about."""
+        if not self.sees(labels):
             return False
+        if labels.source is None:
+            return self._rights.may_everywhere(Right.ALERTS)
         if labels.backend is None:
             return self._rights.may_all_on(Right.ALERTS, labels.source)
-        return self._rights.may(Right.ALERTS, labels.source, labels.backend, labels.queue or "*")
+        return self._rights.may(Right.ALERTS, labels.source, labels.backend, labels.queue or ALL_QUEUES)
 
     def may_silence(self, silence: Silence) -> bool:
         """Whether a silence covers only alerts of one queue that may be handled: it names the queue without * and ?."""
@@ -77,14 +78,6 @@ class VisibleAlerts:
             return None
         queues_not = tuple(glob for glob in rule.queues_not if any(glob_matches(glob, name) for name in names))
         return _with_rule(entry, replace(rule, queues=queues, queues_not=queues_not))
-
-    def _is_for_all(self, labels: AlertLabels) -> bool:
-        """Whether the right to handle alerts is given on all that the labels can be about."""
-        if labels.source is None:
-            return self._rights.may_everywhere(Right.ALERTS)
-        if labels.backend is None:
-            return self._rights.may_all_on(Right.ALERTS, labels.source)
-        return self._rights.may_all_of(Right.ALERTS, labels.source, labels.backend)
 
 
 def _without_links(entry: RuleInForce, ids: set[str]) -> RuleInForce:

@@ -19,7 +19,7 @@ from ...auth import LOCAL, Identity, Role
 from ...clock import now_s
 from ...errors import QueuedeckError
 from ...redact import masked_logger
-from ...rights.assignment import RightsAssignment
+from ...rights.assignment import group_names
 from ...settings import Settings, UserSettings
 from ...sources.source import Source
 from ...store.redis_store import PREFIX
@@ -159,7 +159,7 @@ def _account_of_session(settings: Settings) -> tuple[Identity, str] | None:
         groups = session.get("groups", ())
         if not isinstance(groups, list | tuple) or not all(isinstance(group, str) for group in groups):
             return None
-        digest = oidc_digest(settings.oidc, RightsAssignment(settings.grants).group_names)
+        digest = oidc_digest(settings.oidc, group_names(settings.grants))
         return Identity(name=name, role=Role[role], groups=tuple(groups)), digest
     user = next((user for user in settings.users if user.name == name), None)
     return None if user is None else (Identity(name=user.name, role=Role[user.role.upper()]), account_digest(user))
@@ -177,7 +177,7 @@ def begin_oidc_session(identity: Identity, settings: Settings, sign_out_url: str
     `sign_out_url`: where the user can end the session at the provider.
     """
     assert settings.oidc is not None
-    _begin(identity.name, oidc_digest(settings.oidc, RightsAssignment(settings.grants).group_names))
+    _begin(identity.name, oidc_digest(settings.oidc, group_names(settings.grants)))
     session["role"] = identity.role.name
     if identity.groups:
         session["groups"] = list(identity.groups)

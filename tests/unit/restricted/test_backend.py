@@ -37,7 +37,7 @@ def test_it_looks_like_the_library() -> None:
     source = Source("main", "redis://127.0.0.1:1/0")
     for kind in load_backends(()):
         inner = kind(source, SourceSettings(name="main", url="redis://127.0.0.1:1/0"))
-        found = restrict_backend(inner, rights, tuple)
+        found = restrict_backend(inner, rights, dict)
         for name in ("name", "title", "states", "capabilities", "job_actions", "queue_actions", "pauses_whole_library"):
             assert getattr(found, name) == getattr(inner, name), name
         assert found.permits(Action.RETRY, "mail-out")
