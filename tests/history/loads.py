@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -100,7 +101,10 @@ def _sources(services: Services) -> Sequence[Any]:
 
 
 class Shown(NamedTuple):
-    """What the history tells of a queue, and what the jobs told themselves of the same time. None: unknown."""
+    """What the history tells of a queue, and what the jobs told themselves of the same time. None: unknown.
+
+    `true_p95_s`: the bounds of the 95th percentile of the jobs that were looked at, whichever these are.
+    """
 
     quality: str
     finished: int | None
@@ -108,13 +112,15 @@ class Shown(NamedTuple):
     p95_s: float | None
     true_finished: int
     true_failed: int
-    true_p95_s: float | None
+    true_p95_s: tuple[float, float] | None
     gaps: int
 
 
-def read_shown(store: Store, key: SeriesKey, ended: Sequence[Ended], *, gaps_allowed: bool = False) -> Shown:
+def read_shown(
+    store: Store, key: SeriesKey, ended: Sequence[Ended], *, gaps_allowed: bool = False, looked_at: float = 1.0
+) -> Shown:
     """Compare all slots from the first to the last end of a job; with `gaps_allowed`, only those that were sampled as a
-    whole and count all jobs."""
+    whole and count all jobs. `looked_at`: at least this share of the jobs was looked at."""
     start_s, last_s = (slot_of(find(one.at for one in ended), SLOT_S) for find in (min, max))
     end_s = last_s + 2 * SLOT_S  # a job is counted in the sample after its end
     wanted = HistoryRange(start_s, end_s, SLOT_S)
@@ -135,9 +141,17 @@ def read_shown(store: Store, key: SeriesKey, ended: Sequence[Ended], *, gaps_all
         p95_s=percentiles(merged, [0.95])[0],
         true_finished=len(true),
         true_failed=sum(one.failed for one in true),
-        true_p95_s=took[min(len(took) - 1, int(0.95 * len(took)))] if took else None,
+        true_p95_s=_bounds_of_p95(took, looked_at) if took else None,
         gaps=sum(slot.cells is None for slot in slots if slot.start_s <= last_s),
     )
+
+
+def _bounds_of_p95(took: Sequence[float], looked_at: float) -> tuple[float, float]:
+    """The 95th percentile of any such share of these sorted run times: those left out can be the longest ones or the
+    shortest. Both bounds are the same if all were looked at."""
+    known = math.ceil(looked_at * len(took))
+    rank = min(known - 1, int(0.95 * known))
+    return took[rank], took[rank + len(took) - known]
 
 
 def _is_whole(slot: Slot) -> bool:

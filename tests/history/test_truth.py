@@ -39,11 +39,15 @@ Run = Callable[[Watched], Sequence[Ended]]
 
 
 class Known(NamedTuple):
-    """What a library reports of a load: a figure that becomes unknown is a fault, too. `run_times` None: either."""
+    """What a library reports of a load: a figure that becomes unknown is a fault, too. `run_times` None: either.
+
+    `looked_at`: the least share of the jobs whose run times are read.
+    """
 
     quality: str = "estimated"
     failed: bool = True
     run_times: bool | None = True
+    looked_at: float = 1.0
 
 
 EXACT, ESTIMATED, UNKNOWN = Known("exact"), Known(), Known("unknown", failed=False, run_times=False)
@@ -71,7 +75,7 @@ class Stage:
             dashboard.wait_for_slot()
             ended = run(dashboard)
             dashboard.wait_for_samples(3)
-        shown = read_shown(self._store, key, ended, gaps_allowed=gaps_allowed)
+        shown = read_shown(self._store, key, ended, gaps_allowed=gaps_allowed, looked_at=known.looked_at)
         print(
             f"\n| {label} | {shown.quality} | {shown.finished} / {shown.true_finished} | {shown.failed} / "
             f"{shown.true_failed} | {shown.p95_s} / {shown.true_p95_s} | {shown.gaps} |"
@@ -86,8 +90,8 @@ class Stage:
         assert known.run_times in (None, shown.p95_s is not None), shown
         if shown.p95_s is not None:
             assert shown.true_p95_s is not None
-            most_s = (shown.true_p95_s + OVERHEAD_S) * BUCKET_RATIO
-            assert shown.true_p95_s / BUCKET_RATIO <= shown.p95_s <= most_s, shown
+            least_s, most_s = shown.true_p95_s
+            assert least_s / BUCKET_RATIO <= shown.p95_s <= (most_s + OVERHEAD_S) * BUCKET_RATIO, shown
         assert gaps_allowed or not shown.gaps, shown
         return shown
 
@@ -127,9 +131,12 @@ def test_rq(stage: Stage) -> None:
         ended = run_rq(stage, Load(seconds=3, ms=(20,)))(watched_)
         return [one._replace(took_s=took_s) for one, took_s in zip(ended, rq_times(stage, len(ended)), strict=True)]
 
+    # RQ orders finished jobs by whole seconds: of those that end in the second of a sample, some are not looked at.
+    # All jobs take equally long but for what the machine adds, which differs most between the longest ones.
+    known = Known(looked_at=0.85)
     with running_rq_worker(stage.url, "simple", "alone"):
         run_first_job(stage)
-        stage.check("RQ, a few jobs", queue_key("rq", "alone"), run, ESTIMATED)
+        stage.check("RQ, a few jobs", queue_key("rq", "alone"), run, known)
 
 
 def rq_times(stage: Stage, count: int) -> list[float]:
