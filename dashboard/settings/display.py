@@ -18,7 +18,8 @@ _PLAIN_TEXT = {
     *("issuer", "client_id", "title", "scopes", "name_claim", "groups_claim"),
     *("names", "patterns", "allow"),
     *("kind", "type", "severity", "metric", "source", "backend", "queue"),
-    *("match", "owner", "runbook", "note", "queues_not", "sentinels", "service", "ca_file", "cert_file", "key_file"),
+    *("match", "owner", "runbook", "note", "queues_not"),
+    *("cluster", "sentinels", "service", "ca_file", "cert_file", "key_file"),
 }
 _BY_NAME = {"user_roles", "domain_roles", "group_roles"}
 _PLAIN_URLS = {"redis_url", "store_url", "url", "broker_url", "result_url", "redbeat_url"}

@@ -8,6 +8,8 @@ from urllib.parse import parse_qsl, urlsplit
 from ..errors import ConfigurationError
 from .sentinel_urls import EXPECTED as EXPECTED_SENTINELS
 from .sentinel_urls import MAX_SENTINELS, SENTINEL_OPTIONS, is_sentinel_url, parse_sentinel_url, split_sentinel_url
+from .servers.cluster_urls import EXPECTED as EXPECTED_CLUSTER
+from .servers.cluster_urls import MAX_CLUSTER_NODES, is_cluster_url, parse_cluster_url
 
 URL_SCHEMES = ("redis", "rediss", "unix")
 _TLS_FILES = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
@@ -20,6 +22,8 @@ URL_OPTIONS = {
 }
 URL_OPTIONS["redis+sentinel"] = (URL_OPTIONS["redis"] - {"db"}) | _TLS_OPTIONS | SENTINEL_OPTIONS
 URL_OPTIONS["rediss+sentinel"] = (URL_OPTIONS["rediss"] - {"db"}) | SENTINEL_OPTIONS
+URL_OPTIONS["redis+cluster"] = URL_OPTIONS["redis"] - {"db"}
+URL_OPTIONS["rediss+cluster"] = URL_OPTIONS["rediss"] - {"db"}
 CERT_REQS = {"none": "none", "cert_none": "none", "required": "required", "cert_required": "required"}
 
 
@@ -29,6 +33,8 @@ def redact_url(url: str) -> str:
         if is_sentinel_url(url):
             _, parts = split_sentinel_url(url)
             return f"{parts.scheme}://{','.join(parse_sentinel_url(url).names)}{parts.path}"
+        if is_cluster_url(url):
+            return f"{url.partition('://')[0]}://{','.join(parse_cluster_url(url).names)}"
         parts = urlsplit(url)
         host = parts.hostname or ""
         if ":" in host:
@@ -40,10 +46,13 @@ def redact_url(url: str) -> str:
 
 
 def check_redis_url(url: str, where: str) -> None:
-    """Raise ConfigurationError, with `where` in front, unless `url` is that of one Redis server or of its Sentinels."""
+    """Raise ConfigurationError, with `where` in front, unless `url` is that of a server, Sentinels or a cluster."""
     expected = "expected redis://, rediss:// or unix:// with host and port, such as redis://127.0.0.1:6379/0"
     if is_sentinel_url(url):
         _check_sentinel_url(url, where)
+        return
+    if is_cluster_url(url):
+        _check_cluster_url(url, where)
         return
     try:
         parts = urlsplit(url)
@@ -52,7 +61,7 @@ def check_redis_url(url: str, where: str) -> None:
         raise ConfigurationError(f"{where}: {expected}") from None
     for word, hint in (
         ("sentinel", EXPECTED_SENTINELS),
-        ("cluster", f"Redis Cluster is not supported yet; {expected}"),
+        ("cluster", EXPECTED_CLUSTER),
     ):
         if word in parts.scheme:
             raise ConfigurationError(f"{where}: {hint}")
@@ -80,6 +89,22 @@ def _check_sentinel_url(url: str, where: str) -> None:
         raise ConfigurationError(f"{where}: expected each Sentinel once, and at most {MAX_SENTINELS}")
     if "ssl_" in parts.query and not (found.server + found.sentinel_server).count("rediss:"):
         raise ConfigurationError(f"{where}: ssl options: expected only with rediss+sentinel:// or sentinel_tls=true")
+
+
+def _check_cluster_url(url: str, where: str) -> None:
+    try:
+        found = parse_cluster_url(url)
+    except ValueError as exc:
+        raise ConfigurationError(
+            f"{where}: {exc if str(exc).startswith(EXPECTED_CLUSTER) else EXPECTED_CLUSTER}"
+        ) from None
+    if not url.isprintable() or "#" in url:
+        raise ConfigurationError(f"{where}: {EXPECTED_CLUSTER}")
+    _check_options(url.partition("://")[0], found.query, where)
+    if len(set(found.nodes)) < len(found.nodes) or len(found.nodes) > MAX_CLUSTER_NODES:
+        raise ConfigurationError(
+            f"{where}: expected each node once, and at most {MAX_CLUSTER_NODES}: they name all others"
+        )
 
 
 def _is_database(text: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from .sentinel_urls import build_sentinel_url
+from .servers.cluster_urls import build_cluster_url, is_cluster_url
 
 DEFAULT_STORE_PREFIX = "{queuedeck}"
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
@@ -16,7 +17,8 @@ class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """One Redis to watch."""
 
     name: str
-    url: str | None = None  # of the server, or of its Sentinels; or, instead, `sentinels` and what follows them
+    url: str | None = None  # of the server, its Sentinels or a cluster; or, instead, one of the next two settings
+    cluster: tuple[str, ...] = ()  # host:port of some nodes of a Redis Cluster
     sentinels: tuple[str, ...] = ()  # host:port of each
     service: str | None = None  # the name under which the Sentinels monitor the primary
     database: int = 0
@@ -42,16 +44,22 @@ class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     @property
     def redis_url(self) -> str:
-        """`url`, or the equivalent URL of `sentinels` and the settings that belong to them."""
+        """`url`, or the equivalent URL of `cluster` or `sentinels` and the settings that belong to them."""
         if self.url is not None:
             return self.url
+        files = {"ssl_ca_certs": self.ca_file, "ssl_certfile": self.cert_file, "ssl_keyfile": self.key_file}
+        if self.cluster:
+            return build_cluster_url(
+                self.cluster,
+                user=(self.username, self.password),
+                tls=self.tls,
+                options={name: value for name, value in files.items() if value is not None},
+            )
         options = {
             "sentinel_username": self.sentinel_username,
             "sentinel_password": self.sentinel_password,
             "sentinel_tls": None if self.sentinel_tls is None else str(self.sentinel_tls).lower(),
-            "ssl_ca_certs": self.ca_file,
-            "ssl_certfile": self.cert_file,
-            "ssl_keyfile": self.key_file,
+            **files,
         }
         return build_sentinel_url(
             self.sentinels,
@@ -62,12 +70,16 @@ class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             options={name: value for name, value in options.items() if value is not None},
         )
 
+    @property
+    def is_cluster(self) -> bool:
+        """Whether this is a Redis Cluster."""
+        return bool(self.cluster) or is_cluster_url(self.url)
 
-# The settings of a source that belong to `sentinels`.
-WITH_SENTINELS = (
-    *("service", "database", "username", "password", "tls", "sentinel_username", "sentinel_password"),
-    *("sentinel_tls", "ca_file", "cert_file", "key_file"),
-)
+
+# The settings of a source that belong to `cluster`, and those that belong to `sentinels`.
+WITH_CLUSTER = ("username", "password", "tls", "ca_file", "cert_file", "key_file")
+ONLY_WITH_SENTINELS = ("service", "database", "sentinel_username", "sentinel_password", "sentinel_tls")
+WITH_SENTINELS = (*ONLY_WITH_SENTINELS, *WITH_CLUSTER)
 
 
 class QueueSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

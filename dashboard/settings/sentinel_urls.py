@@ -67,7 +67,7 @@ def parse_sentinel_url(url: str) -> SentinelUrl:
     own = {name: value for name, value in options if name in SENTINEL_OPTIONS}
     tls = [(name, value) for name, value in options if name.startswith("ssl_")]
     credentials = [(name, value) for name, value in options if name in ("username", "password")]
-    own_user = _user_info(own.get("sentinel_username", ""), own.get("sentinel_password", ""))
+    own_user = user_info(own.get("sentinel_username", ""), own.get("sentinel_password", ""))
     own_tls = own.get("sentinel_tls", str(scheme == "rediss")).lower() == "true"
     query = urlencode(credentials + tls if scheme == "rediss" else credentials)
     server = f"{scheme}://{user}{at}none/{database}?{query}"
@@ -76,7 +76,7 @@ def parse_sentinel_url(url: str) -> SentinelUrl:
     except ValueError:
         raise ValueError(EXPECTED) from None  # its text may contain the password
     return SentinelUrl(
-        tuple(_parse_host(each) for each in hosts.split(",")),
+        tuple(parse_host(each) for each in hosts.split(",")),
         unquote(service),
         server,
         f"rediss://{own_user}none?{urlencode(tls)}" if own_tls else f"redis://{own_user}none",
@@ -93,35 +93,37 @@ def build_sentinel_url(
     options: Mapping[str, str],
 ) -> str:
     """The URL of the primary of `service`. `user`: name and password; `options`: those after the `?`."""
-    user_info = _user_info(user[0] or "", user[1] or "")
+    servers = user_info(user[0] or "", user[1] or "") + ",".join(sentinels)
     query = f"?{urlencode(options)}" if options else ""
     scheme = "rediss+sentinel" if tls else "redis+sentinel"
-    return f"{scheme}://{user_info}{','.join(sentinels)}/{quote(service, safe='')}/{database}{query}"
+    return f"{scheme}://{servers}/{quote(service, safe='')}/{database}{query}"
 
 
-def _user_info(name: str, password: str) -> str:
+def user_info(name: str, password: str) -> str:
+    """The part of a URL before the host; "" without name and password."""
     return f"{quote(name, safe='')}:{quote(password, safe='')}@" if name or password else ""
 
 
 def is_sentinel_host(text: str) -> bool:
     """Whether `text` is the host and port of a Sentinel; the port may be missing."""
     try:
-        _parse_host(text)
+        parse_host(text)
     except ValueError:
         return False
     return not set(text) & set("/@,?#%") and text.isprintable()
 
 
-def _parse_host(text: str) -> tuple[str, int]:
+def parse_host(text: str, default_port: int = SENTINEL_PORT, expected: str = EXPECTED) -> tuple[str, int]:
+    """(host, port) of `text`. Raises ValueError with `expected` if it is not host:port."""
     host, colon, port = text.rpartition(":")
     if not colon or port.endswith("]"):
-        host, port = text, str(SENTINEL_PORT)
+        host, port = text, str(default_port)
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        raise ValueError(EXPECTED)
+        raise ValueError(expected)
     if not host or set(host) & set(" []@") or not _is_number(port) or not 0 < int(port) < 65536:
-        raise ValueError(EXPECTED)
+        raise ValueError(expected)
     return host, int(port)
 
 

@@ -11,8 +11,9 @@ from ..errors import ConfigurationError
 from ..globs import EXPECTED, is_glob
 from . import grants, oidc, proxies, queue_directory, redaction, slos
 from .redis_urls import check_redis_url
-from .schema import WITH_SENTINELS, Settings, SourceSettings
+from .schema import ONLY_WITH_SENTINELS, WITH_SENTINELS, Settings, SourceSettings
 from .sentinel_urls import is_sentinel_host
+from .servers.cluster_urls import is_cluster_url
 from .syslog_targets import parse_syslog_target
 
 # One hash tag, so that all keys are in one cluster slot and one script can change several of them.
@@ -170,6 +171,11 @@ def _check_sources(settings: Settings, where: str) -> None:
             url = getattr(source, field)
             if url is not None:
                 check_redis_url(url, f"{at}: {field}")
+            if is_cluster_url(url) or (url is not None and source.is_cluster):
+                raise ConfigurationError(
+                    f"{at}: {field}: Celery does not run on Redis Cluster; expected the URL of another Redis, in "
+                    "a source without cluster"
+                )
         for field in ("unacked_key", "unacked_index_key"):
             if not 0 < len(getattr(source, field)) <= KEY_LIMIT:
                 raise ConfigurationError(f"{at}: {field}: expected a key name of 1 to {KEY_LIMIT} characters")
@@ -181,15 +187,20 @@ def _check_sources(settings: Settings, where: str) -> None:
 
 
 def _check_server(source: SourceSettings, at: str) -> None:
-    """Raise ConfigurationError unless the source has either a URL or Sentinels."""
+    """Raise ConfigurationError unless the source has either a URL, or Sentinels, or nodes of a cluster."""
     if source.url is not None:
-        extra = next((field for field in ("sentinels", *WITH_SENTINELS) if _is_set(source, field)), None)
+        extra = next((field for field in ("sentinels", "cluster", *WITH_SENTINELS) if _is_set(source, field)), None)
         if extra is not None:
-            raise ConfigurationError(f"{at}: {extra}: expected in the url, or without url and with sentinels")
+            raise ConfigurationError(
+                f"{at}: {extra}: expected in the url, or without url and with sentinels or cluster"
+            )
         check_redis_url(source.url, f"{at}: url")
         return
+    if source.cluster:
+        _check_cluster(source, at)
+        return
     if not source.sentinels:
-        raise ConfigurationError(f"{at}: expected url, or sentinels and service")
+        raise ConfigurationError(f"{at}: expected url, or cluster, or sentinels and service")
     if not source.service:
         raise ConfigurationError(f"{at}: service: expected the name under which the Sentinels monitor the primary")
     for sentinel in source.sentinels:
@@ -197,13 +208,28 @@ def _check_server(source: SourceSettings, at: str) -> None:
             raise ConfigurationError(f'{at}: sentinels: expected host:port of each, such as "10.0.0.1:26379"')
     if not 0 <= source.database < 10**6:
         raise ConfigurationError(f"{at}: database: expected a database number, such as 0")
+    _check_files(source, at, "tls = true or sentinel_tls = true", with_tls=source.tls or bool(source.sentinel_tls))
+    check_redis_url(source.redis_url, at)
+
+
+def _check_cluster(source: SourceSettings, at: str) -> None:
+    extra = next((field for field in ("sentinels", *ONLY_WITH_SENTINELS) if _is_set(source, field)), None)
+    if extra is not None:
+        raise ConfigurationError(f"{at}: {extra}: expected without cluster, which has only database 0 and no Sentinels")
+    for node in source.cluster:
+        if not is_sentinel_host(node):
+            raise ConfigurationError(f'{at}: cluster: expected host:port of each node, such as "10.0.0.1:6379"')
+    _check_files(source, at, "tls = true", with_tls=source.tls)
+    check_redis_url(source.redis_url, at)
+
+
+def _check_files(source: SourceSettings, at: str, needed: str, *, with_tls: bool) -> None:
     for field in ("ca_file", "cert_file", "key_file"):
         file = getattr(source, field)
-        if file is not None and not (source.tls or source.sentinel_tls):
-            raise ConfigurationError(f"{at}: {field}: expected only with tls = true or sentinel_tls = true")
+        if file is not None and not with_tls:
+            raise ConfigurationError(f"{at}: {field}: expected only with {needed}")
         if file is not None and not os.access(file, os.R_OK):
             raise ConfigurationError(f"{at}: {field}: expected a readable file")
-    check_redis_url(source.redis_url, at)
 
 
 def _is_set(source: SourceSettings, field: str) -> bool:

@@ -127,9 +127,9 @@ def test_settings_are_equivalent_to_a_url(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({}, "expected url, or sentinels and service"),
+        ({}, "expected url, or cluster, or sentinels and service"),
         ({"sentinels": ["a:1"]}, "service: expected the name"),
-        ({"service": "shop"}, "expected url, or sentinels and service"),
+        ({"service": "shop"}, "expected url, or cluster, or sentinels and service"),
         (
             {"url": "redis://h:1/0", "service": "shop"},
             "service: expected in the url",

@@ -91,7 +91,7 @@ def test_the_file_may_be_named_by_the_environment(tmp_path: Path) -> None:
         ({}, {"redis_url": "redis+sentinel://h:1, i:2/s"}, "redis_url: expected redis+sentinel:// with"),
         ({}, {"redis_url": "redis+sentinel://h:1/a%0Ab/0"}, "redis_url: expected redis+sentinel:// with"),
         ({}, {"redis_url": "redis+sentinel://h:1/s?db=1"}, "unknown option db after the ?"),
-        ({}, {"redis_url": "redis+cluster://h:1/0"}, "Redis Cluster is not supported yet"),
+        ({}, {"redis_url": "redis+cluster://h:1/1"}, "a cluster has only database 0"),
         (
             {},
             {"redis_url": "redis://h:1/0?virtual_host=a"},

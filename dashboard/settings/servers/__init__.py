@@ -1,0 +1,1 @@
+"""How Redis servers are named in the settings."""
