@@ -23,16 +23,18 @@ def read_key_sample(reader: LimitedReader) -> KeySample:
     Raises BackendUnavailable. Cost: STEPS + 1 round trips.
     """
     keys: dict[bytes, None] = {}
-    cursor, complete = 0, False
-    for _ in range(STEPS):
-        (reply,) = reader.read([("SCAN", cursor, "COUNT", KEYS_PER_STEP)])
-        if not isinstance(reply, list):
-            break
-        cursor = int(reply[0])
-        keys.update(dict.fromkeys(reply[1]))
-        if cursor == 0:
-            complete = True
-            break
+    complete = False
+    shares = reader.scan_shares(STEPS)
+    for cursor, steps in shares:
+        for _ in range(steps):
+            (reply,) = reader.read([("SCAN", cursor, "COUNT", KEYS_PER_STEP)])
+            if not isinstance(reply, list):
+                break
+            cursor = int(reply[0])
+            keys.update(dict.fromkeys(reply[1]))
+            if cursor == 0:
+                complete = len(shares) == 1
+                break
     (size,) = reader.read([("DBSIZE",)])
     population = size if isinstance(size, int) and not complete else len(keys)
     return KeySample(tuple(keys), max(population, len(keys)), complete)

@@ -32,6 +32,10 @@ class LimitedReader:
         """Which share of the budget is used up."""
         return max(self.commands / self._max_commands, (monotonic_s() - self._began_at) / self._max_s)
 
+    def scan_shares(self, steps: int) -> list[tuple[int, int]]:
+        """See `Source.scan_shares`."""
+        return self._source.scan_shares(steps)
+
     def read(self, commands: Sequence[Command], batch: int = BATCH) -> list[Reply]:
         """The replies to read-only commands, in order, or their errors; None for those that are not sent any more.
 

@@ -31,7 +31,7 @@ from .queues import (
 from .schedules import Schedule
 from .searched_jobs import ScanResult, Searched, Window
 from .snapshot import HistoryProblem, Snapshot
-from .sources import RedisHealth, SourceStats
+from .sources import ClusterNode, RedisHealth, SourceStats
 from .storage import QueueStorage, StoredKey
 from .workers import Work, Worker, WorkerState
 
@@ -41,6 +41,7 @@ __all__ = [
     "ClassBoard",
     "ClassFlow",
     "ClassStats",
+    "ClusterNode",
     "Counts",
     "FlowDelta",
     "ForecastState",

@@ -47,6 +47,19 @@ class RedisHealth(Value, frozen=True, kw_only=True):
     replica_of: str | None = None  # host:port of the primary; None: this server is not a replica
 
 
+class ClusterNode(Value, frozen=True, kw_only=True):
+    """One primary of a Redis Cluster; None where INFO is not permitted."""
+
+    address: str  # host:port
+    slots: int  # how many hash slots it serves
+    replicas: int | None = None
+    used_memory_bytes: int | None = None
+    memory_ratio: float | None = None  # as in RedisHealth
+    clients: int | None = None
+    ops_per_s: int | None = None
+    keys: int | None = None
+
+
 class SourceStats(Value, frozen=True, kw_only=True):
     """One Redis as of a snapshot: whether it is reachable, its health, and the cost of sampling it."""
 
@@ -70,3 +83,4 @@ class SourceStats(Value, frozen=True, kw_only=True):
     problems: tuple[str, ...] = ()  # the backends that could not be read, and why
     primary: str | None = None  # host:port that the Sentinels named last; None without Sentinels
     sentinel_problem: str | None = None  # why a failover would not be noticed; None if it would, or without Sentinels
+    nodes: tuple[ClusterNode, ...] = ()  # the primaries of a Redis Cluster; () for a single server

@@ -174,7 +174,8 @@ class Sampler:
             address=source.address,
             reachable=True,
             health=health,
-            memory_full_in_s=self._forecast_memory(source.name, health),
+            # The nodes of a cluster fill up one by one: their sum does not show when the first is full.
+            memory_full_in_s=None if source.is_cluster else self._forecast_memory(source.name, health),
             libraries=libraries,
             needs_noeviction=any(
                 backend.needs_noeviction and backend.name in libraries for backend in self._watch.backends[source.name]
@@ -188,6 +189,7 @@ class Sampler:
             problems=tuple(problems),
             primary=source.primary,
             sentinel_problem=source.sentinel_problem,
+            nodes=source.nodes,
         )
         return stats, queues
 

@@ -39,12 +39,23 @@ class CommandMissing(NoPermissionError):
         super().__init__(f"unknown command '{command}': it was renamed or disabled on this server")
 
 
-class NoPrimaryError(RedisConnectionError):
-    """The Sentinels name no primary, or a server that is a replica. Its text is one line."""
+class ExplainedError(RedisConnectionError):
+    """An error that knows its reason and what to do. Its text is one line."""
 
     def __init__(self, reason: str, message: str, hint: str) -> None:
         super().__init__(message)
         self.explanation: Explanation = (reason, message, hint)
+
+
+class NoPrimaryError(ExplainedError):
+    """The Sentinels name no primary, or a server that is a replica."""
+
+
+class SlotMovingError(ResponseError):
+    """A command was not executed, because its keys are being moved to another node of the cluster."""
+
+    def __init__(self, slot: int) -> None:
+        super().__init__(f"hash slot {slot} is being moved to another node of the cluster")
 
 
 class PrimaryDownError(NoPrimaryError):
@@ -70,7 +81,7 @@ REFUSING = re.compile(
     r"(?:(?:ERR )?(?:Error running script.{0,120}?)?@user_script: ?\d+: -?|-)?"
     r"(?:OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|LOADING)\b"
 )
-_URL = re.compile(r"(rediss?(?:\+sentinel)?|unix)://(\S++)")
+_URL = re.compile(r"(rediss?(?:\+sentinel|\+cluster)?|unix)://(\S++)")
 
 
 def error_line(exc: BaseException) -> str:
@@ -126,14 +137,21 @@ def explain_refused_command(error: str, library: str) -> str:
         return "Redis is out of memory and refuses writes"
     if _READ_ONLY.search(error):
         return "this Redis is a read-only replica"
+    if "CROSSSLOT" in error:
+        return (
+            f"its keys are in several hash slots of the Redis Cluster. {library} needs them in one: put a part of the "
+            "prefix or of the name of the queue in braces, such as {bull}"
+        )
     return f"Redis refused the command: {error}"
 
 
 def explain_failure(exc: Exception, address: str) -> Explanation:
     """(reason, message, hint) for an error of the server at `address`."""
-    if isinstance(exc, NoPrimaryError):
+    if isinstance(exc, ExplainedError):
         return exc.explanation
     text = error_line(exc)
+    if isinstance(exc, SlotMovingError):
+        return "readonly", f"{address}: {text}", "Nothing was changed. Try again when the cluster has moved it."
     if isinstance(exc, ResponseError) and is_about_the_server(exc):
         return _explain_elsewhere(exc, address)
     return (
@@ -254,12 +272,12 @@ def _explain_elsewhere(exc: ResponseError, address: str) -> Explanation:
         )
     if isinstance(exc, ClusterDownError) or "CLUSTERDOWN" in said:
         return (
-            "protocol",
+            "refused",
             f"{address} belongs to a Redis Cluster that is down",
-            "Check CLUSTER INFO. Redis Cluster is not supported yet: use a Redis without cluster mode.",
+            "A failover takes some seconds. If it lasts, look for slots without a node in CLUSTER NODES.",
         )
     return (
         "protocol",
         f"{address} is one node of a Redis Cluster and holds only part of the data",
-        "Redis Cluster is not supported yet: use a Redis without cluster mode, or a cluster of one node.",
+        "Use redis+cluster:// with the host and port of some nodes, or cluster = [...] in place of url.",
     )

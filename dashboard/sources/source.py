@@ -33,7 +33,7 @@ from redis.exceptions import (
 )
 
 from ..errors import BackendUnavailable, Forbidden
-from ..model import RedisHealth
+from ..model import ClusterNode, RedisHealth
 from ..settings import DEFAULT_STORE_PREFIX
 from ..settings.redis_urls import redact_url
 from .connection import ASK_TIME, Connections, PackedCommands
@@ -88,7 +88,7 @@ def raw_bytes(decoded: str) -> bytes:
         return decoded.encode("utf-8", "surrogatepass")
 
 
-def _wire_format(command: Command) -> bytes:
+def wire_format(command: Command) -> bytes:
     """The command in wire format; text that is not UTF-8 is sent as the bytes that it was decoded from."""
     try:
         return _pack(tuple(command))
@@ -118,6 +118,28 @@ class Source:
     def database(self) -> int:
         """The database number in the URL."""
         return self._connections.database
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether this is a Redis Cluster, of which each node has a part of the keys."""
+        return False
+
+    @property
+    def nodes(self) -> tuple[ClusterNode, ...]:
+        """The primaries of a cluster, as `read_health` found them last; () for a single server."""
+        return ()
+
+    def slot_of(self, _key: Argument) -> int | None:
+        """The hash slot of a key in a cluster; None if one server has all keys."""
+        return None
+
+    def keeps_together(self, _prefix: str) -> bool:
+        """Whether one script can use all keys with a prefix: in a cluster it needs a hash tag for that."""
+        return True
+
+    def scan_shares(self, steps: int) -> list[tuple[int, int]]:
+        """(cursor, how many steps) with which `steps` of SCAN show all parts of the key space alike."""
+        return [(0, steps)]
 
     @property
     def primary(self) -> str | None:
@@ -171,10 +193,14 @@ class Source:
         return self._run_pieces([packed for piece in pieces if (packed := self._pack_commands(piece)).count])
 
     def _pack_commands(self, commands: Sequence[Command]) -> PackedCommands:
-        if self.prefix != DEFAULT_STORE_PREFIX:
-            commands = [self._with_prefix(command) for command in commands]
+        commands = self._with_own_prefix(commands)
         acts = self.sentinels is not None and any(command[0] == "EVAL" for command in commands)
-        return PackedCommands(b"".join(map(_wire_format, commands)), len(commands), acts)
+        return PackedCommands(b"".join(map(wire_format, commands)), len(commands), acts)
+
+    def _with_own_prefix(self, commands: Sequence[Command]) -> Sequence[Command]:
+        if self.prefix == DEFAULT_STORE_PREFIX:
+            return commands
+        return [self._with_prefix(command) for command in commands]
 
     def own_key(self, name: Argument) -> Argument:
         """`name`; if it is one of Queuedeck's own keys, with the prefix of this source."""
@@ -190,7 +216,7 @@ class Source:
         """
         if command[0] in ("EVAL", "EVAL_RO"):
             first, end = 3, 3 + int(command[2])
-        elif command[0] in ("DEL", "UNLINK", "EXISTS"):
+        elif command[0] in ("DEL", "UNLINK", "EXISTS", "MGET"):
             first, end = 1, len(command)
         else:
             first, end = 1, 2
@@ -219,6 +245,11 @@ class Source:
                 meter.add(commands, time.perf_counter() - started, sent_bytes, trips * self._way_s, len(pieces))
         if asks:
             self._clock.note_time(replies.pop())
+        self._check_all(replies)
+        return replies
+
+    def _check_all(self, replies: list[Reply]) -> None:
+        """Raise BackendUnavailable if the replies show that the server, or the user, is not the right one."""
         if any(isinstance(reply, CommandMissing) for reply in replies):
             self._check_sentinel()
         if len(replies) == 1 and isinstance(replies[0], BusyLoadingError):
@@ -226,7 +257,6 @@ class Source:
         first = replies[0]
         if isinstance(first, AuthenticationError | BusyLoadingError) or is_auth(first):
             raise self.unavailable_error(first)
-        return replies
 
     def run_transaction(self, work: Callable[[redis.Redis], Any]) -> Any:
         """The result of `work`, called with a redis-py client of this pool; errors are translated as in `execute`.

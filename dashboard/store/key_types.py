@@ -62,6 +62,7 @@ SOUND = f"""
 local said, kinds = {{}}, {{s='string', l='list', t='set', z='zset', h='hash', x='stream'}}
 local prefix = table.remove(ARGV)
 local letters = table.remove(ARGV)
+redis.call('EXISTS', prefix .. ':moving') -- raises an error while a cluster moves the keys: before the first write
 local function replaced(key, why) said[#said + 1] = key .. ' ' .. why end
 local checked = {{}}
 local function aside(key, why)
