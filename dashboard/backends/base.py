@@ -88,6 +88,7 @@ class Backend(abc.ABC):
     listed_with: ClassVar[Mapping[State, State]] = {}
     schedule_actions: ClassVar[tuple[Action, ...]] = ()
     worker_actions: ClassVar[tuple[Action, ...]] = ()
+    runs_on_cluster: ClassVar[bool] = False  # the library supports Redis Cluster; only then it is searched for there
     # The library's documentation requires noeviction: when Redis evicts its keys, jobs are lost or never finish.
     needs_noeviction: ClassVar[bool] = False
     pauses_whole_library: ClassVar[bool] = False  # PAUSE and RESUME act on all queues, not only on the one named

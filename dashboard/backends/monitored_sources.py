@@ -9,11 +9,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
-from ..errors import NotFound
+from ..errors import ConfigurationError, NotFound
 from ..redact import configure
-from ..settings import RedactionSettings, Settings
+from ..settings import RedactionSettings, Settings, SourceSettings
 from ..settings.known_names import KnownNames, check_scopes
 from ..settings.redaction import rules_of
+from ..sources.opening import open_source
 from ..sources.source import Source
 from . import registry
 from .base import Backend
@@ -109,21 +110,36 @@ def known_names(settings: Settings) -> KnownNames:
     return KnownNames(tuple(source.name for source in settings.effective_sources()), registry.backend_names())
 
 
+def _load_backends(entry: SourceSettings) -> tuple[type[Backend], ...]:
+    """The libraries to look for on a source: on a cluster, those that run on one. Raises ConfigurationError."""
+    found = registry.load_backends(entry.backends)
+    if not entry.is_cluster:
+        return found
+    able = tuple(kind for kind in found if kind.runs_on_cluster)
+    unable = next((kind for kind in found if not kind.runs_on_cluster), None)
+    if unable is not None and entry.backends:
+        names = ", ".join(kind.name for kind in registry.load_backends(()) if kind.runs_on_cluster)
+        raise ConfigurationError(
+            f"sources: source {entry.name!r}: backends: {unable.title} does not run on Redis Cluster; expected {names}"
+        )
+    return able
+
+
 def open_sources(settings: Settings) -> MonitoredSources:
     """Create the sources and backends in `settings`, without connecting, and let the process mask by their `redaction`.
 
-    Raises ConfigurationError for an unknown library, if a queue entry or an SLO names an unknown source or library, and
-    if the process masks by another redaction already.
+    Raises ConfigurationError for an unknown library, for one that does not run on a cluster but is selected there, if a
+    queue entry or an SLO names an unknown source or library, and if the process masks by another redaction already.
     """
     check_scopes(settings, known_names(settings))
     sources: dict[str, Source] = {}
     backends: dict[str, tuple[Backend, ...]] = {}
     for entry in settings.effective_sources():
-        source = Source(entry.name, entry.redis_url, settings.store_prefix)
+        source = open_source(entry.name, entry.redis_url, settings.store_prefix)
         sources[entry.name] = source
-        backends[entry.name] = tuple(kind(source, entry) for kind in registry.load_backends(entry.backends))
+        backends[entry.name] = tuple(kind(source, entry) for kind in _load_backends(entry))
     own = (
-        Source("store", settings.store_url, settings.store_prefix)
+        open_source("store", settings.store_url, settings.store_prefix)
         if settings.store_url
         else next(iter(sources.values()))
     )

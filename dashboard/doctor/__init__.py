@@ -10,9 +10,10 @@ from ..backends.monitored_sources import open_sources
 from ..console import say
 from ..errors import BackendUnavailable, QueuedeckError
 from ..settings import Settings
+from ..sources.cluster.source import ClusterSource
 from ..sources.source import Source
 from ..units import format_count
-from . import acl, libraries, permissions, sentinels, server
+from . import acl, cluster, libraries, permissions, sentinels, server
 from .findings import DoctorFinding, FindingLevel, exit_status, note_finding
 
 
@@ -55,7 +56,7 @@ def print_acl(settings: Settings) -> int:
         say(f"# store_url · {store.address}")
         try:
             say("# Queuedeck's own data.")
-            say(acl.store_line(acl.read_version(store), settings.store_prefix))
+            say(acl.store_line(acl.read_version(store), settings.store_prefix, is_cluster=store.is_cluster))
         except QueuedeckError as exc:
             say(f"# {exc.message}")
             status = 2
@@ -65,13 +66,15 @@ def print_acl(settings: Settings) -> int:
 
 def _acl_lines(source: Source, backends: tuple[Backend, ...], settings: Settings, *, is_store: bool) -> Iterator[str]:
     version = acl.read_version(source)
+    if source.is_cluster:
+        yield "# Run each command on every node, replicas too: nodes do not share their users."
     if version < (7, 0):
         yield "# Redis before 7 cannot grant read and write access separately: each command is granted on all keys."
     yield "# Read-only access to everything."
-    yield acl.reading_line(version)
+    yield acl.reading_line(version, is_cluster=source.is_cluster)
     if is_store:
         yield "# Or, instead, with Queuedeck's own data as well: for alerts, audit log, bulk operations and undo."
-        yield acl.publishing_line(version, settings.store_prefix)
+        yield acl.publishing_line(version, settings.store_prefix, is_cluster=source.is_cluster)
     if settings.read_only:
         return
     for backend in backends:
@@ -108,7 +111,10 @@ def examine_source(
     """Return all findings about one Redis; a server that cannot be reached is one finding."""
     findings = sentinels.examine_sentinels(source)
     try:
-        findings += server.examine_server(source)
+        if isinstance(source, ClusterSource):
+            findings += cluster.examine_cluster(source)
+        else:
+            findings += server.examine_server(source)
         if backends:
             findings += permissions.examine_permissions(source)
         if is_store:

@@ -82,19 +82,19 @@ def read_version(source: Source) -> Version:
     return parse_version(info_fields(reply).get("redis_version") if isinstance(reply, bytes) else None)
 
 
-def reading_line(version: Version = (7, 0)) -> str:
+def reading_line(version: Version = (7, 0), *, is_cluster: bool = False) -> str:
     """Return the command for a user that can read everything and change nothing."""
-    return _user_line(_all_keys(version), (), version)
+    return _user_line(_all_keys(version), (), version, is_cluster=is_cluster)
 
 
-def publishing_line(version: Version = (7, 0), prefix: str = PREFIX) -> str:
+def publishing_line(version: Version = (7, 0), prefix: str = PREFIX, *, is_cluster: bool = False) -> str:
     """Return the command for a user that also stores Queuedeck's own data, on a monitored server."""
-    return _user_line((*_all_keys(version), f"~{prefix}:*"), own_commands(), version)
+    return _user_line((*_all_keys(version), f"~{prefix}:*"), own_commands(), version, is_cluster=is_cluster)
 
 
-def store_line(version: Version = (7, 0), prefix: str = PREFIX) -> str:
+def store_line(version: Version = (7, 0), prefix: str = PREFIX, *, is_cluster: bool = False) -> str:
     """Return the command for a user that stores Queuedeck's own data on a dedicated Redis, at `store_url`."""
-    return _user_line((f"~{prefix}:*",), own_commands(), version)
+    return _user_line((f"~{prefix}:*",), own_commands(), version, is_cluster=is_cluster)
 
 
 def acting_line(backend: Backend, refs: Sequence[QueueRef], version: Version = (7, 0)) -> str:
@@ -185,10 +185,11 @@ def _all_keys(version: Version) -> tuple[str, ...]:
     return ("%R~*",) if version >= (7, 0) else ("~*",)
 
 
-def _user_line(keys: Iterable[str], commands: Iterable[str], version: Version) -> str:
+def _user_line(keys: Iterable[str], commands: Iterable[str], version: Version, *, is_cluster: bool) -> str:
     words = ["ACL SETUSER", NAME, "on", ">PASSWORD", "resetkeys", *keys]
     words += ["resetchannels"] if version >= (6, 2) else []
     words += _READING
     words += ["+client|setinfo"] if version >= (7, 2) else []
     words += ["+eval_ro"] if version >= (7, 0) else []
+    words += ["+cluster|slots"] if is_cluster else []
     return " ".join([*words, *(f"+{name}" for name in commands), *_LOOKING])

@@ -14,6 +14,7 @@ from ..sources.source import Command, Source
 from ..store.redis_store import PREFIX
 from ..units import format_duration
 from .acl import NAME as USER
+from .cluster import refused_commands
 from .findings import DoctorFinding, note_finding, ok_finding, problem_finding, warning_finding
 
 NO_KEY = "queuedeck-doctor:no-such-key"
@@ -156,13 +157,16 @@ def _essential_finding(source: Source, need: CommandNeed) -> DoctorFinding | Non
 
 
 def _refused_commands(source: Source, commands: Sequence[Command]) -> list[str]:
-    """Return the names of the `commands` that the user cannot run; a key that it cannot read does not count."""
-    replies = source.run_batch(commands)
-    return [
-        _command_name(command)
-        for command, reply in zip(commands, replies, strict=True)
-        if isinstance(reply, NoPermissionError) and not _is_key_refused(reply)
-    ]
+    """Return the names of the `commands` that the user cannot run, on any node of a cluster; a key that it cannot read
+    does not count.
+    """
+    found = {
+        _command_name(command): None
+        for refusals in refused_commands(source, commands)
+        for command, refusal in zip(commands, refusals, strict=True)
+        if refusal is not None and not _is_key_refused(refusal)
+    }
+    return list(found)
 
 
 def _is_known_command(source: Source, command: Command) -> bool:

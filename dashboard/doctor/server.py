@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ..model import RedisHealth
 from ..sources.info import info_fields, parse_info
-from ..sources.source import Source
+from ..sources.source import Reply, Source
 from ..units import format_count, format_duration, format_percent, format_size
 from .acl import NAME as USER
 from .findings import DoctorFinding, note_finding, ok_finding, problem_finding, warning_finding
@@ -22,8 +22,15 @@ _DIGITS = re.compile(r"\d{1,9}")
 
 
 def examine_server(source: Source) -> list[DoctorFinding]:
-    """Return what this server is, and its risks. Raises BackendUnavailable. Cost: 2 round trips."""
-    info, keys = source.run_batch([("INFO",), ("DBSIZE",)])
+    """Return what this server is, and its risks. Raises BackendUnavailable. Cost: 1 round trip."""
+    return examine_info(*source.run_batch([("INFO",), ("DBSIZE",), ("CONFIG", "GET", "save")]))
+
+
+def examine_info(info: Reply, keys: Reply, save_points: Reply, *, is_node: bool = False) -> list[DoctorFinding]:
+    """Return what a server is, and its risks, from its replies to INFO, DBSIZE and CONFIG GET save.
+
+    `is_node`: it was asked as one node of a cluster.
+    """
     if not isinstance(info, bytes):
         return [
             warning_finding(
@@ -38,9 +45,9 @@ def examine_server(source: Source) -> list[DoctorFinding]:
     return [
         _identity_finding(health),
         *_version_findings(health),
-        *_role_findings(health, fields),
+        *_role_findings(health, fields, is_node=is_node),
         *_memory_findings(health),
-        *_persistence_findings(health, fields, _read_save_points(source)),
+        *_persistence_findings(health, fields, _save_points(save_points)),
         *_clients_findings(health),
     ]
 
@@ -65,15 +72,17 @@ def _version_findings(health: RedisHealth) -> Iterator[DoctorFinding]:
         )
 
 
-def _role_findings(health: RedisHealth, fields: dict[str, str]) -> Iterator[DoctorFinding]:
+def _role_findings(health: RedisHealth, fields: dict[str, str], *, is_node: bool) -> Iterator[DoctorFinding]:
     if health.role is not None and health.role != "master":
         yield warning_finding(
             f"This server is a {health.role}", "Point the URL at the primary.", why="its data may lag"
         )
         if fields.get("master_link_status") == "down":
             yield problem_finding("Replication link to the primary is down", why="the data is stale")
-    if fields.get("cluster_enabled") == "1":
-        yield note_finding("Redis Cluster: supported only if this node has all slots.")
+    if fields.get("cluster_enabled") == "1" and not is_node:
+        yield note_finding(
+            "This is a node of a Redis Cluster: unless it has all slots, use redis+cluster:// with the nodes."
+        )
 
 
 def _memory_findings(health: RedisHealth) -> Iterator[DoctorFinding]:
@@ -134,9 +143,8 @@ def _persistence_findings(
         )
 
 
-def _read_save_points(source: Source) -> str | None:
+def _save_points(reply: Reply) -> str | None:
     """Return the setting `save`; None if CONFIG is not permitted, as on most managed servers."""
-    reply = source.run_batch([("CONFIG", "GET", "save")])[0]
     return reply[1].decode("utf-8", "replace") if isinstance(reply, list) and len(reply) == 2 else None
 
 

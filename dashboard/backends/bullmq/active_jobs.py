@@ -56,11 +56,12 @@ def read_active_jobs(source: Source, scripts: Scripts, refs: Sequence[QueueRef])
     Cost: 1 round trip if scripts are permitted, else 3.
     """
     clients: Command = ("CLIENT", "LIST")
-    chunks = [refs[start : start + QUEUES_PER_CALL] for start in range(0, len(refs), QUEUES_PER_CALL)]
+    chunks = scripts.split(refs, QUEUES_PER_CALL, keys.queue_key)
     calls: list[list[Argument]] = [
         [IN_ALL * len(chunk) // len(refs), PER_QUEUE, *(ref.key for ref in chunk)] for chunk in chunks
     ]
-    answered = scripts.run(keys.load_script("workers"), calls, also=[clients])
+    at = [chunk[0].key for chunk in chunks]
+    answered = scripts.run(keys.load_script("workers"), calls, also=[clients], at=at)
     if answered is None:
         return _read_without_lua(source, refs, clients)
     found: list[ActiveJobs] = []

@@ -15,6 +15,7 @@ from ...model import (
     Job,
     JobPage,
     JobQuery,
+    QueueFlow,
     QueueRef,
     QueueStats,
     QueueStorage,
@@ -27,7 +28,7 @@ from ...settings import SourceSettings
 from ...sources.source import Source
 from ..actions import Action, ActionOptions, ActionResult, JobBackup, JobRef
 from ..base import NO_OPTIONS, Backend, Budget, Discovery
-from ..lua_reads import Scripts
+from ..lua_reads import NoScripts, Scripts
 from ..payloads.decoding import printable
 from . import discovery, job_detail, jobs, keys, rates, schedules, stats, workers
 from .actions import deletion, descriptions, dispatch, queue_actions, schedule_removal
@@ -39,6 +40,7 @@ class BullMQ(Backend):
     name = "bullmq"
     title = "BullMQ"
     needs_noeviction = True
+    runs_on_cluster = True
     states = {state: tuple(entry.native for entry in keys.BY_STATE[state]) for state in keys.ORDERS}  # noqa: RUF012
     newest_first = frozenset({State.ACTIVE, State.BLOCKED, State.DEAD, State.COMPLETED})
     capabilities = frozenset(
@@ -67,6 +69,21 @@ class BullMQ(Backend):
     def __init__(self, source: Source, settings: SourceSettings) -> None:
         super().__init__(source, settings)
         self._scripts = Scripts(source)
+        self._no_scripts = NoScripts(source)
+
+    def _scripts_for(self, ref: QueueRef) -> Scripts:
+        return self._scripts if self.source.keeps_together(ref.key) else self._no_scripts
+
+    def _by_slots(self, refs: Sequence[QueueRef]) -> list[tuple[Scripts, list[QueueRef]]]:
+        """The queues that scripts can read, and those whose keys are on several nodes of a cluster."""
+        if not self.source.is_cluster:
+            return [(self._scripts, list(refs))]
+        found: dict[bool, list[QueueRef]] = {True: [], False: []}
+        for ref in refs:
+            found[self.source.keeps_together(ref.key)].append(ref)
+        return [
+            (scripts, own) for scripts, own in ((self._scripts, found[True]), (self._no_scripts, found[False])) if own
+        ]
 
     def discover_queues(self, cursor: Any, budget: Budget) -> Discovery:
         found, following = discovery.discover_step(self.source, cursor or 0, budget, self.settings.prefixes)
@@ -95,21 +112,34 @@ class BullMQ(Backend):
         ]
 
     def read_stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
-        return stats.read_stats(self.source, self._scripts, refs)
+        return self.refresh_stats(refs, {})
 
     def refresh_stats(self, refs: Sequence[QueueRef], seen: dict[str, Any]) -> list[QueueStats]:
-        return stats.read_stats(self.source, self._scripts, refs, seen)
+        if not self.source.is_cluster:
+            return stats.read_stats(self.source, self._scripts, refs, seen)
+        found: dict[str, QueueStats] = {}
+        for scripts, own in self._by_slots(refs):
+            for queue in stats.read_stats(self.source, scripts, own, seen):
+                spread = scripts is self._no_scripts
+                found[queue.key] = msgspec.structs.replace(queue, read_only=descriptions.SPREAD) if spread else queue
+        return [found[ref.key] for ref in refs]
 
     def read_flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
-        return rates.read_flow(self.source, self._scripts, refs, cursor or {})
+        flows: list[QueueFlow] = []
+        following: dict[str, Any] = {}
+        for scripts, own in self._by_slots(refs):
+            delta, looks = rates.read_flow(self.source, scripts, own, cursor or {})
+            flows += delta.queues
+            following |= looks
+        return FlowDelta(queues=tuple(flows)), following
 
     def list_jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
         self._check(query)
-        return jobs.list_jobs(self.source, self._scripts, ref, query)
+        return jobs.list_jobs(self.source, self._scripts_for(ref), ref, query)
 
     def search_page(self, ref: QueueRef, query: JobQuery) -> Window:
         self._check(query)
-        return jobs.read_window(self.source, self._scripts, ref, query)
+        return jobs.read_window(self.source, self._scripts_for(ref), ref, query)
 
     def _check(self, query: JobQuery) -> None:
         if query.state not in keys.ORDERS:
@@ -118,7 +148,7 @@ class BullMQ(Backend):
             raise Unsupported(f"BullMQ has no list {query.native!r} of {query.state.value} jobs.")
 
     def read_job(self, ref: QueueRef, job_id: str) -> Job:
-        job = job_detail.read_job(self.source, self._scripts, ref, job_id)
+        job = job_detail.read_job(self.source, self._scripts_for(ref), ref, job_id)
         if job is None:
             raise NotFound(
                 f"There is no job {job_id[:200]!r} in {ref.name!r}.",
@@ -128,15 +158,18 @@ class BullMQ(Backend):
 
     def list_workers(self, refs: Sequence[QueueRef]) -> list[Worker]:
         """Return the workers that left a trace, see workers.py. Cost: 1 round trip, 3 if scripts are not permitted."""
-        return workers.list_workers(self.source, self._scripts, refs)
+        # The library does not run on queues whose keys are on several nodes.
+        own = [ref for ref in refs if self.source.keeps_together(ref.key)]
+        return workers.list_workers(self.source, self._scripts, own)
 
     def list_schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
         """Return the schedules. Cost: 2 round trips, 3 if scripts are not permitted."""
-        return schedules.list_schedules(self.source, self._scripts, refs)
+        found = (schedules.list_schedules(self.source, scripts, own) for scripts, own in self._by_slots(refs))
+        return [schedule for part in found for schedule in part]
 
     def list_job_refs(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
         self._check(query)
-        return jobs.list_job_refs(self.source, self._scripts, ref, query)
+        return jobs.list_job_refs(self.source, self._scripts_for(ref), ref, query)
 
     def act_on_jobs(
         self,

@@ -95,6 +95,7 @@ def _read_job_data(source: Source, scripts: Scripts, ref: QueueRef, job_id: str)
                 *(json.dumps(BIG), DECODE_LIMIT_BYTES, TOUCH_LIMIT_BYTES, LOG_ROWS, LINKS),
             )
         ],
+        at=[ref.key],
     )
     if answered is None:
         return _read_without_lua(source, ref, job_id)

@@ -38,7 +38,8 @@ def read_job_rows(
     wanted = TEXTS if texts else ()
     head: list[Argument] = [json.dumps(ROW_FIELDS), ROW_LIMIT_BYTES, json.dumps(wanted), TEXT_LIMIT, TOUCH_BYTES]
     chunks = [ids[start : start + JOBS_PER_CALL] for start in range(0, len(ids), JOBS_PER_CALL)]
-    answered = scripts.run(keys.load_script("rows"), [[*head, ref.key, *chunk] for chunk in chunks])
+    calls = [[*head, ref.key, *chunk] for chunk in chunks]
+    answered = scripts.run(keys.load_script("rows"), calls, at=[ref.key] * len(calls))
     if answered is None:
         return _read_without_lua(source, ref, ids, wanted)
     return [

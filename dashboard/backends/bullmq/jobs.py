@@ -11,7 +11,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from ...clock import instant
 from ...errors import NotFound, WrongType
 from ...model import Job, JobPage, JobQuery, QueueRef, Searched, State, Window
-from ...sources.source import Command, Reply, Source, text
+from ...sources.source import Argument, Command, Reply, Source, text
 from ..actions import JobRef
 from ..lua_reads import Scripts
 from ..payloads.decoding import printable
@@ -97,7 +97,8 @@ def _read_entries(
 ) -> tuple[list[Reply], list[ListedJob], bool]:
     """Return the size of each list, the entries of the page, and whether the queue exists."""
     arguments = [part for entry in lists for part in (entry.native, entry.kind, "1" if entry.from_tail else "0")]
-    answered = scripts.run(keys.load_script("page"), [(ref.key, query.offset, query.per_page, *arguments)])
+    call: tuple[Argument, ...] = (ref.key, query.offset, query.per_page, *arguments)
+    answered = scripts.run(keys.load_script("page"), [call], at=[ref.key])
     if answered is None:
         return _plain_entries(source, ref, query, lists)
     reply = answered[0][0]

@@ -52,11 +52,14 @@ ORDERS = {
     State.DEAD: "newest failure first",
     State.COMPLETED: "newest first",
 }
+# In a cluster, Queuedeck's own sorted set of the deletions in a queue that were undone: a script that restores jobs can
+# only reach keys in the hash slot of the queue.
+RESTORED = "queuedeck-restored"
 # Keys of the queue itself, whose names look like the key of a job.
 RESERVED = frozenset(
     {
         *("meta", "id", "pc", "marker", "events", "limiter", "stalled", "stalled-check", "repeat", "meta-paused"),
-        *("priority", "metrics:completed", "metrics:failed", *(entry.native for entry in LISTS)),
+        *("priority", "metrics:completed", "metrics:failed", RESTORED, *(entry.native for entry in LISTS)),
     }
 )
 # The larger ones of them, and their types; job keys end in one of JOB_ENDS.
@@ -100,6 +103,11 @@ def key_of(ref: QueueRef) -> QueueKey | None:
     if ref.name != ref.key and ref.key.endswith(f":{ref.name}"):
         return QueueKey(ref.key[: -len(ref.name) - 1], ref.name)
     return split_key(ref.key)
+
+
+def queue_key(ref: QueueRef) -> str:
+    """Return the key of a ref."""
+    return ref.key
 
 
 def split_job(key: str) -> tuple[QueueKey, str] | None:

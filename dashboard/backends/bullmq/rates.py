@@ -24,7 +24,7 @@ def read_flow(
     source: Source, scripts: Scripts, refs: Sequence[QueueRef], cursor: Mapping[str, EventCursor]
 ) -> tuple[FlowDelta, dict[str, EventCursor]]:
     """Return the flow of `refs` since `cursor`, and the next cursor. Cost: 1 round trip, 2 without scripts."""
-    chunks = [refs[start : start + QUEUES_PER_CALL] for start in range(0, len(refs), QUEUES_PER_CALL)]
+    chunks = scripts.split(refs, QUEUES_PER_CALL, keys.queue_key)
     calls: list[list[bytes | str | int]] = []
     for chunk in chunks:
         call: list[bytes | str | int] = [EVENTS_PER_LOOK * len(chunk) // len(refs), int(FLOW_WINDOW_S * 1000)]
@@ -33,7 +33,7 @@ def read_flow(
             call.extend((ref.key, look.last_id, look.at_ms) if look else (ref.key, "", ""))
             call.append("" if look is None or look.names is None else "1")
         calls.append(call)
-    answered = scripts.run(keys.load_script("flow"), calls)
+    answered = scripts.run(keys.load_script("flow"), calls, at=[chunk[0].key for chunk in chunks])
     if answered is None:
         return _read_without_lua(source, refs, cursor)
     flows: list[QueueFlow] = []

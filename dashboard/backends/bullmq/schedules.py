@@ -110,11 +110,11 @@ def _unreadable_row(entry: ScheduleEntry, why: str) -> Schedule:
 
 
 def _read_lists(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Reply]:
-    chunks = [refs[start : start + QUEUES_PER_CALL] for start in range(0, len(refs), QUEUES_PER_CALL)]
+    chunks = scripts.split(refs, QUEUES_PER_CALL, keys.queue_key)
     calls: list[list[Argument]] = [
         [MAX_SCHEDULES, ENTRIES_PER_CALL, FEW, *(ref.key for ref in chunk)] for chunk in chunks
     ]
-    answered = scripts.run(keys.load_script("repeats"), calls)
+    answered = scripts.run(keys.load_script("repeats"), calls, at=[chunk[0].key for chunk in chunks])
     if answered is None:
         each = max(FEW, min(MAX_SCHEDULES, ENTRIES_PER_CALL // max(1, len(refs))))
         return source.run_batch([("ZRANGE", f"{ref.key}:repeat", 0, each - 1, "WITHSCORES") for ref in refs])
@@ -139,14 +139,15 @@ def _read_records(source: Source, scripts: Scripts, entries: Sequence[ScheduleEn
         return []
     head: list[Argument] = [json.dumps(FIELDS), json.dumps(JOB_FIELDS), LIMIT_BYTES]
     calls: list[list[Argument]] = []
-    for start in range(0, len(entries), SCHEDULES_PER_CALL):
+    parts = scripts.split(entries, SCHEDULES_PER_CALL, lambda entry: entry.ref.key)
+    for part in parts:
         call = list(head)
-        for entry in entries[start : start + SCHEDULES_PER_CALL]:
+        for entry in part:
             every = (entry.old and entry.old.every_ms) or ""
             next_ms = "" if entry.next_ms is None else f"{entry.next_ms:.0f}"
             call += [entry.key, f"{entry.ref.key}:", next_ms, every, FIELDS.index("every") + 1, *entry.job_keys()]
         calls.append(call)
-    answered = scripts.run(keys.load_script("schedules"), calls)
+    answered = scripts.run(keys.load_script("schedules"), calls, at=[part[0].ref.key for part in parts])
     if answered is None:
         return _read_without_lua(source, entries)
     found: list[ScheduleRecord] = []

@@ -90,7 +90,7 @@ def read_stats(
     Cost: 1 round trip if scripts are permitted, else 3: two for the age of the oldest jobs.
     """
     seen = {} if seen is None else seen
-    chunks = [refs[start : start + QUEUES_PER_CALL] for start in range(0, len(refs), QUEUES_PER_CALL)]
+    chunks = scripts.split(refs, QUEUES_PER_CALL, keys.queue_key)
     calls = []
     for chunk in chunks:
         call: list[bytes | str] = []
@@ -98,7 +98,8 @@ def read_stats(
             before = seen.get(ref.key)
             call += (ref.key, before.hint if before else "")
         calls.append(call)
-    answered = scripts.run(keys.load_script("stats"), calls, also=[("CLIENT", "LIST")])
+    at = [chunk[0].key for chunk in chunks]
+    answered = scripts.run(keys.load_script("stats"), calls, also=[("CLIENT", "LIST")], at=at)
     rows: list[Any]
     if answered is None:
         rows, clients = _read_without_lua(source, refs)

@@ -14,6 +14,7 @@ from ...model import (
     Capability,
     ClassBoard,
     ClassStats,
+    ClusterNode,
     Counts,
     ForecastState,
     Quality,
@@ -154,6 +155,10 @@ class RedisJson(RedisHealth, frozen=True, kw_only=True):
     """The figures that INFO reports for one Redis."""
 
 
+class NodeJson(ClusterNode, frozen=True, kw_only=True):
+    """One primary of a Redis Cluster."""
+
+
 class CostJson(JsonObject, frozen=True, kw_only=True):
     """The cost of the last sample of a source."""
 
@@ -181,6 +186,7 @@ class SourceJson(JsonObject, frozen=True, kw_only=True):
     memory_full_in_s: float | None
     cost: CostJson
     redis: RedisJson
+    nodes: tuple[NodeJson, ...]
 
 
 class ServerJson(SourceJson, frozen=True, kw_only=True):
@@ -339,6 +345,7 @@ def json_source(source: SourceStats) -> SourceJson:
         memory_full_in_s=source.memory_full_in_s,
         cost=CostJson(commands=source.commands, round_trips=source.round_trips, duration_s=source.cost_s),
         redis=RedisJson(**msgspec.structs.asdict(source.health)),
+        nodes=tuple(NodeJson(**msgspec.structs.asdict(node)) for node in source.nodes),
     )
 
 

@@ -17,12 +17,20 @@ const stops = [];
 /** Carries out one command on one queue. */
 async function carryOut(command, url, queueName, options) {
   const address = new URL(url);
-  const connection = {
-    host: address.hostname,
-    port: Number(address.port),
-    db: Number(address.pathname.slice(1) || 0),
-    maxRetriesPerRequest: null,
-  };
+  const { Cluster, Redis } = await import('ioredis');
+  const inCluster = address.protocol === 'redis+cluster:';
+  const connection = inCluster
+    ? new Cluster([{ host: address.hostname, port: Number(address.port) }], {
+      redisOptions: { maxRetriesPerRequest: null },
+      slotsRefreshTimeout: 60000,
+    })
+    : {
+      host: address.hostname,
+      port: Number(address.port),
+      db: Number(address.pathname.slice(1) || 0),
+      maxRetriesPerRequest: null,
+    };
+  const ownClient = () => (inCluster ? connection.duplicate() : new Redis(connection));
   const shared = { connection, ...(options.prefix ? { prefix: options.prefix } : {}) };
 
   /** Runs what waits until all jobs of `ids` have ended for good. */
@@ -141,8 +149,7 @@ async function carryOut(command, url, queueName, options) {
    * the answer comes once they run.
    */
   async function work(queue) {
-    const { default: Redis } = await import('ioredis');
-    const client = new Redis(connection);
+    const client = ownClient();
     const released = async () => {
       while (!options.until || !(await client.exists(options.until))) {
         await new Promise(resolve => setTimeout(resolve, 20));
@@ -169,8 +176,7 @@ async function carryOut(command, url, queueName, options) {
    * ask anew by another one.
    */
   async function consume(queue) {
-    const { default: Redis } = await import('ioredis');
-    const client = new Redis(connection);
+    const client = ownClient();
     if (options.untimed) {
       const { setTimeout } = globalThis;
       globalThis.setTimeout = (call, ms, ...more) => setTimeout(ms >= 1000 ? () => {} : call, ms, ...more);
@@ -206,6 +212,7 @@ async function carryOut(command, url, queueName, options) {
       await worker.close(true);
       await own?.close();
       client.disconnect();
+      if (inCluster) connection.disconnect();
     });
     return asked === 'serve' ? { ready: true, worker: stops.length - 1 } : { ready: true };
   }
@@ -273,6 +280,7 @@ async function carryOut(command, url, queueName, options) {
     return await commands[command](queue);
   } finally {
     await queue.close();
+    if (inCluster && command !== 'consume') connection.disconnect();
   }
 }
 

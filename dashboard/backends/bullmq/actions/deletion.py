@@ -12,7 +12,6 @@ import msgspec
 from ....model import QueueRef, State
 from ....sources.source import Argument, Reply, Source, raw_bytes, text
 from ...actions import (
-    BACK,
     BACK_KEPT_S,
     MAX_BATCH,
     MAX_KEPT_BYTES,
@@ -26,7 +25,7 @@ from ...actions import (
 from ...list_positions import locate_jobs
 from ...lua_writes import JobCall, split_by_cost
 from .. import keys
-from .scripts import WRITES
+from .scripts import WRITES, restored_key
 
 # How often a waiting job is searched for, in a list that changes in the meantime.
 LOOKS = 3
@@ -225,7 +224,7 @@ def restore_jobs(source: Source, ref: QueueRef, backups: Sequence[JobBackup]) ->
     done: dict[str, ActionResult] = {}
     while left:
         calls = [JobCall((raw_bytes(base + job.id),), _restore_arguments(job.id, blob)) for job, blob in left]
-        common = (base, WALK, source.own_key(BACK), int(source.now_s()), BACK_KEPT_S)
+        common = (base, WALK, restored_key(source, base), int(source.now_s()), BACK_KEPT_S)
         replies = WRITES.run_for_each(source, "restore", calls, arguments=common)
         for (job, _), reply in zip(left, replies, strict=True):
             if reply == b"again":

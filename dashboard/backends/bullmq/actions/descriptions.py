@@ -30,6 +30,11 @@ EXPLAINED = {
     Action.TRIGGER: "Adds one job from the schedule's template. The schedule itself does not change.",
     Action.REMOVE_SCHEDULE: "Removes the schedule and its next run. Apps that set it up at startup recreate it.",
 }
+# Why a queue in a cluster is read-only.
+SPREAD = (
+    "The keys of this queue are in several hash slots of the Redis Cluster. BullMQ needs them in one: put a part of "
+    "the prefix or of the queue name in braces, such as {bull}."
+)
 WITHHELD = {
     Action.KILL: "BullMQ cannot fail a job that no worker is running.",
     Action.CANCEL: "BullMQ has no canceled jobs. Delete the job instead.",

@@ -61,7 +61,7 @@ def _read_template(source: Source, base: str, schedule_id: str, runs: list[bytes
         return fields
     # Before job schedulers, only the job of the next run holds the data and the options.
     starts = [raw_bytes(f"repeat:{schedule_id}:"), *runs]
-    run = WRITES.run_script(source, "nextrun", [], [base, raw_bytes(schedule_id), *starts])
+    run = WRITES.run_script(source, "nextrun", [f"{base}repeat"], [base, raw_bytes(schedule_id), *starts])
     if isinstance(run, bytes):
         key = raw_bytes(base) + run
         fields = list(short_fields(source, [(key, name) for name in ("name", "data", "opts")], COPIED_BYTES))

@@ -9,7 +9,6 @@ import msgspec
 from ....model import QueueRef, Schedule
 from ....sources.source import Argument, Reply, Source, raw_bytes
 from ...actions import (
-    BACK,
     BACK_KEPT_S,
     MAX_KEPT_BYTES,
     ActionResult,
@@ -19,7 +18,7 @@ from ...actions import (
     refused_result,
 )
 from ..repeat_keys import parse_repeat_key
-from .scripts import WRITES
+from .scripts import WRITES, restored_key
 
 READ, ANY = b"read", b""
 
@@ -74,7 +73,7 @@ def restore_schedule(source: Source, ref: QueueRef, backup: JobBackup) -> Action
         base,
         raw_bytes(backup.id),
         dump.token,
-        source.own_key(BACK),
+        restored_key(source, base),
         int(source.now_s()),
         BACK_KEPT_S,
     )

@@ -1,4 +1,4 @@
--- The id of the next run of a schedule. ARGV: base, schedule id, then the possible prefixes of the id.
+-- The id of the next run of a schedule. KEYS: repeat. ARGV: base, schedule id, then the possible prefixes of the id.
 -- Returns the id, or false if it is not found.
 local starts = {}
 for n = 3, #ARGV do starts[#starts + 1] = ARGV[n] end

@@ -3,6 +3,7 @@
 -- the remaining jobs.
 local base, most = ARGV[1], tonumber(ARGV[2])
 if call('EXISTS', base .. 'meta', base .. 'id') == 0 then return 'gone' end
+refuse_moving(base)
 local why = foreign(base)
 if why then return why end
 local kind = generation(base)

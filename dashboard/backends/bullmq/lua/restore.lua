@@ -73,9 +73,10 @@ end
 local function waits_on(key)
   local own = key .. ':dependencies'
   for _, child in ipairs(call('SMEMBERS', own)) do
-    if call('EXISTS', child) == 0 then
+    local there = redis.pcall('EXISTS', child) -- an error if it is on another node of a cluster
+    if there == 0 then
       call('SREM', own, child)
-    elseif completed(child) then
+    elseif there == 1 and completed(child) then
       call('SREM', own, child)
       call('HSET', key .. ':processed', child, call('HGET', child, 'returnvalue') or 'null')
     end
@@ -114,7 +115,7 @@ for n = 1, #KEYS do
     end
     if ARGV[at + 7] ~= '' and ARGV[at + 8] == '1' then
       local parent, its, pid = parent_of(key)
-      if its and not unwritable(its) and call('ZSCORE', its .. 'waiting-children', pid) then
+      if its and not elsewhere_in_cluster(parent) and not unwritable(its) and call('ZSCORE', its .. 'waiting-children', pid) then
         call('SADD', parent .. ':dependencies', key)
       end
     end

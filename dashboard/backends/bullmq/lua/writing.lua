@@ -28,7 +28,14 @@ local function wrong_type(key, wanted)
   if found ~= 'none' and found ~= wanted then return 'is a ' .. found .. ', not a ' .. wanted .. SAY end
 end
 
+-- While a Redis Cluster moves the hash slot of a queue to another node, some of its keys are here and some are there. A
+-- key that does not exist then raises an error: before the first write, so that a script does all or nothing.
+local function refuse_moving(base)
+  call('EXISTS', base .. '\0queuedeck')
+end
+
 local function why_unwritable(base)
+  refuse_moving(base)
   for _, each in ipairs(TYPES) do
     local why = wrong_type(base .. each[1], each[2])
     if why then return 'the key "' .. each[1] .. '" of this queue ' .. why end
@@ -201,10 +208,16 @@ local function parent_of(key)
   return parent
 end
 
+local function elsewhere_in_cluster(key)
+  local reply = redis.pcall('EXISTS', key)
+  return type(reply) == 'table' and reply.err and string.find(reply.err, 'non local key', 1, true) ~= nil
+end
+
 -- Why the parent of a job must not be changed; nil if there is none, or if it can be.
 local function foreign_parent(key)
   local parent, base = parent_of(key)
   if not parent then return nil end
+  if elsewhere_in_cluster(parent) then return 'its parent is on another node of the Redis Cluster' end
   for _, each in ipairs({{'', 'hash'}, {':dependencies', 'set'}, {':processed', 'hash'}, {':failed', 'hash'},
     {':unsuccessful', 'zset'}}) do
     local why = wrong_type(parent .. each[1], each[2])
@@ -212,7 +225,7 @@ local function foreign_parent(key)
   end
   local bases = base and {{base}} or divisions(parent)
   for _, each in ipairs(bases) do
-    if base or call('TYPE', each[1] .. 'meta').ok == 'hash' then
+    if base or redis.pcall('TYPE', each[1] .. 'meta').ok == 'hash' then
       local why = unwritable(each[1])
       if why then return (string.gsub(why, 'this queue', 'the queue of its parent')) end
     end

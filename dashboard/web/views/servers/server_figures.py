@@ -48,7 +48,7 @@ def main_figures(source: SourceStats, scale: Scale, why: str) -> tuple[ServerFig
     evicts = scale.level(thresholds.EVICTION, 1.0) if health.evicted_keys else ProblemLevel.OK
     return (
         figure_or_dash(
-            "Memory used", _size(health.used_memory_bytes), _limit_note(health), _memory_level(health, scale), why
+            "Memory used", _size(health.used_memory_bytes), _limit_note(source), _memory_level(health, scale), why
         ),
         figure_or_dash("Commands per second", _short(health.ops_per_s), "", ProblemLevel.OK, why),
         figure_or_dash(
@@ -203,11 +203,14 @@ def _memory_level(health: RedisHealth, scale: Scale) -> ProblemLevel:
     return scale.level(thresholds.MEMORY, health.memory_ratio)
 
 
-def _limit_note(health: RedisHealth) -> str:
+def _limit_note(source: SourceStats) -> str:
+    health = source.health
     if health.memory_limited is False:
         return "no limit"
     if health.maxmemory_bytes is None or health.memory_ratio is None:
         return ""
+    if source.nodes:
+        return f"of {size(health.maxmemory_bytes)}; the fullest node {format_percent(health.memory_ratio)}"
     return f"{format_percent(health.memory_ratio)} of {size(health.maxmemory_bytes)}"
 
 
