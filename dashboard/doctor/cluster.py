@@ -30,7 +30,7 @@ def _examine_topology(source: ClusterSource) -> Iterator[DoctorFinding]:
     slots = source.topology.current()
     replicas = sum(slots.replicas.values())
     yield ok_finding(
-        f"Redis Cluster: {format_count(len(slots.primaries), 'primary')}, {format_count(replicas, 'replica')}, "
+        f"Redis Cluster: {_primaries(len(slots.primaries))}, {format_count(replicas, 'replica')}, "
         f"{SLOTS - slots.uncovered:,} of {SLOTS:,} hash slots served"
     )
     if slots.uncovered:
@@ -49,10 +49,14 @@ def _examine_topology(source: ClusterSource) -> Iterator[DoctorFinding]:
         )
     if len(slots.primaries) < LEAST_PRIMARIES:
         yield warning_finding(
-            f"{format_count(len(slots.primaries), 'primary')} only",
+            f"{_primaries(len(slots.primaries))} only",
             f"Run at least {LEAST_PRIMARIES}, on machines of their own.",
             why="without a majority of them there is no failover",
         )
+
+
+def _primaries(count: int) -> str:
+    return f"{count} {'primary' if count == 1 else 'primaries'}"
 
 
 def _merge_findings(of_nodes: dict[Address, list[DoctorFinding]]) -> list[DoctorFinding]:

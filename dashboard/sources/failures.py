@@ -229,6 +229,8 @@ def _explain_connection(exc: Exception, text: str, address: str) -> Explanation 
         return "timeout", f"{address} did not respond in time", hint
     if "refused" in low:
         return "refused", f"Connection refused by {address}", "Start Redis, or check host and port in the URL."
+    if "unreachable" in low or "no route" in low:
+        return "refused", f"There is no route to {address}", "Check the host in the URL, the network and firewalls."
     if "name or service not known" in low or "resolution" in low or "nodename" in low or "no address" in low:
         return "refused", f"Cannot resolve the host name of {address}", "Check the host in the URL."
     if "out of range" in low or "invalid db" in low:

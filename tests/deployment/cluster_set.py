@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import redis
 from redis.crc import key_slot
@@ -38,9 +40,10 @@ class Node:
 class ClusterSet:
     """The nodes of a cluster. The first three were the primaries when it started, the others their replicas."""
 
-    def __init__(self, nodes: Sequence[Node], password: str | None = None) -> None:
+    def __init__(self, nodes: Sequence[Node], protection: Protection | None = None) -> None:
         self.nodes = nodes
-        self._password = password
+        self._protection = protection
+        self._password = protection.password if protection else None
 
     @property
     def hosts(self) -> list[str]:
@@ -52,13 +55,24 @@ class ClusterSet:
         """The URL for the dashboard, if nothing is protected."""
         return f"redis+cluster://{','.join(self.hosts)}"
 
+    @property
+    def driver_url(self) -> str:
+        """The URL for the workload of BullMQ, with one node."""
+        host, protection = self.hosts[0], self._protection
+        if protection is None:
+            return f"redis+cluster://{host}"
+        return f"rediss+cluster://:{quote(protection.password, safe='')}@{host}?ca={quote(str(protection.certificate))}"
+
     def client_of(self, node: Node) -> redis.Redis:
         """A client of one node."""
         return redis.Redis(port=node.server.port, password=self._password)
 
     def client(self) -> redis.RedisCluster:
         """A client of the cluster."""
-        return redis.RedisCluster(host="127.0.0.1", port=self.primaries()[0].server.port)
+        options: dict[str, Any] = {"password": self._password}
+        if self._protection is not None:
+            options |= {"ssl": True, "ssl_ca_certs": str(self._protection.certificate)}
+        return redis.RedisCluster(host="127.0.0.1", port=self.primaries()[0].port, **options)
 
     def primaries(self) -> list[Node]:
         """The running primaries."""
@@ -173,7 +187,7 @@ def cluster_set(folder: Path, protection: Protection | None = None, *, replicas:
                 *(("--tls-cluster", "yes") if protection else ()),
             )
             nodes.append(Node(server, bus_port, tls_port or server.port, name))
-        made = ClusterSet(nodes, protection.password if protection else None)
+        made = ClusterSet(nodes, protection)
         for node in nodes:
             (folder / f"{node.id}.conf").write_text(_configuration(nodes, node))
             node.server.start()

@@ -1,12 +1,15 @@
-"""The settings in docs/connecting.md: with each example, the dashboard retries a job and sends an alert."""
+"""The settings in docs/connecting.md: with each example, the dashboard retries a job and sends an alert.
+
+The jobs are RQ's, and in a cluster BullMQ's, because RQ does not run there.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 import redis
@@ -17,8 +20,10 @@ from dashboard.settings import load
 from tests.alerts.channels.fake_providers import HttpSink
 from tests.certificates import make_certificate
 from tests.conftest import start_server
+from tests.contract.bullmq_library import BullMQLibrary
 from tests.contract.rq_library import run_waiting_jobs
-from tests.deployment.sentinel_set import sentinel_set
+from tests.deployment.cluster_set import cluster_set
+from tests.deployment.sentinel_set import make_protection, sentinel_set
 from tests.processes import ROOT
 from tests.serving import get_json, post_json, serving
 from tests.waiting import wait_until
@@ -55,13 +60,95 @@ def example(heading: str, **replaced: str) -> str:
     return lines
 
 
-class Deployment:
-    """A server that runs, the settings for it, and a client with all rights."""
+class Jobs(Protocol):
+    """The jobs of a real library: one fails at first, and runs when it is retried."""
 
-    def __init__(self, lines: str, client: Callable[[], redis.Redis], environ: dict[str, str] | None = None) -> None:
+    queue: str  # library and name, as in URLs
+
+    def fail_one(self) -> str:
+        """Add a job that fails; its id."""
+
+    def run_waiting(self) -> None:
+        """Run all jobs that wait with the real worker."""
+
+    def has_completed(self, job_id: str) -> bool:
+        """Whether a job has run to its end."""
+
+
+class RQJobs:
+    """Jobs on one server."""
+
+    queue = "rq/mail"
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._queue = Queue("mail", connection=client)
+
+    def fail_one(self) -> str:
+        job = self._queue.enqueue(rq_jobs.mark, 2)
+        self.run_waiting()
+        return job.id
+
+    def run_waiting(self) -> None:
+        run_waiting_jobs(self._queue)
+
+    def has_completed(self, job_id: str) -> bool:
+        return self._client.zscore("rq:finished:mail", job_id) is not None
+
+
+class BullMQJobs:
+    """Jobs in a cluster."""
+
+    queue = "bullmq/mail"
+
+    def __init__(self, url: str, client: redis.RedisCluster) -> None:
+        self._url = url
+        self._client = client
+
+    def fail_one(self) -> str:
+        self._drive("run", good=0, bad=1)
+        [job_id] = self._client.zrange("{bull}:mail:failed", 0, -1)
+        return str(job_id.decode())
+
+    def run_waiting(self) -> None:
+        worker = self._drive("consume")["worker"]
+        try:
+            wait_until(lambda: self._client.zcard("{bull}:mail:completed"), what="the run of the job")
+        finally:
+            self._drive("stop", worker=worker)
+
+    def has_completed(self, job_id: str) -> bool:
+        return self._client.zscore("{bull}:mail:completed", job_id) is not None
+
+    def _drive(self, command: str, **options: Any) -> Any:
+        return BullMQLibrary().drive(command, self._url, "mail", prefix="{bull}", **options)
+
+
+class Deployment:
+    """A server that runs, the settings for it, and jobs there, added and run by a user with all rights."""
+
+    def __init__(
+        self,
+        lines: str,
+        client: Callable[[], redis.Redis] | None = None,
+        environ: dict[str, str] | None = None,
+        *,
+        jobs: Callable[[], AbstractContextManager[Jobs]] | None = None,
+    ) -> None:
         self.lines = lines
-        self.client = client
         self.environ = environ or {}
+        self._client = client
+        self._jobs = jobs
+
+    @contextmanager
+    def jobs(self) -> Iterator[Jobs]:
+        if self._jobs is not None:
+            with self._jobs() as jobs:
+                yield jobs
+        else:
+            assert self._client is not None
+            with self._client() as client:
+                yield RQJobs(client)
 
 
 @contextmanager
@@ -120,23 +207,47 @@ def behind_sentinels(folder: Path) -> Iterator[Deployment]:
         yield Deployment(example("Sentinel", **hosts), lambda: redis.Redis(port=servers.primary().port))
 
 
-FORMS = (one_server, second_database, unix_socket, user_and_password, tls_with_client_certificates, behind_sentinels)
+@contextmanager
+def in_a_cluster(folder: Path) -> Iterator[Deployment]:
+    protection = make_protection(folder)
+    with cluster_set(folder, protection, replicas=False) as nodes:
+        one, two = nodes.hosts
+        lines = example(
+            "Redis Cluster",
+            **{
+                "10.0.0.1:6379": one,
+                "10.0.0.2:6379": two,
+                '"queuedeck"': '"default"',
+                "/etc/ssl/private-ca.pem": str(protection.certificate),
+            },
+        )
+
+        @contextmanager
+        def jobs() -> Iterator[Jobs]:
+            with nodes.client() as client:
+                yield BullMQJobs(nodes.driver_url, client)
+
+        yield Deployment(lines, environ={"REDIS_PASSWORD": protection.password}, jobs=jobs)
+
+
+FORMS = (
+    *(one_server, second_database, unix_socket, user_and_password, tls_with_client_certificates, behind_sentinels),
+    in_a_cluster,
+)
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
 def test_a_job_is_retried_and_an_alert_is_sent(form: Any, tmp_path: Path, sink: HttpSink) -> None:
     config = tmp_path / "queuedeck.toml"
-    with form(tmp_path) as running, running.client() as client:
+    with form(tmp_path) as running, running.jobs() as jobs:
         config.write_text(ALERTS.format(webhook=sink.url).lstrip() + running.lines)
         assert load(config=config, environ=running.environ).sources[0].name == "main"
-        queue = Queue("mail", connection=client)
-        job = queue.enqueue(rq_jobs.mark, 2)
-        run_waiting_jobs(queue)
+        job_id = jobs.fail_one()
         with serving("--config", config, **running.environ) as served:
-            listed = f"{served.url}/api/v1/queues/main/rq/mail/jobs?state=dead"
-            wait_until(lambda: [found["id"] for found in get_json(listed).get("jobs", ())] == [job.id], what="the job")
+            listed = f"{served.url}/api/v1/queues/main/{jobs.queue}/jobs?state=dead"
+            wait_until(lambda: [found["id"] for found in get_json(listed).get("jobs", ())] == [job_id], what="the job")
             wait_until(lambda: sink.kinds_received("dead") == ["firing"], what="the alert")
-            post_json(f"{served.url}/api/v1/queues/main/rq/mail/jobs/{job.id}/retry", {})
-            run_waiting_jobs(queue)
-            assert client.zscore("rq:finished:mail", job.id) is not None
+            post_json(f"{served.url}/api/v1/queues/main/{jobs.queue}/jobs/{job_id}/retry", {})
+            jobs.run_waiting()
+            assert jobs.has_completed(job_id)
             wait_until(lambda: not get_json(listed)["jobs"], what="no dead job")

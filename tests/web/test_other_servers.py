@@ -111,7 +111,7 @@ def test_each_page_names_the_kind_of_server(
     } == {}
     assert not source["reachable"]
     assert message in source["error"]
-    hints = ("not supported yet", "Point the URL at the primary", "Use redis+sentinel://")
+    hints = ("Use redis+cluster://", "slots without a node", "Point the URL at the primary", "Use redis+sentinel://")
     assert any(hint in source["hint"] for hint in hints)
     for page in ("/", "/workers", "/dead", "/alerts", "/alerts/rules", "/bulk", "/audit", "/queues/main/rq/mail"):
         assert message in html.unescape(answers[page].text), page

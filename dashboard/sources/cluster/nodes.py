@@ -60,8 +60,10 @@ class NodeConnections(Connections):
 class Nodes:
     """The nodes of one cluster, by address. Thread-safe. Opens no connection before the first command."""
 
-    def __init__(self, url: ClusterUrl) -> None:
+    def __init__(self, url: ClusterUrl, clock: ServerClock) -> None:
+        """`clock`: set by each new connection; the clocks of the nodes must agree, for their own sake."""
         self.url = url
+        self._clock = clock
         self._known: dict[Address, NodeConnections] = {}
 
     def connections(self, address: Address) -> NodeConnections:
@@ -69,7 +71,7 @@ class Nodes:
         found = self._known.get(address)
         if found is None:
             # setdefault: another thread may have added it.
-            made = NodeConnections(self.url.node_url(*address), ServerClock())
+            made = NodeConnections(self.url.node_url(*address), self._clock)
             found = self._known.setdefault(address, made)
         return found
 

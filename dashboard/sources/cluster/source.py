@@ -55,7 +55,7 @@ class ClusterSource(Source):
         parsed = parse_cluster_url(url)
         super().__init__(name, parsed.node_url(*parsed.nodes[0]), prefix)
         self.address = redact_url(url)
-        self._nodes = Nodes(parsed)
+        self._nodes = Nodes(parsed, self._clock)
         self.topology = Topology(self._nodes)
         self._described: tuple[ClusterNode, ...] = ()
 
@@ -124,7 +124,7 @@ class ClusterSource(Source):
         return replace(merged, write_probe=refusal_word(written))
 
     def now_s(self) -> float:
-        """Seconds since 1970 by the clock of the node that has Queuedeck's own keys; see `Source.now_s`.
+        """Seconds since 1970 by the clock of a node; see `Source.now_s`.
 
         Cost: none, or 1 round trip once a minute.
         """

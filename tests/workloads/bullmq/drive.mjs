@@ -5,6 +5,7 @@
 // "queue", "options"}; to each it answers a line, {"answer"} or {"error"}. Each has connections of its own.
 // "consume" starts a worker and answers {"ready", "worker"}; "stop" with options {"worker"} stops it without waiting
 // for its jobs.
+import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 
 const [, , alias, asked, ...rest] = process.argv;
@@ -18,10 +19,12 @@ const stops = [];
 async function carryOut(command, url, queueName, options) {
   const address = new URL(url);
   const { Cluster, Redis } = await import('ioredis');
-  const inCluster = address.protocol === 'redis+cluster:';
+  const inCluster = address.protocol.endsWith('+cluster:');
+  const encrypted = address.protocol.startsWith('rediss');
+  const tls = encrypted ? { tls: { ca: readFileSync(address.searchParams.get('ca')) } } : {};
   const connection = inCluster
     ? new Cluster([{ host: address.hostname, port: Number(address.port) }], {
-      redisOptions: { maxRetriesPerRequest: null },
+      redisOptions: { maxRetriesPerRequest: null, password: decodeURIComponent(address.password), ...tls },
       slotsRefreshTimeout: 60000,
     })
     : {
