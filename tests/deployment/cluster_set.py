@@ -81,21 +81,22 @@ class ClusterSet:
     def owner(self, key: str | bytes) -> Node:
         """The primary that serves a key."""
         slot = key_slot(key.encode() if isinstance(key, str) else key)
-        with self.client_of(self.primaries()[0]) as client:
-            found = client.execute_command("CLUSTER", "SLOTS")
-        for first, last, primary, *_ in found:
+        for first, last, primary, *_ in self._shards(self.primaries()[0]):
             if first <= slot <= last:
                 return next(node for node in self.nodes if node.port == primary[1])
         raise AssertionError(f"slot {slot} has no node")
 
     def replica_of(self, primary: Node) -> Node:
-        """The running replica of a primary."""
-        for node in self.nodes:
-            if node.server.is_running and node is not primary and self._role(node) == "slave":
-                with self.client_of(node) as client:
-                    if int(client.info("replication")["master_port"]) == primary.port:
-                        return node
-        raise AssertionError("no replica")
+        """The running replica of a primary; waits for one."""
+        found = wait_until(lambda: [node for node in self.nodes if self._is_replica(node, primary)], what="a replica")
+        return found[0]
+
+    def _is_replica(self, node: Node, primary: Node) -> bool:
+        if not node.server.is_running or node is primary:
+            return False
+        with self.client_of(node) as client:
+            state = client.info("replication")
+        return bool(state["role"] == "slave" and int(state["master_port"]) == primary.port)
 
     def wait_for_replica(self, primary: Node) -> Node:
         """The replica of a primary, once it has all that the primary has."""
@@ -117,6 +118,25 @@ class ClusterSet:
             client.execute_command("CLUSTER FAILOVER", "TAKEOVER")
         self._wait_until_known(replica)
         return replica
+
+    def start_as_replica(self, former: Node, primary: Node) -> None:
+        """Start a killed node again, of which `primary` took the place."""
+        former.server.start()
+        wait_until(lambda: self._is_replica(former, primary), what="the former primary as a replica")
+
+    def wait_until_replicas_are_listed(self) -> None:
+        """Wait until each node names a replica of each primary: they learn of a return one after the other."""
+
+        def are_listed() -> bool:
+            views = [self._shards(node) for node in self.nodes if node.server.is_running]
+            # First slot, last slot, the primary and its replica.
+            return all(len(row) == 4 for rows in views for row in rows)
+
+        wait_until(are_listed, what="all replicas in CLUSTER SLOTS of each node")
+
+    def _shards(self, node: Node) -> Any:
+        with self.client_of(node) as client:
+            return client.execute_command("CLUSTER", "SLOTS")
 
     def switch_roles(self, primary: Node) -> Node:
         """Let a primary and its replica change places, without losing anything; the new primary."""
@@ -160,13 +180,8 @@ class ClusterSet:
 
     def _wait_until_known(self, primary: Node) -> None:
         def is_known() -> bool:
-            for node in self.nodes:
-                if node.server.is_running:
-                    with self.client_of(node) as client:
-                        rows = client.execute_command("CLUSTER", "SLOTS")
-                    if not any(row[2][1] == primary.port for row in rows):
-                        return False
-            return True
+            views = [self._shards(node) for node in self.nodes if node.server.is_running]
+            return all(any(row[2][1] == primary.port for row in rows) for rows in views)
 
         wait_until(is_known, what="all nodes that know the new primary")
 

@@ -13,7 +13,7 @@ import pytest
 from dashboard.sources.cluster.slot_map import slot_of
 from tests.alerts.channels.fake_providers import HttpSink
 from tests.contract.bullmq_library import BullMQLibrary
-from tests.deployment.cluster_set import ClusterSet, Node, cluster_set
+from tests.deployment.cluster_set import ClusterSet, cluster_set
 from tests.serving import get_json, post_json, serving
 from tests.waiting import wait_until
 
@@ -77,16 +77,7 @@ def start_bulk(dashboard: str, **more: Any) -> str:
 def kill_owner_of(cluster: ClusterSet, key: str) -> None:
     """Kill a primary, whose replica takes over; the former primary comes back as its replica."""
     former = cluster.owner(key)
-    new = cluster.kill_and_take_over(former)
-    former.server.start()
-    wait_until(lambda: _replica_or_none(cluster, new) is former, what="the former primary as a replica")
-
-
-def _replica_or_none(cluster: ClusterSet, primary: Node) -> Node | None:
-    try:
-        return cluster.replica_of(primary)
-    except AssertionError:
-        return None
+    cluster.start_as_replica(former, cluster.kill_and_take_over(former))
 
 
 @contextmanager

@@ -169,8 +169,7 @@ def test_a_killed_primary_makes_the_source_unavailable_until_its_replica_took_ov
 
     assert {each.outcome for each in wait_until(results, what="the retry") or ()} == {Outcome.DONE}
     assert backend.read_stats([ref])[0].counts.waiting == DEAD
-    former.server.start()
-    wait_until(lambda: cluster.replica_of(replica) is former, what="the former primary as a replica")
+    cluster.start_as_replica(former, replica)
 
 
 def test_while_a_slot_is_moved_its_queue_is_read_and_actions_wait_or_are_refused_whole(
@@ -249,16 +248,13 @@ def test_a_full_node_decides_about_the_memory(cluster: ClusterSet, source: Clust
 
 
 @pytest.mark.usefixtures("ref")
-def test_the_doctor_examines_each_node(
-    cluster: ClusterSet, source: ClusterSource, backend: BullMQ, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(topology, "REFRESH_EVERY_S", 0.0)
+def test_the_doctor_examines_each_node(cluster: ClusterSet, source: ClusterSource, backend: BullMQ) -> None:
+    cluster.wait_until_replicas_are_listed()
     source.topology.note_change()
 
     def lines() -> list[str]:
         return [str(finding) for finding in examine_source(source, (backend,), is_store=True)]
 
-    wait_until(lambda: "3 replicas" in "".join(lines()), what="the replicas in CLUSTER SLOTS")
     found = lines()
     assert "ok       Redis Cluster: 3 primaries, 3 replicas, 16,384 of 16,384 hash slots served" in found
     assert sum(line.startswith("ok       Node 127.0.0.1:") for line in found) == 3
