@@ -10,10 +10,9 @@ from ..backends.monitored_sources import open_sources
 from ..console import say
 from ..errors import BackendUnavailable, QueuedeckError
 from ..settings import Settings
-from ..sources.cluster.source import ClusterSource
 from ..sources.source import Source
 from ..units import format_count
-from . import acl, cluster, libraries, permissions, sentinels, server
+from . import acl, cluster, libraries, permissions, sentinels
 from .findings import DoctorFinding, FindingLevel, exit_status, note_finding
 
 
@@ -111,10 +110,7 @@ def examine_source(
     """Return all findings about one Redis; a server that cannot be reached is one finding."""
     findings = sentinels.examine_sentinels(source)
     try:
-        if isinstance(source, ClusterSource):
-            findings += cluster.examine_cluster(source)
-        else:
-            findings += server.examine_server(source)
+        findings += cluster.examine_servers(source)
         if backends:
             findings += permissions.examine_permissions(source)
         if is_store:

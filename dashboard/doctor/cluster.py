@@ -12,11 +12,19 @@ from ..sources.cluster.source import ClusterSource
 from ..sources.source import Command, Source
 from ..units import format_count
 from .findings import DoctorFinding, ok_finding, problem_finding, warning_finding
-from .server import examine_info
+from .server import examine_info, examine_server
 
 NAMES_SHOWN = 5
 # With fewer primaries, the loss of one leaves no majority that could replace it.
 LEAST_PRIMARIES = 3
+
+
+def examine_servers(source: Source) -> list[DoctorFinding]:
+    """Return what the server is, or each node of a cluster, and its risks. Raises BackendUnavailable.
+
+    Cost: 1 round trip, of a cluster to each node.
+    """
+    return examine_cluster(source) if isinstance(source, ClusterSource) else examine_server(source)
 
 
 def examine_cluster(source: ClusterSource) -> list[DoctorFinding]:

@@ -10,18 +10,20 @@ import pytest
 
 from dashboard.backends.actions import Action, ActionOptions, ActionResult, JobRef, Outcome
 from dashboard.backends.bullmq.backend import BullMQ
+from dashboard.backends.monitored_sources import open_sources
 from dashboard.doctor import examine_source
 from dashboard.doctor.acl import acting_line, publishing_line, reading_line
 from dashboard.doctor.findings import FindingLevel
 from dashboard.errors import BackendUnavailable
 from dashboard.model import JobQuery, QueueRef, State
-from dashboard.settings import SourceSettings
+from dashboard.settings import Settings, SourceSettings
 from dashboard.sources.cluster import topology
 from dashboard.sources.cluster.slot_map import parse_slots, slot_of
 from dashboard.sources.cluster.source import ClusterSource
 from dashboard.sources.metering import measure_cost
 from dashboard.sources.source import Source
 from dashboard.store.redis_store import EPOCH, LEAD, Store
+from dashboard.web.views.servers.server_reports import ServerReports
 from tests.conftest import start_server
 from tests.contract.bullmq_library import BullMQLibrary
 from tests.deployment.cluster_set import ClusterSet, Node, cluster_set
@@ -256,6 +258,9 @@ def test_the_doctor_examines_each_node(cluster: ClusterSet, source: ClusterSourc
         return [str(finding) for finding in examine_source(source, (backend,), is_store=True)]
 
     found = lines()
+    report = ServerReports(open_sources(Settings(redis_url=cluster.url)), tuple).read_report("main")
+    assert sum("Node 127.0.0.1:" in str(finding) for finding in report.passed) == 3
+    assert not any("redis+cluster://" in str(finding) for finding in report.findings)
     assert "ok       Redis Cluster: 3 primaries, 3 replicas, 16,384 of 16,384 hash slots served" in found
     assert sum(line.startswith("ok       Node 127.0.0.1:") for line in found) == 3
     assert sum("Persistence is off" in line for line in found) == 1
@@ -378,6 +383,8 @@ def test_a_cluster_that_announces_an_address_of_no_use_is_named(
 ) -> None:
     """With the other nodes at their right addresses, as behind a proxy or in containers."""
     opened = ClusterSource("main", cluster.url)
+    opened.read_health()  # the connections to the right ones are open: only the wrong one can run out of time
+    opened.topology.note_change()
 
     def announced(reply: Any, asked: Any) -> Any:
         wrong = [[*row[:2], [host.encode(), kept_port], *row[3:]] if row[0] == 0 else row for row in reply]

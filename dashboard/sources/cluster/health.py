@@ -23,7 +23,7 @@ _LARGEST = (
 _SMALLEST = ("uptime_s", "keyspace_hit_ratio")
 _NUMBER = re.compile(r"\d{1,9}")
 # False if it is false of one node.
-_ALL = ("memory_limited", "persistence_ok", "saved_since_start", "last_save_ok", "aof_enabled", "aof_ok")
+_ALL = ("persistence_ok", "saved_since_start", "last_save_ok", "aof_enabled", "aof_ok")
 
 
 def merge_health(nodes: Sequence[RedisHealth]) -> RedisHealth:
@@ -36,6 +36,7 @@ def merge_health(nodes: Sequence[RedisHealth]) -> RedisHealth:
     fields |= {name: _of_known(nodes, name, max) for name in _LARGEST}
     fields |= {name: _of_known(nodes, name, min) for name in _SMALLEST}
     fields |= {name: _all_true([getattr(node, name) for node in nodes]) for name in _ALL}
+    fields["memory_limited"] = any(limits) if (limits := _known(nodes, "memory_limited")) else None
     policies = [node.eviction_policy for node in nodes if node.eviction_policy is not None]
     risky = [policy for policy in policies if policy != "noeviction"]
     versions = sorted((node.version for node in nodes if node.version is not None), key=_numbers)

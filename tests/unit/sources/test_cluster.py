@@ -187,7 +187,7 @@ def test_the_health_of_a_cluster_is_that_of_its_worst_node() -> None:
     assert (merged.version, merged.role, merged.clients, merged.uptime_s) == ("7.0.9", "cluster", 3, 4)
     assert merged.keys is None  # unknown of one node, so their sum is unknown
     unlimited = merge_health([calm, RedisHealth(memory_limited=False)])
-    assert (unlimited.memory_limited, unlimited.maxmemory_bytes, unlimited.memory_ratio) == (False, None, 0.1)
+    assert (unlimited.memory_limited, unlimited.maxmemory_bytes, unlimited.memory_ratio) == (True, None, 0.1)
 
 
 @pytest.mark.parametrize(

@@ -207,10 +207,13 @@ def _limit_note(source: SourceStats) -> str:
     health = source.health
     if health.memory_limited is False:
         return "no limit"
-    if health.maxmemory_bytes is None or health.memory_ratio is None:
+    if health.memory_ratio is None:
         return ""
     if source.nodes:
-        return f"of {size(health.maxmemory_bytes)}; the fullest node {format_percent(health.memory_ratio)}"
+        limit = f"of {size(health.maxmemory_bytes)}; " if health.maxmemory_bytes else ""
+        return f"{limit}the fullest node {format_percent(health.memory_ratio)}"
+    if health.maxmemory_bytes is None:
+        return ""
     return f"{format_percent(health.memory_ratio)} of {size(health.maxmemory_bytes)}"
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from ....backends.monitored_sources import MonitoredSources
 from ....clock import now_s
+from ....doctor.cluster import examine_servers
 from ....doctor.findings import DoctorFinding, FindingLevel
 from ....doctor.libraries import examine_actions
 from ....doctor.permissions import examine_permissions
-from ....doctor.server import examine_server
 from ....errors import QueuedeckError
 from ....model import QueueRef, QueueStats
 from ....sources.metering import measure_cost
@@ -60,7 +60,7 @@ class ServerReports:
         with measure_cost() as meter:
             try:
                 logs = read_server_logs(source)
-                found += examine_server(source)
+                found += examine_servers(source)
                 found += examine_permissions(source)
                 found += self._examine_libraries(name)
             except QueuedeckError as exc:
