@@ -47,8 +47,10 @@ class Rights:
 
     @cached_property
     def is_restricted(self) -> bool:
-        """Whether the rights differ between queues; otherwise those that the person has are for all queues."""
-        return not all(grant.is_for_all for grant in self.grants) or not self.sees_all
+        """Whether they differ from those of a role: between queues, or by some of the rights to act but not all."""
+        acting = self._held & ACTING
+        is_part = bool(acting) and acting != ACTING
+        return is_part or not self.sees_all or not all(grant.is_for_all for grant in self.grants)
 
     def may(self, right: Right, source: str, backend: str, queue: str) -> bool:
         """Whether the person has that right on a queue. Cost: mostly a lookup, else as the globs of all grants."""

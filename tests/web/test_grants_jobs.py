@@ -255,3 +255,35 @@ def test_a_hidden_queue_is_no_destination(make_app: MakeApp, redis_client: redis
     assert keys_of(redis_client) == before
     assert b"w1" in redis_client.lrange("bull:mail-out:wait", 0, -1)
     assert post(app, "mona", path, target="mail-in").get_json()["outcome"] == "done"
+
+
+def test_some_rights_on_all_queues_are_not_all_rights(make_app: MakeApp, redis_client: redis.Redis) -> None:
+    """A grant that names no queue, and a denial that does: neither is the role of an operator."""
+    grants = [
+        {"users": ["mia"], "allow": ["view", "retry"]},
+        {"users": ["den"], "deny": ["delete", "pause"]},
+        {"users": ["mona"], "allow": ["view", "delete"]},
+    ]
+    app = build(make_app, redis_client, grants)
+    client = app.test_client()
+    job = "/api/v1/queues/main/bullmq/mail-out/jobs/same"
+    bulk = {"source": "main", "backend": "bullmq", "queue": "mail-out", "state": "dead"}
+    for user, allowed in (("mia", "retry"), ("den", "retry bulk"), ("mona", "delete")):
+        before = redis_client.dump("bull:mail-out:failed")
+        for action, path, body in (
+            ("delete", f"{job}/delete", {}),
+            ("retry", f"{job}/retry", {}),
+            ("pause", "/api/v1/queues/main/bullmq/mail-out/pause", {}),
+            ("delete", "/api/v1/queues/main/bullmq/mail-out/obliterate", {"confirm": "mail-out"}),
+            ("delete bulk", "/api/v1/bulk", {**bulk, "action": "delete"}),
+            ("retry bulk", "/api/v1/bulk", {**bulk, "action": "retry"}),
+        ):
+            if set(action.split()) <= set(allowed.split()):
+                continue
+            answer = client.post(path, json=body, headers=as_user(user))
+            assert answer.status_code == 403, (user, path, answer.text)
+        assert redis_client.dump("bull:mail-out:failed") == before
+        page = client.get("/queues/main/bullmq/mail-out?state=dead", headers=as_user(user)).text
+        assert ('value="delete"' in page, 'value="retry"' in page) == ("delete" in allowed, "retry" in allowed)
+        assert 'value="pause"' not in page
+    assert client.post(f"{job}/retry", json={}, headers=as_user("mia")).status_code == 200

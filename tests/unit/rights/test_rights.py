@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from dashboard.auth import Identity, Role
@@ -57,6 +59,24 @@ def test_administrators_keep_their_rights_but_what_is_denied() -> None:
     assert whole.has(Right.ADMIN)
     assert not whole.is_restricted
     assert effective_role(whole) is Role.ADMIN
+
+
+@pytest.mark.parametrize(
+    ("grants", "restricted"),
+    [
+        ([{"allow": ("view",)}], False),
+        ([{"allow": ("view", "retry", "delete", "pause", "bulk", "alerts")}], False),
+        ([{"allow": ("view", "retry")}], True),
+        ([{"allow": ("view", "alerts", "rules")}], True),
+        ([{"deny": ("delete",)}], True),
+        ([{"deny": ("rules",)}], False),
+    ],
+)
+def test_some_of_the_rights_to_act_are_not_a_role(grants: list[dict[str, Any]], restricted: bool) -> None:
+    book = RightsAssignment(tuple(GrantSettings(users=("mia",), **grant) for grant in grants))
+    mia = book.rights_of(Identity(name="mia", role=Role.OPERATOR))
+    assert mia.sees_all
+    assert mia.is_restricted == restricted
 
 
 def test_grants_of_groups_hold_for_their_sources_and_libraries() -> None:
