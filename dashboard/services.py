@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from .actions.approval import ApprovalRule
 from .actions.audit_chain import DAY_S, AuditChain
 from .actions.audit_log import AuditLog
 from .actions.audit_syslog import SyslogForwarder
+from .actions.bulk.approval_request import describe_approval
+from .actions.bulk.operation import BulkOperation
 from .actions.bulk.runner import BulkRunner
 from .actions.bulk.store import BulkStore
 from .actions.dead_letter_jobs import DeadLetterJobs
@@ -162,11 +165,23 @@ def build_services(settings: Settings, *, checks: bool, on_hung: Callable[[], No
     pauses = PauseLog(store)
     audit_log = _build_audit_log(settings, sources.own)
     action_service = _build_action_service(settings, audit_log, sources, store, dead_letter_service, pauses)
-    bulk_store = BulkStore(store, sources.address_of, audit_log)
+    bulk_store = BulkStore(store, sources.address_of, audit_log, settings.bulk_approval_over)
     marks = MarkReader(MarkStore(store), sources, queues)
     # The pages of rules do not need them as new as the page of schedules.
     previewed_schedules = LiveList(sources, Capability.SCHEDULES, list_schedules, queues, READ_EVERY_S)
     slos = SloReader(settings.slos, store)
+    alert_service = build_alert_service(
+        settings,
+        store,
+        AlertOwnership(snapshots.is_elsewhere, sources.settings_digest),
+        error_groups=lambda: watched_groups(dead_letter_service.current_groups(), store.now_s()),
+        schedules=lambda: watched_schedules(previewed_schedules.current_rows(), sources.now_s),
+        slos=slos.list_statuses,
+    )
+
+    def ask_for_approval(operation: BulkOperation) -> None:
+        alert_service.notifications.ask_for_approval(operation.id, describe_approval(operation))
+
     checker = None
     if checks:
         checker = build_checker(
@@ -203,15 +218,9 @@ def build_services(settings: Settings, *, checks: bool, on_hung: Callable[[], No
             snapshots.current_refs,
             holder,
             settings.bulk_max_jobs,
+            ask_for_approval,
         ),
-        alert_service=build_alert_service(
-            settings,
-            store,
-            AlertOwnership(snapshots.is_elsewhere, sources.settings_digest),
-            error_groups=lambda: watched_groups(dead_letter_service.current_groups(), store.now_s()),
-            schedules=lambda: watched_schedules(previewed_schedules.current_rows(), sources.now_s),
-            slos=slos.list_statuses,
-        ),
+        alert_service=alert_service,
         history=HistoryReader(store),
         marks=marks,
         slos=slos,
@@ -310,6 +319,7 @@ def _build_action_service(
         dead_letter_service.remove_jobs,
         dead_letter_service.invalidate,
         pauses,
+        ApprovalRule(settings.bulk_approval_over),
     )
 
 

@@ -19,6 +19,7 @@ from ..backends.base import NO_OPTIONS, Backend
 from ..errors import UNEXPECTED_ERROR, Conflict, NotFound, OutcomeUnknown, QueuedeckError, Unsupported
 from ..model import QueueRef, QueueStats, Schedule, State, Worker
 from . import audit_log
+from .approval import ApprovalRule
 from .audit_log import Actor, AuditLog
 from .deletion import JobDeletion
 from .pauses import PauseLog
@@ -27,6 +28,7 @@ from .trash import Trash, new_undo_batch
 BackendOf = Callable[[str, str], Backend]
 # A queue is deleted in bounded steps; after this many, a deletion that does not finish is abandoned.
 MAX_STEPS = 2_000
+NO_APPROVAL = ApprovalRule()
 # These leave the job where it is.
 _STAYS = frozenset({Action.DUPLICATE, Action.EDIT, Action.STOP})
 
@@ -63,7 +65,8 @@ class ActionService:
     """Runs actions on the sources of one process. All methods raise BackendUnavailable when a server does not respond.
 
     `left` is called with the jobs that an action removed from a list, `changed` after every other change, so that
-    pages stay current. `pauses` records who pauses a queue.
+    pages stay current. `pauses` records who pauses a queue. `approval`: which actions are refused, because a second
+    person has to approve them.
     """
 
     def __init__(
@@ -74,7 +77,9 @@ class ActionService:
         left: Callable[[QueueRef, State, Collection[str]], None] = lambda _ref, _state, _ids: None,
         changed: Callable[[], None] = lambda: None,
         pauses: PauseLog | None = None,
+        approval: ApprovalRule = NO_APPROVAL,
     ) -> None:
+        self.approval = approval
         self._backend_of = backend_of
         self.trash = trash
         self._deletion = JobDeletion(trash)
@@ -85,7 +90,7 @@ class ActionService:
 
     def restricted_to(self, backend_of: BackendOf, trash: Trash) -> ActionService:
         """The same service, acting through these backends and this view of the trash."""
-        return ActionService(backend_of, trash, self.audit_log, self._left, self._changed, self._pauses)
+        return ActionService(backend_of, trash, self.audit_log, self._left, self._changed, self._pauses, self.approval)
 
     def on_jobs(
         self,
@@ -103,10 +108,11 @@ class ActionService:
 
         Deleted jobs go to the trash; raises Conflict when they do not fit there and `for_good` is not set.
         Raises Unsupported for an action that is not offered in this state, OutcomeUnknown when the connection to Redis
-        is lost during a delete.
+        is lost during a delete, ApprovalNeeded.
         """
         if len(job_refs) > MAX_BATCH:
             raise Conflict(f"At most {MAX_BATCH:,} jobs per action.", hint="Use a bulk operation for more.")
+        self.approval.check(action, len(job_refs))
         backend = self._backend_of(ref.source, ref.backend)
         check_offered(backend, ref, state, action)
         undo_batch = new_undo_batch() if action is Action.DELETE else None
@@ -225,7 +231,8 @@ class ActionService:
         return results
 
     def on_queue(self, actor: Actor, queue: QueueStats, action: Action, *, reason: str | None = None) -> ActionResult:
-        """Act on a queue, in bounded steps until finished, and record it."""
+        """Act on a queue, in bounded steps until finished, and record it. Raises Unsupported, ApprovalNeeded."""
+        self.approval.check(action, count_jobs(queue))
         backend = self._backend_of(queue.source, queue.backend)
         if action not in backend.queue_actions:
             raise Unsupported(
@@ -325,6 +332,15 @@ class ActionService:
             raise
         self.audit_log.record_event(_with_outcomes(event, audit_log.count_outcomes([result]), result.detail))
         return result
+
+
+def count_jobs(queue: QueueStats) -> int | None:
+    """All jobs of a queue, as of its figures; None if one of its lists could not be counted."""
+    lists = [each.count for each in queue.native]
+    counts = lists or [count for state in State if (count := queue.counts.of(state)) is not None]
+    if not counts or None in counts or queue.error is not None:
+        return None
+    return sum(count for count in counts if count is not None)
 
 
 def check_offered(backend: Backend, ref: QueueRef, state: State | None, action: Action) -> None:

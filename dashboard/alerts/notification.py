@@ -17,7 +17,7 @@ LOCAL = "local-"
 class Notification(Value, frozen=True, kw_only=True, omit_defaults=True):
     """The facts of a notification, the same for every channel. Instants are seconds since 1970."""
 
-    kind: str  # firing, resolved, reminder, flapping, test
+    kind: str  # firing, resolved, reminder, flapping, test, approval
     number: int
     episode: str
     fingerprint: str
@@ -44,6 +44,7 @@ class Notification(Value, frozen=True, kw_only=True, omit_defaults=True):
     fallback: str | None = None
     spark: tuple[float | None, ...] = ()
     top_errors: tuple[str, ...] = ()
+    page: str | None = None  # the path of the page about it, if that does not follow from the labels
 
     def channel_message_id(self, channel: str) -> str:
         """The stable id of this notification on a channel, so that writing it twice has no effect."""

@@ -72,11 +72,16 @@ class RestrictedBulk(BulkStore):
         return [operation for operation in self._inner.list_newest(count) if self._sees(operation)]
 
     def change_phase(
-        self, bulk_id: str, command: str, make_event: Callable[[BulkOperation], AuditEvent] | None = None
+        self,
+        bulk_id: str,
+        command: str,
+        make_event: Callable[[BulkOperation], AuditEvent] | None = None,
+        *,
+        who: str = "",
     ) -> BulkPhase:
         """As BulkStore.change_phase. Raises RightMissing without the rights that creating the operation needs."""
         self._check_may_act(self.get(bulk_id).request)
-        return self._inner.change_phase(bulk_id, command, make_event)
+        return self._inner.change_phase(bulk_id, command, make_event, who=who)
 
     def note_restored(self, bulk_id: str, count: int) -> None:
         """As BulkStore.note_restored."""

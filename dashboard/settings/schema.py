@@ -213,6 +213,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     bin_max_bytes: int = 64 * 1024 * 1024  # limit for the backups of deleted jobs that can be restored
     history_max_bytes: int = 64 * 1024 * 1024  # limit for the stored history; 0: none is recorded
     bulk_max_jobs: int = 100_000  # maximum jobs per bulk operation
+    # Bulk operations that delete, kill or cancel more jobs than this wait for the approval of a second person.
+    bulk_approval_over: int | None = None
     sample_interval_s: float = 2.0  # seconds between two samples, 0.5 to 300
     checker: Literal["auto", "off"] = "auto"  # auto: this process takes part in sampling; off: only reads
     dlq_queues: tuple[str, ...] = ("*dlq*", "*dead*letter*")

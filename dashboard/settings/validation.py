@@ -89,7 +89,20 @@ def _faults(settings: Settings, origin: Mapping[str, str]) -> Iterator[tuple[str
         yield "history_max_bytes", f"expected 0, or {LEAST_HISTORY_BYTES} to {MAX_HISTORY_BYTES} bytes"
     if not 1 <= settings.bulk_max_jobs <= 1_000_000:
         yield "bulk_max_jobs", "expected a number from 1 to 1,000,000"
+    if settings.bulk_approval_over is not None:
+        yield from _faults_of_approval(settings)
     yield from _faults_of_audit(settings)
+
+
+def _faults_of_approval(settings: Settings) -> Iterator[tuple[str, str]]:
+    assert settings.bulk_approval_over is not None
+    if not 1 <= settings.bulk_approval_over <= 1_000_000:
+        yield "bulk_approval_over", "expected a number from 1 to 1,000,000"
+    if settings.auth == "none":
+        yield "bulk_approval_over", 'expected only with sign-in: with auth = "none", there is no second person'
+    able = [user for user in settings.users if user.role != "viewer"]
+    if settings.users and len(able) < 2 and settings.oidc is None and settings.proxy_sign_in is None:
+        yield "bulk_approval_over", "expected two users with the role operator or admin: one has to approve"
 
 
 def _faults_of_audit(settings: Settings) -> Iterator[tuple[str, str]]:

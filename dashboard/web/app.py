@@ -164,6 +164,9 @@ def create_app(
     Raises ConfigurationError. Opens no connection and starts no thread before the first request; see `AppContext`.
     """
     settings = settings or load(config=config, keywords=keywords)
+    knows_people = identify or settings.users or settings.oidc or settings.proxy_sign_in
+    if settings.bulk_approval_over is not None and not knows_people:
+        raise errors.ConfigurationError("bulk_approval_over: expected only with users or another sign-in")
     context = AppContext(settings)
     authenticator = security.Authenticator(settings, identify, start_token, context.rights)
     app = Flask("dashboard", static_folder=None, template_folder=str(_ROOT / "templates"))

@@ -34,6 +34,8 @@ def event_at_end(operation: BulkOperation, ids: Sequence[str]) -> audit_log.Audi
     """The audit event of an operation that has finished; `ids` = its first jobs."""
     event = replace(event_of(operation, operation.matched), ids=tuple(ids), outcomes=operation.outcomes)
     detail = operation.note or operation.phase.value
+    if operation.approved_by is not None:
+        detail = f"{detail}; approved by {operation.approved_by}"
     if operation.unread_count:
         detail = f"{detail}; {format_count(operation.unread_count, 'list')} could not be read"
     return replace(event, detail=detail)

@@ -10,9 +10,10 @@ from typing import Any
 from msgspec.structs import replace
 
 from ...backends.actions import MAX_BATCH, Action, JobRef
-from ...clock import monotonic_s
+from ...clock import monotonic_s, now_s
 from ...store.packing import pack
 from .. import audit_log
+from ..approval import APPROVAL_S
 from ..service import ActionService
 from . import selection
 from .audit_events import event_of
@@ -22,6 +23,7 @@ from .store import BulkStore
 from .undo import deleted_jobs
 
 PROGRESS_EVERY_S = 2.0
+WAITS = "bulk operation waits for approval"
 
 
 @dataclass(slots=True)
@@ -118,9 +120,16 @@ class JobCollector:
             return self._progress.end_operation(operation, BulkPhase.FAILED, note, **unread_fields)
         self._actions.audit_log.log_intent(replace(event_of(operation, matched), ids=tuple(collected.first)))
         following = BulkPhase.CANARY if 0 < request.canary < matched else BulkPhase.RUNNING
+        fields: dict[str, Any] = {}
+        if request.needs_approval(matched):
+            # As after a pause, `before` is the phase that follows.
+            fields = {"before": following.value, "approval_until": now_s() + APPROVAL_S}
+            fields["event"] = replace(event_of(operation, matched), action=WAITS, detail=request.action.value)
+            following = BulkPhase.APPROVAL
         return self._progress.write(
             operation,
             to=following,
+            **fields,
             matched=matched,
             scanned=collected.scanned,
             truncated=int(collected.truncated),

@@ -8,6 +8,7 @@ import msgspec
 
 from ...backends.actions import Action, ActionOptions, JobRef, Outcome
 from ...model import QueueRef, State, Value
+from ..approval import ApprovalRule
 from ..audit_log import Actor
 
 DEFAULT_PACE_PER_S = 100.0
@@ -21,6 +22,7 @@ class BulkPhase(StrEnum):
     """The phase of a bulk operation."""
 
     COLLECTING = "collecting"  # the jobs are being listed; no job has been changed
+    APPROVAL = "approval"  # they are listed; a second person has to approve the operation
     CANARY = "canary"  # the first few jobs are being processed
     WATCHING = "watching"  # waiting for their results
     RUNNING = "running"
@@ -31,6 +33,8 @@ class BulkPhase(StrEnum):
 
 
 _FAILED = (Outcome.REFUSED, Outcome.INVALID, Outcome.UNSUPPORTED)
+# How pages name the phases whose value says too little.
+PHASE_WORDS = {BulkPhase.WATCHING: "waiting for canary", BulkPhase.APPROVAL: "waiting for approval"}
 ENDED = frozenset({BulkPhase.DONE, BulkPhase.ABORTED, BulkPhase.FAILED})
 
 
@@ -79,6 +83,7 @@ class BulkRequest(Value, frozen=True, kw_only=True):
     undo_batches: tuple[str, ...] = ()  # UNDO: the undo batch of each list
     undoes: str | None = None  # UNDO: the bulk operation that deleted the jobs, if any
     reason: str | None = None
+    approval_over: int | None = None  # a destructive action on more jobs needs approval; None: none does
     created_at: float = 0.0
     servers: dict[str, str] = msgspec.field(default_factory=dict)  # source -> its address where the request was made
 
@@ -86,6 +91,10 @@ class BulkRequest(Value, frozen=True, kw_only=True):
     def to_origin(self) -> bool:
         """Whether each job moves to the queue from which it came into a dead-letter queue: only for whole lists."""
         return self.action is Action.MOVE and self.options.target is None and not self.job_refs and self.q is None
+
+    def needs_approval(self, jobs: int) -> bool:
+        """Whether a second person has to approve the operation if it is on so many jobs."""
+        return ApprovalRule(self.approval_over).needs(self.action, jobs)
 
 
 class BulkOperation(Value, frozen=True, kw_only=True):
@@ -106,6 +115,8 @@ class BulkOperation(Value, frozen=True, kw_only=True):
     unread: tuple[str, ...] = ()  # queues that could not be read during collection, and why; at most MAX_UNREAD
     unread_count: int = 0  # the number of all such queues
     ended_at: float | None = None
+    approval_until: float | None = None  # when it ends if nobody has approved it; None if it needs no approval
+    approved_by: str | None = None
     restored: int = 0  # deleted jobs that were restored
     leased: bool | None = None  # whether a process runs it; None if not checked
 

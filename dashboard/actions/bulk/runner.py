@@ -11,8 +11,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-from ...clock import monotonic_s
-from ...errors import UNEXPECTED_ERROR, BackendUnavailable, NotFound, QueuedeckError, WrongType
+from ...clock import monotonic_s, now_s
+from ...errors import UNEXPECTED_ERROR, BackendUnavailable, Conflict, NotFound, QueuedeckError, WrongType
 from ...lazy_thread import LazyThread
 from ...model import QueueRef
 from ...redact import masked_logger
@@ -33,6 +33,7 @@ LOOK_EVERY_S = 0.5
 WAIT_FOR_REDIS_S = 2.0
 # How often to look for unfinished operations that are missing from the set of open ones because that set was lost.
 REOPEN_EVERY_S = 60.0
+NOT_APPROVED = "Nobody approved it within 24 hours."
 
 
 class BulkRunner:
@@ -47,7 +48,10 @@ class BulkRunner:
         queues_of: Callable[[str, str], Sequence[QueueRef]],
         holder: str,
         most: int,
+        ask_for_approval: Callable[[BulkOperation], None] = lambda _operation: None,
     ) -> None:
+        """`ask_for_approval`: notifies people of an operation that waits for approval; it can be called twice."""
+        self._ask_for_approval = ask_for_approval
         self._store = store
         self._actions = actions
         self._backend_of = backend_of
@@ -197,9 +201,23 @@ class BulkRunner:
                 return self._batches.run_batches(operation, running)
             case BulkPhase.WATCHING:
                 return self._canary.watch_canary(operation, running)
+            case BulkPhase.APPROVAL:
+                return self._await_approval(operation, running)
             case _:
                 running.due = monotonic_s() + LOOK_EVERY_S
                 return self._progress.write(operation)
+
+    def _await_approval(self, operation: BulkOperation, running: RunningOperation) -> BulkPhase | None:
+        if operation.approval_until is None or now_s() > operation.approval_until:
+            return self._progress.end_operation(operation, BulkPhase.ABORTED, NOT_APPROVED)
+        running.due = monotonic_s() + LOOK_EVERY_S
+        if not running.has_asked:
+            try:
+                self._ask_for_approval(operation)
+            except Conflict as exc:  # other settings own the alerts of this store
+                log.warning("no notification that bulk operation %s waits for approval: %s", operation.id, exc.message)
+            running.has_asked = True
+        return self._progress.write(operation)
 
     def _not_watched(self, operation: BulkOperation) -> str | None:
         """A source of the operation that this process does not watch; another process may watch it."""

@@ -17,6 +17,7 @@ class RunningOperation:
     batch_limit: int = FIRST_BATCH  # the most jobs of the next batch
     due: float = 0.0  # monotonic: not before
     unsure: bool = True  # whether its last batch may have run without a record
+    has_asked: bool = False  # people were asked to approve it
     repeats_to: int = 0  # jobs before this number may have been in that batch
     coming: list[tuple[int, JobRef]] = field(default_factory=list)  # read ahead, from number `coming_at` on
     coming_at: int = 0

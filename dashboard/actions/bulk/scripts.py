@@ -77,13 +77,14 @@ if phase == 'done' or phase == 'failed' or phase == 'aborted' then redis.call('S
 return {{phase, recorded, kept}}
 """
 
-# Pause, resume or abort by a user. KEYS record, open, audit, its head. ARGV id, next phase ('' = the one before the
-# pause), now, event or "", phases in which this is allowed. Returns {the phase after it, whether it changed, what
-# `record` returned or 0}, 0 if the record no longer exists.
+# Pause, resume, abort, approve or reject by a user. KEYS record, open, audit, its head. ARGV id, next phase ('' = the
+# one before the pause, or after the approval), now, event or "", who approves or "", note or "", phases in which this
+# is allowed. Returns {the phase after it, whether it changed, what `record` returned or 0}, 0 if the record no longer
+# exists.
 CHANGE_PHASE = f"""{RECORD}
 local phase = redis.call('HGET', KEYS[1], 'phase')
 if not phase then return 0 end
-for n = 5, #ARGV do
+for n = 7, #ARGV do
   if phase == ARGV[n] then
     local to = ARGV[2]
     local kept = ARGV[4] == '' and 0 or record(KEYS[3], KEYS[4], ARGV[4])
@@ -91,6 +92,8 @@ for n = 5, #ARGV do
     if to == '' then to = redis.call('HGET', KEYS[1], 'before') or 'running' end
     redis.call('HSET', KEYS[1], 'phase', to)
     redis.call('HDEL', KEYS[1], 'note')
+    if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'approved_by', ARGV[5]) end
+    if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'note', ARGV[6]) end
     if to == 'aborted' then
       redis.call('HSET', KEYS[1], 'ended_at', ARGV[3])
       redis.call('SREM', KEYS[2], ARGV[1])

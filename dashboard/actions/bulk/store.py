@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from ...backends.actions import Action, Outcome
 from ...clock import now_s
-from ...errors import Conflict, NotFound
+from ...errors import Conflict, Forbidden, NotFound
 from ...store.packing import pack, unpack
 from ...store.redis_store import Store
 from ..audit_chain import AUDIT, HEAD
@@ -30,7 +30,7 @@ from .keys import (
     record_key,
     undo_key,
 )
-from .operation import ENDED, BulkOperation, BulkPhase, BulkRequest
+from .operation import ENDED, PHASE_WORDS, BulkOperation, BulkPhase, BulkRequest
 from .operation_jobs import OperationJobs
 
 MAX_OPERATIONS = 200
@@ -44,6 +44,13 @@ class BulkOperationNotFound(NotFound):
         super().__init__("Bulk operation not found.", hint="Bulk operations are kept for seven days after they finish.")
 
 
+class SamePerson(Forbidden):
+    """Someone tries to approve an operation of their own."""
+
+    def __init__(self) -> None:
+        super().__init__("You started this operation: someone else has to approve it.")
+
+
 class BulkStore:
     """The bulk operations of one store, thread-safe. Every method can raise BackendUnavailable."""
 
@@ -52,14 +59,17 @@ class BulkStore:
         store: Store,
         address_of: Callable[[str], str | None] = lambda _source: None,
         audit_log: AuditLog | None = None,
+        approval_over: int | None = None,
     ) -> None:
         """`address_of` returns the address of a source by name, stored with each new operation so that no process with
-        other settings runs it. `audit_log`: that of this process.
+        other settings runs it. `audit_log`: that of this process. `approval_over`: destructive operations on more jobs
+        than this need the approval of a second person; None: none do.
         """
         self._store = store
         self._audit_log = audit_log or AuditLog(store.source)
         self.jobs = OperationJobs(store)
         self._address_of = address_of
+        self._approval_over = approval_over
 
     def limit_request(self, request: BulkRequest) -> BulkRequest:
         """The part of an operation that those who use this object have the rights for. Cost: none."""
@@ -71,7 +81,7 @@ class BulkStore:
         `make_event` creates the audit event of a new operation from its id; it is recorded before any event of the
         process that runs the operation. Raises Conflict when too many operations are unfinished. Cost: 1 round trip.
         """
-        request = self._with_address(request)
+        request = replace(self._with_address(request), approval_over=self._approval_over)
         bulk_id = secrets.token_hex(6)
         undo = request.action is Action.UNDO
         event = make_event(bulk_id) if make_event else None
@@ -221,26 +231,39 @@ class BulkStore:
         return BulkPhase(phase.decode())
 
     def change_phase(
-        self, bulk_id: str, command: str, make_event: Callable[[BulkOperation], AuditEvent] | None = None
+        self,
+        bulk_id: str,
+        command: str,
+        make_event: Callable[[BulkOperation], AuditEvent] | None = None,
+        *,
+        who: str = "",
     ) -> BulkPhase:
-        """Run the `command` of a user: pause, resume or abort. Returns the phase after it.
+        """Run the `command` of a user: pause, resume, abort, approve or reject. Returns the phase after it.
 
-        `make_event` creates the audit event from the operation as it was just before. It is recorded together with the
-        change, so before any event of the process that runs the operation, and not at all if the change is refused.
-        Raises BulkOperationNotFound, Conflict. Cost: 2 round trips.
+        `who` approves or rejects. `make_event` creates the audit event from the operation as it was just before. It is
+        recorded together with the change, so before any event of the process that runs the operation, and not at all if
+        the change is refused. Raises BulkOperationNotFound, Conflict; SamePerson if `who` started the operation.
+        Cost: 2 round trips.
         """
         operation = self.get(bulk_id)
+        if command in ("approve", "reject") and operation.request.actor.name == who:
+            raise SamePerson
+        if command == "approve" and (operation.approval_until or 0.0) < now_s():
+            raise Conflict("This bulk operation does not wait for approval any more.")
         event = make_event(operation) if make_event else None
         under_way = (BulkPhase.COLLECTING, BulkPhase.CANARY, BulkPhase.WATCHING, BulkPhase.RUNNING)
         to, allowed = {
             "pause": (BulkPhase.PAUSED.value, under_way),
             "resume": ("", (BulkPhase.PAUSED,)),
-            "abort": (BulkPhase.ABORTED.value, (*under_way, BulkPhase.PAUSED)),
+            "abort": (BulkPhase.ABORTED.value, (*under_way, BulkPhase.PAUSED, BulkPhase.APPROVAL)),
+            "approve": ("", (BulkPhase.APPROVAL,)),
+            "reject": (BulkPhase.ABORTED.value, (BulkPhase.APPROVAL,)),
         }[command]
         reply = self._store.run_script(
             scripts.CHANGE_PHASE,
             (record_key(bulk_id), OPEN, AUDIT, HEAD),
             *(bulk_id, to, now_s(), self._pack(event)),
+            *(who if command == "approve" else "", f"Rejected by {who}" if command == "reject" else ""),
             *(phase.value for phase in allowed),
         )
         if not reply:
@@ -248,8 +271,10 @@ class BulkStore:
         phase, changed, kept = BulkPhase(reply[0].decode()), reply[1], reply[2]
         if changed and event is not None:
             self._audit_log.note_recorded(event, kept)
-        if phase.value != to and (to or phase is BulkPhase.PAUSED or phase in ENDED):
-            raise Conflict(f"This bulk operation is {phase.value}; you cannot {command} it.")
+        if not changed and command in ("approve", "reject"):
+            raise Conflict("This bulk operation does not wait for approval (any more).")
+        if phase.value != to and (to or phase in (BulkPhase.PAUSED, BulkPhase.APPROVAL, *ENDED)):
+            raise Conflict(f"This bulk operation is {PHASE_WORDS.get(phase, phase.value)}; you cannot {command} it.")
         return phase
 
     def note_restored(self, bulk_id: str, count: int) -> None:
@@ -300,4 +325,6 @@ def _decode_operation(bulk_id: str, reply: Any) -> BulkOperation | None:
         unread_count=count("unread_count"),
         restored=count("restored"),
         ended_at=_number_of(fields, "ended_at"),
+        approval_until=_number_of(fields, "approval_until"),
+        approved_by=fields.get("approved_by", b"").decode("utf-8", "replace") or None,
     )

@@ -42,13 +42,14 @@ TABS = {
     "queue.overdue_s": "scheduled",
 }
 
-MessageKind = Literal["firing", "resolved", "reminder", "flapping", "test", "both"]
+MessageKind = Literal["firing", "resolved", "reminder", "flapping", "test", "approval", "both"]
 _KINDS: dict[str, MessageKind] = {
     "firing": "firing",
     "resolved": "resolved",
     "reminder": "reminder",
     "flapping": "flapping",
     "test": "test",
+    "approval": "approval",
     "both": "both",
 }
 
@@ -81,6 +82,10 @@ class PageLinks:
             if url is not None and len(url) <= MAX_URL:
                 return url
         return self._absolute_url("/alerts")
+
+    def page_url(self, path: str | None) -> str | None:
+        """The page at a path; None without one."""
+        return None if path is None else self._absolute_url(path)
 
     def acknowledge_url(self, notification: Notification) -> str | None:
         """The page that acknowledges an incident; None for one announced while the store was down, which no page can
@@ -265,7 +270,7 @@ def _build_line(notification: Notification, end: Notification | None, links: Pag
         threshold_text=_threshold_text(notification),
         since_text=_since_text(notification, end),
         detail_text=detail if subject else None,
-        url=links.subject_url(notification.labels, notification.metric),
+        url=links.page_url(notification.page) or links.subject_url(notification.labels, notification.metric),
         owner=notification.owner,
         runbook_url=notification.runbook_url,
         episode=notification.episode,

@@ -135,3 +135,30 @@ class NotificationLog:
         queued = QueuedNotification(notification=notification, channel=channel, due_at=now)
         self._outbox.enqueue(queued)
         return queued.id
+
+    def ask_for_approval(self, bulk_id: str, text: str) -> int:
+        """Queue the request to approve a bulk operation for all channels; how many these are. Asking twice sends it once.
+
+        `text`: who wants to do what, in one line. Raises Conflict. Cost: 1 round trip, plus one per channel.
+        """
+        if not self._channels:
+            return 0
+        self._ownership.check()
+        now = self._alert_store.read_time()
+        notification = Notification(
+            kind="approval",
+            number=1,
+            episode=f"bulk:{bulk_id}",
+            fingerprint=f"bulk-{bulk_id}",
+            rule_id="bulk-approval",
+            rule_name="Bulk operation waits for approval",
+            metric="queue.depth",
+            severity=Severity.WARNING,
+            at=now,
+            detail=text,
+            started_at=now,
+            page=f"/bulk/{bulk_id}",
+        )
+        for channel in sorted(self._channels):
+            self._outbox.enqueue(QueuedNotification(notification=notification, channel=channel, due_at=now))
+        return len(self._channels)

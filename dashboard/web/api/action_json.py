@@ -59,7 +59,10 @@ class BulkListJson(JsonObject, frozen=True, kw_only=True):
 
 
 class BulkOperationJson(JsonObject, frozen=True, kw_only=True):
-    """A bulk operation: `at` of `matched` jobs have been processed. Only an undo has `changed`."""
+    """A bulk operation: `at` of `matched` jobs have been processed. Only an undo has `changed`.
+
+    With the state `approval`, it waits until `approval_until` for someone who approves it.
+    """
 
     bulk_id: str
     state: BulkPhase
@@ -89,6 +92,8 @@ class BulkOperationJson(JsonObject, frozen=True, kw_only=True):
     who: str
     created_at: Time | None
     ended_at: Time | None
+    approval_until: Time | None
+    approved_by: str | None
     changed: int | UnsetType = UNSET
 
 
@@ -219,6 +224,8 @@ def json_operation(operation: BulkOperation) -> BulkOperationJson:
         who=bulk_request.actor.name,
         created_at=iso(instant(bulk_request.created_at)),
         ended_at=iso(instant(operation.ended_at)),
+        approval_until=iso(instant(operation.approval_until)),
+        approved_by=operation.approved_by,
     )
 
 

@@ -233,11 +233,12 @@ def create(body: BulkBody) -> tuple[BulkStartJson, int]:
 @json_body(ReasonBody)
 @json_response
 def tell(body: ReasonBody, work_id: str, word: str) -> tuple[BulkOperationJson | PutBackJson, int]:
-    """Pause, resume, abort or undo a bulk operation.
+    """Pause, resume, abort, undo, approve or reject a bulk operation.
 
-    An undo returns the same as the undo of a batch.
+    An undo returns the same as the undo of a batch. Only a person who has signed in, and has not started the operation,
+    can approve or reject it: tokens are refused.
     """
-    if word not in ("pause", "resume", "abort", "undo"):
+    if word not in (*bulk.COMMANDS, "undo"):
         raise NotFound("Unknown action.")
     if word == "undo":
         undone = undo_operation(work_id, checked_reason_of(body.reason))

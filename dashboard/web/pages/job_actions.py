@@ -13,9 +13,10 @@ from flask.typing import ResponseReturnValue
 from msgspec.structs import replace
 
 from ...actions.audit_log import MAX_REASON
-from ...actions.bulk.operation import JobListRef
+from ...actions.bulk.operation import BulkRequest, JobListRef
 from ...actions.trash import check_undo_batch, nothing_left
 from ...backends.actions import Action, ActionOptions, JobRef, Outcome
+from ...clock import now_s
 from ...dead_letters.fingerprint import is_fingerprint
 from ...errors import Conflict, NotFound, Unsupported
 from ...model import Job, Payload, QueueRef, QueueStats, Schedule, State, Worker
@@ -33,7 +34,7 @@ from ..views.flash import MAX_UNDO_BATCHES, ActionFlash
 from ..views.offered_actions import job_verbs, why_unsupported
 from . import layout
 from .action_steps import ActionSteps
-from .bulk.start import not_restored, start_large_undo
+from .bulk.start import not_restored, start_large_undo, start_operation
 from .queues import find_queue
 
 bp = Blueprint("job_actions", __name__)
@@ -54,11 +55,29 @@ def on_jobs(source: str, backend: str, name: str) -> ResponseReturnValue:
     job_refs = [read_job_token(token) for token in request.form.getlist("pick")]
     if not job_refs:
         raise Conflict("No jobs selected.", hint="Go back and select at least one job.")
+    native = request.form.get("native") or None
+    if app_services().action_service.approval.needs(action, len(job_refs)):
+        job_list = JobListRef(ref=queue.ref, state=state, native=native)
+        return redirect_to(url_for("bulk.show", work_id=_start_selected(action, job_list, job_refs)))
     steps = ActionSteps()
     run_action(steps, queue.ref, state, action, job_refs, parse_options(), parse_reason())
     flash = steps.bulk_flash(action)
-    native = request.form.get("native") or None
     return redirect_to(queue_url(queue, state=state.value, native=native, page=request.form.get("page"), **flash.query))
+
+
+def _start_selected(action: Action, job_list: JobListRef, job_refs: Sequence[JobRef]) -> str:
+    """Start a bulk operation on selected jobs, for those that need approval; its id."""
+    bulk_request = BulkRequest(
+        action=action,
+        actor=current_actor(),
+        job_lists=(job_list,),
+        job_refs=tuple(job_refs),
+        options=parse_options(),
+        pace_per_s=0,
+        reason=parse_reason(),
+        created_at=now_s(),
+    )
+    return start_operation(bulk_request)
 
 
 def run_action(

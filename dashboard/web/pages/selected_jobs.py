@@ -31,11 +31,12 @@ def act_on_selected(action: Action, tokens: Sequence[str]) -> ActionFlash:
     """Apply `action` to the jobs, list by list, and return the result with one undo batch per list.
 
     Jobs in a list that does not support the action, or in a queue that no longer exists, are reported so. A list that
-    fails keeps the results of those before it. Raises Conflict for no jobs, or too many, and the error of a list while
-    no job has changed.
+    fails keeps the results of those before it. Raises Conflict for no jobs, or too many, ApprovalNeeded, and the error
+    of a list while no job has changed.
     """
     options, reason = parse_options(), parse_reason()
     steps = ActionSteps()
+    app_services().action_service.approval.check(action, len(tokens))
     for selected_list, job_refs in group_by_list(tokens).items():
         source, library, name, state = selected_list
         try:

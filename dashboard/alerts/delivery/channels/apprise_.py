@@ -84,7 +84,7 @@ class Apprise(Channel):
         return DeliveryResult(ok=False, status="refused", answer=answer)
 
     def _notify_services(self, message: Message) -> tuple[bool, list[str]]:
-        level: Any = self._test_level if message.kind == "test" else self._levels[message.severity]
+        level: Any = self._test_level if wording.is_no_alert(message) else self._levels[message.severity]
         with _LOG_CAPTURE.capture_warnings() as said:
             sent = self._services.notify(
                 title=wording.message_headline(message),

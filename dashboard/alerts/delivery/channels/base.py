@@ -24,7 +24,7 @@ from .config import ChannelSettings, channel_name, parse_settings, redact_settin
 LOG = masked_logger(__name__)
 DEADLINE_S = 10.0  # for one whole attempt: name lookup, connect, TLS, request and response
 
-Kind = Literal["firing", "resolved", "reminder", "flapping", "test", "both"]
+Kind = Literal["firing", "resolved", "reminder", "flapping", "test", "approval", "both"]
 Severity = Literal["warning", "critical"]
 
 # kind in the settings -> module in this package, and its class.

@@ -52,10 +52,10 @@ class PagerDuty(HTTPChannel):
 
 
 def build_events(message: Message) -> list[dict[str, Any]]:
-    """The events to send, in order. An incident that has ended, and a test, is opened as `info` and resolved again."""
+    """The events to send, in order. An incident that has ended, and what is no alert, is opened as `info` and resolved."""
     if message.kind == "resolved":
         return [_resolve_event(message)]
-    if message.kind in ("both", "test"):
+    if message.kind == "both" or wording.is_no_alert(message):
         return [_trigger_event(message, "info"), _resolve_event(message)]
     return [_trigger_event(message, message.severity)]
 

@@ -23,6 +23,7 @@ _STATE_WORDS = {
     "reminder": "STILL FIRING",
     "flapping": "FLAPPING",
     "test": "TEST",
+    "approval": "APPROVAL NEEDED",
     "both": "FIRED AND RESOLVED",
 }
 FLAPPING = "changed state at least six times in the last hour; notifications are paused until it settles"
@@ -33,6 +34,11 @@ COLOURS = {"critical": "#d92d20", "warning": "#dc9a06", "over": "#2e9e5b", "test
 def is_over(message: Message) -> bool:
     """Whether the incident has ended."""
     return message.kind in ("resolved", "both")
+
+
+def is_no_alert(message: Message) -> bool:
+    """Whether it is about no alert: a test, or a bulk operation that somebody has to approve."""
+    return message.kind in ("test", "approval")
 
 
 def message_colour(message: Message) -> str:
@@ -46,7 +52,7 @@ def colour_mark(message: Message) -> str:
 
 
 def _appearance_key(message: Message) -> str:
-    if message.kind == "test":
+    if is_no_alert(message):
         return "test"
     return "over" if is_over(message) else message.severity
 
@@ -54,7 +60,7 @@ def _appearance_key(message: Message) -> str:
 def message_headline(message: Message) -> str:
     """State, severity and title in one line of at most 200 characters, without control characters."""
     state = _STATE_WORDS[message.kind]
-    severity = "" if message.kind == "test" else f" {message.severity}"
+    severity = "" if is_no_alert(message) else f" {message.severity}"
     return plain_line(f"[{state}{severity}] {message.title}", TITLE_LIMIT)
 
 
@@ -62,7 +68,7 @@ def incident_facts(message: Message) -> list[tuple[str, str]]:
     """Names and values of the known facts of the incident; unknown ones are omitted."""
     known = [
         ("Where", message.where or ""),
-        ("Severity", message.severity),
+        ("Severity", "" if message.kind == "approval" else message.severity),
         ("Rule", message.rule_name),
         ("Owner", message.owner or ""),
         ("Note", message.note or ""),
@@ -104,7 +110,7 @@ def line_text(message: Message, line: MessageLine) -> str:
 
 
 def _since_word(message: Message) -> str:
-    if message.kind == "test":
+    if is_no_alert(message):
         return " at"
     if message.kind == "flapping":
         return ", first fired"
@@ -128,7 +134,7 @@ def shown_errors(message: Message) -> list[str]:
 def action_links(message: Message) -> list[tuple[str, str]]:
     """Label and URL of the available actions, most urgent first. Only http and https: nothing executable."""
     queue_url = next((line.url for line in message.lines if line.url), None)
-    done = is_over(message) or message.kind == "test"
+    done = is_over(message) or is_no_alert(message)
     wanted = [
         ("Acknowledge", None if done else message.ack_url),
         ("Silence", None if done else message.silence_url),

@@ -40,6 +40,7 @@ from ...views.offered_actions import read_only, why_unsupported
 from .. import layout
 from ..job_actions import ACTION, check_confirmed, given_reason, parse_options, parse_reason
 from ..queues import find_queue
+from .decisions import DECISIONS, check_is_person, may_decide
 from .start import check_matches, not_restored, preview_operation, start_operation, undo_operation, undo_under_way
 
 bp = Blueprint("bulk", __name__, url_prefix="/bulk")
@@ -55,6 +56,9 @@ MAX_FAILURES = 20
 CANARY_FROM, CANARY_SHARE, CANARY_MOST = 100, 10, 20
 # The share of failed canary jobs with which a suggested canary lets the operation continue.
 CANARY_MAX_PERCENT = 10
+# The first jobs that are listed for someone who approves an operation.
+MAX_LISTED = 20
+COMMANDS = ("pause", "resume", "abort", *DECISIONS)
 MAX_QUERY = 500
 MAX_TARGETS = 200
 # A new operation is picked up within half a second, one of a process that died when its lease expires.
@@ -87,7 +91,7 @@ def fragment(work_id: str) -> Response:
 def _operation_context(bulk_id: str) -> dict[str, Any]:
     with measure_cost() as meter:
         operation = app_services().bulk_store.get(bulk_id)
-        quiet = operation.phase in (*ENDED, BulkPhase.PAUSED)
+        quiet = operation.phase in (*ENDED, BulkPhase.PAUSED, BulkPhase.APPROVAL)
         undoing = undo_under_way(bulk_id) if operation.undoable else None
         left = (
             sum(app_services().action_service.trash.count_left(undo_batches_of(operation)).values())
@@ -107,6 +111,7 @@ def _operation_context(bulk_id: str) -> dict[str, Any]:
         "ended": operation.phase in ENDED,
         "in_trash": left,
         "expired": operation.ended_at is not None and operation.ended_at < now_s() - KEEP_S,
+        "may_approve": operation.phase is BulkPhase.APPROVAL and may_decide(operation),
         "alone": operation.leased is False and not quiet and now_s() - operation.request.created_at > ALONE_S,
         "titles": app_services().sources.titles,
         "cost": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
@@ -118,6 +123,7 @@ def new() -> str:
     """The preview: which jobs, how many, what will happen to them, and the form of options."""
     queue, bulk_request = _parse_request(request.args)
     most, trash = app_context().settings.bulk_max_jobs, app_services().action_service.trash
+    approval = app_services().action_service.approval
     with measure_cost() as meter:
         preview = preview_operation(bulk_request)
     if not request.args.get("canary"):
@@ -135,6 +141,8 @@ def new() -> str:
         queue=queue,
         error_title=app_services().dead_letter_service.find_title(bulk_request.fingerprint),
         preview=preview,
+        needs_approval=approval.needs(bulk_request.action, preview.planned if preview.exact else None),
+        approval_over=approval.over,
         most=most,
         libraries=libraries,
         titles=app_services().sources.titles,
@@ -163,6 +171,27 @@ def confirm_rest(work_id: str) -> ResponseReturnValue:
     )
 
 
+@edit_bp.get("/<segment:work_id>/approval")
+def confirm_approval(work_id: str) -> ResponseReturnValue:
+    """What someone who approves an operation approves: how many jobs, some of them, and from where."""
+    services = app_services()
+    with measure_cost() as meter:
+        operation = services.bulk_store.get(work_id)
+        if operation.phase is not BulkPhase.APPROVAL:
+            return redirect(url_for("bulk.show", work_id=work_id), code=303)
+        listed = services.bulk_store.jobs.list_job_refs(work_id, 0, MAX_LISTED)
+    cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
+    return render_template(
+        "bulk/approval.html",
+        **layout.page_context(services.snapshots.current(), cost),
+        operation=operation,
+        listed=[(operation.request.job_lists[number], job_ref.id) for number, job_ref in listed],
+        may_approve=may_decide(operation),
+        titles=services.sources.titles,
+        bulk_plan=bulk_plan,
+    )
+
+
 @edit_bp.post("")
 @form_fields(
     *(*ACTION, "source", "backend", "queue", "state", "native", "q", "fingerprint", "seen", "for_good", "confirm"),
@@ -186,8 +215,8 @@ def create() -> ResponseReturnValue:
 @edit_bp.post("/<segment:work_id>/<word>")
 @form_fields("reason", "anyway")
 def change_phase(work_id: str, word: str) -> ResponseReturnValue:
-    """Pause, resume, abort or undo an operation: 303 to its page, or to that of a large undo."""
-    if word not in ("pause", "resume", "abort", "undo"):
+    """Pause, resume, abort, undo, approve or reject an operation: 303 to its page, or to that of a large undo."""
+    if word not in (*COMMANDS, "undo"):
         raise NotFound("Unknown action.")
     query: dict[str, Any] = {}
     if word == "undo":
@@ -205,8 +234,12 @@ def change_phase(work_id: str, word: str) -> ResponseReturnValue:
 
 
 def change_operation(bulk_id: str, command: str, reason: str | None) -> None:
-    """Pause, resume or abort an operation, and record by whom and why. Raises NotFound, Conflict."""
+    """Pause, resume, abort, approve or reject an operation, and record by whom and why.
+
+    Raises NotFound, Conflict, SamePerson, and Forbidden as check_is_person.
+    """
     actor = current_actor()
+    check_is_person(command)
 
     def make_event(operation: BulkOperation) -> AuditEvent:
         what = "undo of bulk operation" if operation.request.action is Action.UNDO else "bulk operation"
@@ -222,7 +255,7 @@ def change_operation(bulk_id: str, command: str, reason: str | None) -> None:
             detail=f"{operation.done:,} of {operation.matched:,} {BULK_PAST[operation.request.action]} so far",
         )
 
-    app_services().bulk_store.change_phase(bulk_id, command, make_event)
+    app_services().bulk_store.change_phase(bulk_id, command, make_event, who=actor.name)
     app_services().bulk_runner.start()
 
 

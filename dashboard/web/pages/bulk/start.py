@@ -103,7 +103,7 @@ def undo_operation(bulk_id: str, reason: str | None) -> list[ActionResult] | Bul
 
 def check_stopped(operation: BulkOperation) -> None:
     """Raise Conflict while the operation is running: it may be deleting the jobs that an undo would restore."""
-    if operation.phase not in (*ENDED, BulkPhase.PAUSED):
+    if operation.phase not in (*ENDED, BulkPhase.PAUSED, BulkPhase.APPROVAL):
         raise Conflict("This bulk operation is still running.", hint="Pause or abort it first.")
 
 
