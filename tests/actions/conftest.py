@@ -119,9 +119,11 @@ def bench(source: Source, redis_client: redis.Redis) -> Iterator[Bench]:
     bulk = BulkStore(store)
     made: list[BulkRunner] = []
 
-    def make_runner(holder: str, most: int = 100_000) -> BulkRunner:
+    def make_runner(
+        holder: str, most: int = 100_000, ask: Callable[[BulkOperation], None] = lambda _operation: None
+    ) -> BulkRunner:
         runner = BulkRunner(
-            bulk, actions, lambda _s, _n: backend, lambda _f, _p, _m: (), lambda _s, _n: (), holder, most
+            bulk, actions, lambda _s, _n: backend, lambda _f, _p, _m: (), lambda _s, _n: (), holder, most, ask
         )
         made.append(runner)
         return runner

@@ -13,6 +13,8 @@ import redis
 from dashboard.actions.pauses import PauseLog
 from dashboard.alerts import keys
 from dashboard.alerts.delivery.channels.base import DeliveryResult
+from dashboard.alerts.delivery.channels.pagerduty import build_events
+from dashboard.alerts.delivery.channels.wording import message_headline
 from dashboard.alerts.evaluation.state_machine import AlertLabels
 from dashboard.alerts.rules.rule import Origin, Severity, parse_rule
 from dashboard.alerts.service import AlertService, build_alert_service
@@ -224,6 +226,24 @@ def test_a_test_notification_ignores_silences_and_is_rate_limited(
         alert_service.notifications.send_test("ops", by="ann")
     with pytest.raises(NotFound):
         alert_service.notifications.send_test("absent", by="ann")
+
+
+def test_people_are_asked_once_to_approve_a_bulk_operation(make_process: Make) -> None:
+    process = make_process()
+    notifications = alert_service_of(process).notifications
+    text = "ada wants to delete 5,000 jobs of mail (dead)."
+    assert [notifications.ask_for_approval("abc", text) for _ in range(2)] == [1, 1]
+    process.deliver()
+    (message,) = process.channels["ops"].arrived
+    assert (message.kind, message.lines[0].label, message.ack_url, message.silence_url) == (
+        "approval",
+        text,
+        None,
+        None,
+    )
+    assert (message.lines[0].url or "").endswith("/bulk/abc")
+    assert message_headline(message) == "[APPROVAL NEEDED] Bulk operation waits for approval"
+    assert [event["event_action"] for event in build_events(message)] == ["trigger", "resolve"]
 
 
 def test_a_failed_notification_can_be_resent_or_dismissed(make_process: Make) -> None:

@@ -41,6 +41,7 @@ IN_ENVIRONMENT: dict[str, str] = {
     "auth": "none",
     "bin_max_bytes": "10",
     "bulk_max_jobs": "10",
+    "bulk_approval_over": "10",
     "channels": json.dumps([{"id": "ops", "kind": "teams", "url": URL}]),
     "checker": "off",
     "dlq_queues": "a*, b",

@@ -137,7 +137,7 @@ class NotificationLog:
         return queued.id
 
     def ask_for_approval(self, bulk_id: str, text: str) -> int:
-        """Queue the request to approve a bulk operation for all channels; how many these are. Asking twice sends it once.
+        """Queue the request to approve a bulk operation for all channels; their number. Asking twice sends it once.
 
         `text`: who wants to do what, in one line. Raises Conflict. Cost: 1 round trip, plus one per channel.
         """

@@ -52,7 +52,7 @@ class PagerDuty(HTTPChannel):
 
 
 def build_events(message: Message) -> list[dict[str, Any]]:
-    """The events to send, in order. An incident that has ended, and what is no alert, is opened as `info` and resolved."""
+    """The events to send, in order. What has ended, or is no alert, is opened as `info` and resolved."""
     if message.kind == "resolved":
         return [_resolve_event(message)]
     if message.kind == "both" or wording.is_no_alert(message):

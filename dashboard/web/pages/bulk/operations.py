@@ -77,9 +77,8 @@ BULK_ACTIONS = (
 def show(work_id: str) -> str:
     """One bulk operation. 404 when it is no longer stored."""
     variables = _operation_context(work_id) | {"flash": ActionFlash.read(request.args)}
-    return render_template(
-        "bulk/show.html", **layout.page_context(app_services().snapshots.current(), variables["cost"]) | variables
-    )
+    page = layout.page_context(app_services().snapshots.current(), variables["cost"])
+    return render_template("bulk/show.html", **page | variables)
 
 
 @bp.get("/<segment:work_id>/_work")
@@ -122,8 +121,8 @@ def _operation_context(bulk_id: str) -> dict[str, Any]:
 def new() -> str:
     """The preview: which jobs, how many, what will happen to them, and the form of options."""
     queue, bulk_request = _parse_request(request.args)
-    most, trash = app_context().settings.bulk_max_jobs, app_services().action_service.trash
-    approval = app_services().action_service.approval
+    most, actions = app_context().settings.bulk_max_jobs, app_services().action_service
+    approval = actions.approval
     with measure_cost() as meter:
         preview = preview_operation(bulk_request)
     if not request.args.get("canary"):
@@ -146,7 +145,7 @@ def new() -> str:
         most=most,
         libraries=libraries,
         titles=app_services().sources.titles,
-        room_bytes=trash.room_bytes() if bulk_request.action is Action.DELETE else None,
+        room_bytes=actions.trash.room_bytes() if bulk_request.action is Action.DELETE else None,
         bulk_plan=bulk_plan,
         targets=_target_queues(job_lists) if bulk_request.action is Action.MOVE else (),
         name_to_type=layout.name_to_type(queue) if queue else "delete",
