@@ -1,14 +1,15 @@
 """Additions to the summary of a test run.
 
 A failure shows the logs of the processes that ran during it. With `--rerun-alone` each failed test runs once more by
-itself, only to report whether it then passes: the run still fails. The summary lists the ten slowest tests, and the
-interleavings that the stepping tests drove.
+itself, only to report whether it then passes: the run still fails. The summary lists the slowest tests and files, and
+the interleavings that the stepping tests drove.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from tests import processes
 
 SLOWEST = 10
+SLOWEST_FILES = 40
 # A run in which more than this fails has another cause than one unlucky test.
 MOST_RERUN = 10
 RERUN_LIMIT_S = 900.0
@@ -77,6 +79,12 @@ class Reporting:
             line(f"slowest tests, of {sum(self.seconds.values()):.0f} s in all:")
             for nodeid, seconds in sorted(self.seconds.items(), key=lambda entry: -entry[1])[:SLOWEST]:
                 line(f"  {seconds:6.1f} s  {nodeid}")
+            by_file: Counter[str] = Counter()
+            for nodeid, seconds in self.seconds.items():
+                by_file[nodeid.partition("::")[0]] += seconds
+            line("slowest files:")
+            for file, seconds in by_file.most_common(SLOWEST_FILES):
+                line(f"  {seconds:6.1f} s  {file}")
         if self.failed and self.config.getoption("rerun_alone") and not hasattr(self.config, "workerinput"):
             self._rerun(terminalreporter)
 
