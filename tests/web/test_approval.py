@@ -88,7 +88,7 @@ def test_the_second_person_sees_what_is_asked_and_approves_it(client: FlaskClien
     assert "Withdraw" in own
     assert "Approve or reject" not in own
     assert f'href="{url}/approval"' in others
-    assert "waiting for approval" in client.get("/bulk", headers=as_user("vic")).text
+    assert "needs approval" in client.get("/bulk", headers=as_user("vic")).text
     assert "Approve: Delete 5 jobs" in client.get(f"{url}/approval", headers=as_user("ben")).text
     assert 'class="form"' not in client.get(f"{url}/approval", headers=as_user("ada")).text
     assert dead(redis_client) == DEAD
