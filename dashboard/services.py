@@ -13,7 +13,7 @@ from .actions.approval import ApprovalRule
 from .actions.audit_chain import DAY_S, AuditChain
 from .actions.audit_log import AuditLog
 from .actions.audit_syslog import SyslogForwarder
-from .actions.bulk.approval_request import describe_approval
+from .actions.bulk.audit_events import describe_approval
 from .actions.bulk.operation import BulkOperation
 from .actions.bulk.runner import BulkRunner
 from .actions.bulk.store import BulkStore

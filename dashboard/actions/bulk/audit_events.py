@@ -1,4 +1,4 @@
-"""The audit events of bulk operations: one when the jobs are listed, one at the end."""
+"""Bulk operations in words: their audit events, and the request to approve one."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from ...clock import instant
 from ...units import format_count
 from .. import audit_log
 from .operation import BulkOperation
+
+# In the request to approve an operation.
+MAX_LISTS = 3
+MAX_NAME = 60
 
 
 def event_of(operation: BulkOperation, count: int) -> audit_log.AuditEvent:
@@ -39,3 +44,19 @@ def event_at_end(operation: BulkOperation, ids: Sequence[str]) -> audit_log.Audi
     if operation.unread_count:
         detail = f"{detail}; {format_count(operation.unread_count, 'list')} could not be read"
     return replace(event, detail=detail)
+
+
+def describe_approval(operation: BulkOperation) -> str:
+    """Who wants to do what with how many jobs of which queues, why, and until when, in one line."""
+    request = operation.request
+    places = [f"{_short(each.ref.name or each.ref.backend)} ({each.state.value})" for each in request.job_lists]
+    more = f" and {len(places) - MAX_LISTS} more" if len(places) > MAX_LISTS else ""
+    text = f"{_short(request.actor.name)} wants to {request.action.value} {format_count(operation.matched, 'job')}"
+    text += f" of {', '.join(places[:MAX_LISTS])}{more}" if places else ""
+    text += f", reason: {request.reason[:MAX_NAME]}" if request.reason else ""
+    until = instant(operation.approval_until)
+    return f"{text}. Approve or reject it until {until:%Y-%m-%d %H:%M} UTC." if until else f"{text}."
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"

@@ -115,7 +115,7 @@ class BulkOperation(Value, frozen=True, kw_only=True):
     unread: tuple[str, ...] = ()  # queues that could not be read during collection, and why; at most MAX_UNREAD
     unread_count: int = 0  # the number of all such queues
     ended_at: float | None = None
-    approval_until: float | None = None  # when it ends if nobody has approved it; None if it needs no approval
+    approval_until: float | None = None  # when it ends without approval; None if it needs none
     approved_by: str | None = None
     restored: int = 0  # deleted jobs that were restored
     leased: bool | None = None  # whether a process runs it; None if not checked

@@ -33,7 +33,7 @@ LOOK_EVERY_S = 0.5
 WAIT_FOR_REDIS_S = 2.0
 # How often to look for unfinished operations that are missing from the set of open ones because that set was lost.
 REOPEN_EVERY_S = 60.0
-NOT_APPROVED = "Nobody approved it within 24 hours."
+NOT_APPROVED = "No one approved it within 24 hours."
 
 
 class BulkRunner:

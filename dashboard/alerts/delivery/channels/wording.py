@@ -37,7 +37,7 @@ def is_over(message: Message) -> bool:
 
 
 def is_no_alert(message: Message) -> bool:
-    """Whether it is about no alert: a test, or a bulk operation that somebody has to approve."""
+    """Whether it is about no alert: a test, or a bulk operation that someone has to approve."""
     return message.kind in ("test", "approval")
 
 
