@@ -43,6 +43,7 @@ class Identity:
     # grants of the settings.
     grants: tuple[Grant, ...] | None = None
     is_token: bool = False  # a program with an API token, rather than a person
+    created_by: str | None = None  # who created that token; None for a token of the settings, and for a person
 
     def __post_init__(self) -> None:
         """Raises ConfigurationError for groups and grants of another kind."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any
 
 import pytest
@@ -131,6 +132,25 @@ def test_a_token_cannot_approve_but_start(client: FlaskClient, redis_client: red
     assert (answer.status_code, "A token cannot approve this" in answer.text) == (403, True)
     assert client.post(f"/api/v1{url}/reject", json={}, headers=as_user("ben")).get_json()["note"] == "Rejected by ben"
     assert dead(redis_client) == DEAD
+
+
+def test_who_created_a_token_cannot_approve_what_it_starts(make_app: MakeApp, app: Flask) -> None:
+    found = make_app(
+        identify=lambda environ: PEOPLE.get(environ.get("HTTP_X_USER", "")),
+        bulk_approval_over=OVER,
+        secret_key="s" * 40,
+    )
+    client = found.test_client()
+    wait_until(lambda: client.get(QUEUE, headers=as_user("root")).status_code == 200, what="the queue being known")
+    made = client.post("/tokens", data={"name": "script", "role": "operator", "days": "30"}, headers=as_user("root"))
+    token = re.search(r"qd_\w+", made.text)
+    assert token, made.text
+    headers = {"Authorization": f"Bearer {token[0]}"}
+    bulk_id = client.post("/api/v1/bulk", json=dict(FORM), headers=headers).get_json()["bulk_id"]
+    wait_for(client, f"/bulk/{bulk_id}", "approval")
+    assert "Approve or reject" not in client.get(f"/bulk/{bulk_id}", headers=as_user("root")).text
+    assert client.post(f"/bulk/{bulk_id}/approve", headers=as_user("root")).status_code == 403
+    assert client.post(f"/bulk/{bulk_id}/reject", headers=as_user("ben")).status_code == 303
 
 
 def test_a_larger_selection_becomes_an_operation_that_waits(client: FlaskClient, redis_client: redis.Redis) -> None:

@@ -83,6 +83,7 @@ class BulkRequest(Value, frozen=True, kw_only=True):
     undo_batches: tuple[str, ...] = ()  # UNDO: the undo batch of each list
     undoes: str | None = None  # UNDO: the bulk operation that deleted the jobs, if any
     reason: str | None = None
+    token_of: str | None = None  # who created the token with which the operation was started
     approval_over: int | None = None  # a destructive action on more jobs needs approval; None: none does
     created_at: float = 0.0
     servers: dict[str, str] = msgspec.field(default_factory=dict)  # source -> its address where the request was made
@@ -91,6 +92,10 @@ class BulkRequest(Value, frozen=True, kw_only=True):
     def to_origin(self) -> bool:
         """Whether each job moves to the queue from which it came into a dead-letter queue: only for whole lists."""
         return self.action is Action.MOVE and self.options.target is None and not self.job_refs and self.q is None
+
+    def is_by(self, who: str) -> bool:
+        """Whether that person started the operation, also with a token."""
+        return who in (self.actor.name, self.token_of)
 
     def needs_approval(self, jobs: int) -> bool:
         """Whether a second person has to approve the operation if it is on so many jobs."""

@@ -242,11 +242,11 @@ class BulkStore:
 
         `who` approves or rejects. `make_event` creates the audit event from the operation as it was just before. It is
         recorded together with the change, so before any event of the process that runs the operation, and not at all if
-        the change is refused. Raises BulkOperationNotFound, Conflict; SamePerson if `who` started the operation.
-        Cost: 2 round trips.
+        the change is refused. Raises BulkOperationNotFound, Conflict; SamePerson if `who` started the operation, also
+        with a token. Cost: 2 round trips.
         """
         operation = self.get(bulk_id)
-        if command in ("approve", "reject") and operation.request.actor.name == who:
+        if command in ("approve", "reject") and operation.request.is_by(who):
             raise SamePerson
         if command == "approve" and (operation.approval_until or 0.0) < now_s():
             raise Conflict("This bulk operation does not wait for approval any more.")

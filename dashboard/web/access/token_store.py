@@ -131,7 +131,7 @@ class TokenStore:
         if token is None or not hmac.compare_digest(token.digest, _digest(text)) or token.expires_at <= now_s():
             return None
         self._record_use(token.id)
-        return Identity(name=token.name, role=Role[token.role.upper()], is_token=True)
+        return Identity(name=token.name, role=Role[token.role.upper()], is_token=True, created_by=token.created_by)
 
     def list_tokens(self) -> TokenList:
         """All tokens. Cost: 1 round trip."""

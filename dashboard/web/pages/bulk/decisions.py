@@ -14,7 +14,7 @@ DECISIONS = ("approve", "reject")
 def may_decide(operation: BulkOperation) -> bool:
     """Whether the user may approve or reject the operation: a person, other than the one who started it."""
     identity: Identity = g.identity
-    return not identity.is_token and identity.name != operation.request.actor.name
+    return not identity.is_token and not operation.request.is_by(identity.name)
 
 
 def check_is_person(command: str) -> None:

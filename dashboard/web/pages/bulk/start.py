@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from flask import g
 from msgspec.structs import replace
 
 from ....actions.audit_log import AuditEvent
@@ -35,7 +36,7 @@ def start_operation(bulk_request: BulkRequest) -> str:
     """Store the operation, record who started it, and run it. Returns its id."""
     what = "undo of bulk operation" if bulk_request.action is Action.UNDO else "bulk operation"
     title = app_services().dead_letter_service.find_title(bulk_request.fingerprint)
-    bulk_request = replace(bulk_request, error_title=title)
+    bulk_request = replace(bulk_request, error_title=title, token_of=g.identity.created_by)
 
     def make_event(bulk_id: str) -> AuditEvent:
         operation = BulkOperation(id=bulk_id, request=bulk_request, phase=BulkPhase.COLLECTING)
