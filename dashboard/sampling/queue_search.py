@@ -11,7 +11,11 @@ from ..backends.base import Backend, Budget, Discovery
 from ..backends.payloads.decoding import printable
 from ..backends.scan import KEYS_PER_CALL
 from ..clock import monotonic_s
+from ..errors import BackendUnavailable, QueuedeckError
 from ..model import QueueRef
+from ..redact import masked_logger
+
+log = masked_logger(__name__)
 
 # The first search can use more of the server, since there is nothing to show before it; later ones use little.
 FIRST_BUDGET = (400, 0.5)  # commands, seconds per sample
@@ -33,6 +37,14 @@ class QueueSearch:
     commands: int = 0  # of the current search
     due: float = 0.0  # monotonic; when the next search may start
     problem: str | None = None  # why the last search could not find all queues
+    server: str | None = None  # that is being searched; None if unknown
+
+    def follow_server(self, run_id: str | None) -> None:
+        """Start again if another server is searched now, after a failover or a restart: a cursor of SCAN means nothing
+        to it, so that the rest of a search would miss keys that exist. `run_id`: of the server; None if unknown."""
+        if run_id != self.server and self.server is not None:
+            self.cursor, self.seen, self.commands, self.due = None, set(), 0, 0.0
+        self.server = run_id or self.server
 
     def add_queue(self, ref: QueueRef) -> None:
         """Add a queue found elsewhere; the current search may have passed its key before it existed."""
@@ -48,16 +60,15 @@ class QueueSearch:
         return min(0.99, self.commands * KEYS_PER_CALL / (scans * keys)) if keys else None
 
     def take_step(self, backend: Backend) -> str | None:
-        """Take one step of the search if one is due; returns why the last search could not find all queues."""
+        """Take one step of the search if one is due; returns why the last search could not find all queues.
+
+        Raises BackendUnavailable if the source cannot be reached.
+        """
         if self.cursor is None and monotonic_s() < self.due:
             return self.problem
         commands, seconds = LATER_BUDGET if self.complete else FIRST_BUDGET
         budget = Budget(commands, seconds)
-        try:
-            step = backend.discover_queues(self.cursor, budget)
-        except ResponseError as exc:
-            # The queues found so far can still be read.
-            step = Discovery((), complete=False, cursor=None, problem=printable(str(exc), 200))
+        step = self._discover(backend, budget)
         self.commands += commands - budget.commands
         for ref in step.found:
             self.known[ref.key] = ref
@@ -78,3 +89,18 @@ class QueueSearch:
         else:
             self.cursor = step.cursor
         return self.problem
+
+    def _discover(self, backend: Backend, budget: Budget) -> Discovery:
+        """What the next step finds. An error is its problem: the queues found so far can still be read."""
+        try:
+            return backend.discover_queues(self.cursor, budget)
+        except BackendUnavailable as exc:
+            if exc.reason != "forbidden":
+                raise
+            problem = exc.message
+        except (QueuedeckError, ResponseError) as exc:
+            problem = printable(str(exc), 200)
+        except Exception:
+            log.exception("the search for queues of %s on %s failed", backend.name, backend.source.name)
+            problem = "the search for its queues failed; the log has the details"
+        return Discovery((), complete=False, cursor=None, problem=problem)

@@ -12,6 +12,7 @@ from redis.exceptions import ResponseError
 
 from ..backends.base import Backend
 from ..backends.monitored_sources import MonitoredSources
+from ..backends.payloads.decoding import printable
 from ..backends.unreadable_data import read_each
 from ..clock import monotonic_s, now_s
 from ..errors import BackendUnavailable, Forbidden, QueuedeckError
@@ -68,7 +69,6 @@ class Sampler:
             for source, backends in watch.backends.items()
         }
         self._down_since: dict[str, float] = {}
-        self._last: dict[str, tuple[QueueStats, ...]] = {}
         self._keeper = HistoryKeeper(history)
         self._adopted_at = 0.0
         self._memory: dict[str, MemoryTrend] = {}  # by source
@@ -88,15 +88,11 @@ class Sampler:
         own = snapshot is not None and snapshot.sampler == self._name and not snapshot.epoch
         if snapshot is not None and not own and snapshot.sampled_at > self._adopted_at:
             self._adopted_at = snapshot.sampled_at
-            adopted: dict[str, list[QueueStats]] = {}
             published_at = monotonic_s() - max(0.0, self._clock() - snapshot.sampled_at)
             for queue in snapshot.queues:
                 backends = self._backends.get(queue.source, ()) if self._is_same_source(snapshot, queue.source) else ()
-                if any(backend.adopt_queue(queue, published_at) for backend in backends):
-                    adopted.setdefault(queue.source, []).append(queue)
-            # So that queues are still listed if their source cannot be read at all.
-            for source, queues in adopted.items():
-                self._last.setdefault(source, tuple(queues))
+                for backend in backends:
+                    backend.adopt_queue(queue, published_at)
         if history.last_at > self._keeper.history.last_at:
             if snapshot is not None and snapshot.settings_digest not in ("", self._watch.settings_digest):
                 history = self._without_others(snapshot, history)
@@ -160,6 +156,7 @@ class Sampler:
                 health = source.read_health(probe=leading or self._probe)
             self._down_since.pop(source.name, None)
             for backend in backends:
+                backend.search.follow_server(health.run_id)
                 rows, finished = backend.sample(meter, problems, leading=leading)
                 queues.extend(rows)
                 together.append(finished)
@@ -167,7 +164,6 @@ class Sampler:
                     self.flows[source.name, backend.name] = backend.flow
         except (BackendUnavailable, Forbidden) as exc:
             return self._unreachable_stats(source, exc)
-        self._last[source.name] = tuple(queues)
         libraries = tuple(dict.fromkeys(queue.backend for queue in queues))
         stats = SourceStats(
             name=source.name,
@@ -203,20 +199,7 @@ class Sampler:
         self, source: Source, exc: BackendUnavailable | Forbidden
     ) -> tuple[SourceStats, list[QueueStats]]:
         since = self._down_since.setdefault(source.name, self._clock())
-        lost = [
-            # The last figures are out of date: list the queues without them.
-            QueueStats(
-                source=queue.source,
-                backend=queue.backend,
-                name=queue.name,
-                key=queue.key,
-                shared=queue.shared,
-                prefix=queue.prefix,
-                library_version=queue.library_version,
-                error=exc.message,
-            )
-            for queue in self._last.get(source.name, ())
-        ]
+        lost = [queue for backend in self._backends[source.name] for queue in backend.known_queues(exc.message)]
         stats = SourceStats(
             name=source.name,
             address=source.address,
@@ -240,6 +223,7 @@ class _BackendSampler:
         self.search = QueueSearch()
         self._cursor: Any = None
         self._seen: dict[str, Any] = {}  # by key, state that the backend needs for the next sample
+        self._last: dict[str, QueueStats] = {}  # by key, as they were last read here or elsewhere
         self._windows: dict[str, FlowWindow] = {}  # by key
         self._forecasts = Forecasts()
         self._together: FlowWindow | None = None  # of the queues that cannot be distinguished
@@ -250,14 +234,19 @@ class _BackendSampler:
         """The name of its library."""
         return self._backend.name
 
-    def adopt_queue(self, queue: QueueStats, published_at: float) -> bool:
+    def adopt_queue(self, queue: QueueStats, published_at: float) -> None:
         """Add a queue that another sampler found, if it is of this backend and its settings include it. `published_at`:
         when it was sampled, by `monotonic_s`."""
         if self._backend.name != queue.backend or (ref := self._backend.configured_ref(queue.ref)) is None:
-            return False
+            return
         self.search.add_queue(ref)
+        self._last.setdefault(queue.key, queue)
         self._forecasts.adopt(queue, published_at)
-        return True
+
+    def known_queues(self, why: str) -> list[QueueStats]:
+        """The queues known so far without figures, which are out of date: they cannot be read now, and `why`."""
+        refs = self._backend.disambiguate(list(self.search.known.values()))
+        return [_unread_stats(ref, why, self._last.get(ref.key)) for ref in refs]
 
     def search_progress(self, keys: int | None) -> float | None:
         """As `QueueSearch.search_progress`; None if the backend scans no keys."""
@@ -271,8 +260,6 @@ class _BackendSampler:
         the source cannot be reached.
         """
         backend = self._backend
-        queues: list[QueueStats] = []
-        finished: float | None = None
         self.flow = None
         try:
             if leading:
@@ -288,23 +275,27 @@ class _BackendSampler:
         except BackendUnavailable as exc:
             if exc.reason != "forbidden":
                 raise
-            problems.append(f"{backend.title}: {exc.message}")
+            why = exc.message
         except (QueuedeckError, ResponseError) as exc:
-            problems.append(f"{backend.title}: {exc}")
+            why = printable(str(exc), 200)
         except Exception:
             # Unexpected data of one library must not hide the others.
             log.exception("reading %s on %s failed", backend.name, backend.source.name)
-            problems.append(f"{backend.title}: could not be read; the log has the details")
-        return queues, finished
+            why = "could not be read; the log has the details"
+        else:
+            return queues, finished
+        problems.append(f"{backend.title}: {why}")
+        return self.known_queues(why), None
 
     def _read_queues(self, problems: list[str]) -> tuple[list[QueueStats], float | None]:
         refs = self._backend.disambiguate(list(self.search.known.values()))
         if not refs:
             return [], None
         begun = monotonic_s()
-        queues = read_each(self._refresh_stats, refs, _unreadable_stats)
+        queues = read_each(self._refresh_stats, refs, _unread_stats)
         now = monotonic_s()
         delta = self.flow = self._read_flow(refs, problems)
+        self._last = {queue.key: queue for queue in queues}
         self._forget_queues_except({ref.key for ref in refs})
         self._add_flow(now, delta, queues, blur_s=now - begun)
         nothing, least_s = FlowWindow(), self._least_rate_s
@@ -359,5 +350,15 @@ def _source_progress(backends: Sequence[_BackendSampler], keys: int | None) -> f
     return sum(known) / len(known) if known and sum(known) < len(known) else None
 
 
-def _unreadable_stats(ref: QueueRef, why: str) -> QueueStats:
-    return QueueStats(source=ref.source, backend=ref.backend, name=ref.name, key=ref.key, shared=ref.shared, error=why)
+def _unread_stats(ref: QueueRef, why: str, last: QueueStats | None = None) -> QueueStats:
+    """A queue without figures. `last`: as it was last read, for what does not change."""
+    return QueueStats(
+        source=ref.source,
+        backend=ref.backend,
+        name=ref.name,
+        key=ref.key,
+        shared=ref.shared,
+        prefix=last.prefix if last else None,
+        library_version=last.library_version if last else None,
+        error=why,
+    )

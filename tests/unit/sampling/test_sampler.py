@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import redis
 from msgspec.structs import replace
+from redis.exceptions import ResponseError
 
 from dashboard.backends.base import Budget, Discovery
 from dashboard.forecasts.queue_forecaster import TOO_SHORT
@@ -113,7 +114,7 @@ def test_an_unreachable_source_is_reported_and_its_queues_become_unknown() -> No
         recovered = sampler.sample()
         assert recovered.sources[0].reachable
         assert recovered.sources[0].unreachable_since is None
-        assert recovered.queues[0].depth == 0  # this Redis keeps nothing over a restart
+        assert recovered.queues == ()  # this Redis keeps nothing over a restart
         source.close()
 
 
@@ -149,7 +150,7 @@ def test_one_broken_library_does_not_blind_the_others(
     fill(redis_client, mail=3)
     snapshot = Sampler(watch_of(source, kinds=(Broken, Lists)), 2, "me").sample()
     assert [queue.depth for queue in snapshot.queues] == [3]
-    assert snapshot.sources[0].problems == ("Broken: could not be read; the log has the details",)
+    assert snapshot.sources[0].problems == ("Broken: the search for its queues failed; the log has the details",)
     assert "a bug" in caplog.text
 
 
@@ -160,11 +161,53 @@ def test_a_library_that_returns_another_number_of_rows_is_one_problem(
     fill(redis_client, mail=3, images=1)
     monkeypatch.setattr(Miscounting, "extra", extra)
     snapshot = Sampler(watch_of(source, kinds=(Miscounting, Lists)), 2, "me").sample()
-    assert sorted((queue.backend, queue.depth) for queue in snapshot.queues) == [("lists", 1), ("lists", 3)]
-    (stats,) = snapshot.sources
-    assert stats.problems == (
-        f"Miscounting: its backend returned {rows} rows for 2 queues; there must be one for each",
-    )
+    why = f"its backend returned {rows} rows for 2 queues; there must be one for each"
+    found = {(queue.name, queue.depth, queue.error) for queue in snapshot.queues}
+    assert found == {("images", 1, None), ("mail", 3, None), ("images", None, why), ("mail", None, why)}
+    assert snapshot.sources[0].problems == (f"Miscounting: {why}",)
+
+
+class Failing(Lists):
+    """Before it reads anything."""
+
+    error: ClassVar[Exception | None] = None
+
+    def maintain(self) -> None:
+        """Raises `error`, if there is one."""
+        if self.error is not None:
+            raise self.error
+
+
+def test_queues_stay_while_their_library_cannot_be_read(
+    source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That they cannot be read does not mean that they are gone."""
+    fill(redis_client, mail=3)
+    sampler = Sampler(watch_of(source, kinds=(Failing,)), 2, "me")
+    sampler.sample()
+    for error, why in (
+        (RuntimeError("a bug"), "could not be read; the log has the details"),
+        (ResponseError("BUSY a script is running"), "BUSY a script is running"),
+    ):
+        monkeypatch.setattr(Failing, "error", error)
+        snapshot = sampler.sample(epoch=1)
+        assert [(queue.name, queue.depth, queue.error) for queue in snapshot.queues] == [("mail", None, why)]
+        assert snapshot.sources[0].problems == (f"Lists: {why}",)
+    monkeypatch.setattr(Failing, "error", None)
+    assert [(queue.name, queue.depth, queue.error) for queue in sampler.sample(epoch=1).queues] == [("mail", 3, None)]
+
+
+def test_queues_are_read_while_the_search_for_them_fails(
+    source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboard.sampling.queue_search.SEARCH_PAUSE_S", 0.0)
+    fill(redis_client, mail=3)
+    sampler = Sampler(watch_of(source), 2, "me")
+    sampler.sample()
+    monkeypatch.setattr(Lists, "discover_queues", Broken.discover_queues)
+    snapshot = sampler.sample()
+    assert [(queue.name, queue.depth, queue.error) for queue in snapshot.queues] == [("mail", 3, None)]
+    assert not snapshot.sources[0].discovered
 
 
 def test_one_broken_queue_costs_one_row(source: Source, redis_client: redis.Redis) -> None:
@@ -246,6 +289,56 @@ def test_queues_found_by_another_sampler_are_available_immediately(source: Sourc
     assert not first.sources[0].discovered
     assert [queue.name for queue in second.queues] == ["mail"]
     assert second.sources[0].discovered
+
+
+def test_queues_that_another_sampler_found_are_listed_in_an_outage() -> None:
+    """Even by a sampler that read the source itself before there were any queues."""
+    with start_server("redis-7") as server:
+        source = Source("main", server.url)
+        sampler = Sampler(watch_of(source), 2, "two")
+        assert sampler.sample().queues == ()
+        with redis.Redis.from_url(server.url) as client:
+            fill(client, mail=3)
+        former = Sampler(watch_of(source), 2, "one").sample(epoch=1)
+        server.stop(kill=True)
+        sampler.adopt_published(former, History())
+        snapshot = sampler.sample()
+        assert [(queue.name, queue.depth, bool(queue.error)) for queue in snapshot.queues] == [("mail", None, True)]
+        source.close()
+
+
+class TwoSteps(Lists):
+    """A search in two steps. A server lists its queues in an order of its own."""
+
+    def discover_queues(self, cursor: Any, budget: Budget) -> Discovery:
+        """The first queue, then the others."""
+        descending = bool(self.source.execute("EXISTS", "descending"))
+        refs = sorted(super().discover_queues(None, budget).found, key=lambda ref: ref.name, reverse=descending)
+        if cursor is None:
+            return Discovery(tuple(refs[:1]), complete=False, cursor=1)
+        return Discovery(tuple(refs[cursor:]), complete=True, cursor=None)
+
+
+def test_a_search_starts_again_on_another_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a failover or a restart its cursor says nothing: what it would not find is still there."""
+    monkeypatch.setattr("dashboard.sampling.queue_search.SEARCH_PAUSE_S", 0.0)
+    with start_server("redis-7") as server:
+        source = Source("main", server.url)
+        sampler = Sampler(watch_of(source, kinds=(TwoSteps,)), 2, "me")
+
+        def names() -> list[str]:
+            return [queue.name for queue in sampler.sample().queues]
+
+        with redis.Redis.from_url(server.url) as client:
+            fill(client, mail=3, images=1)
+        assert [names() for _ in range(3)] == [["images"], ["images", "mail"], ["images", "mail"]]
+        server.stop(kill=True)
+        server.start()
+        with redis.Redis.from_url(server.url) as client:
+            fill(client, mail=3, images=1)
+            client.set("descending", 1)
+        assert [names() for _ in range(2)] == [["images", "mail"]] * 2
+        source.close()
 
 
 def test_their_history_is_kept_until_they_are_found_again(source: Source, redis_client: redis.Redis) -> None:
