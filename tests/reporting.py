@@ -7,6 +7,7 @@ the interleavings that the stepping tests drove.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -38,6 +39,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """Add the logs of the processes that are alive, or ended during this test, to a failure."""
     alive_before = item.stash.setdefault(_STARTED_BEFORE, len(processes.STARTED))
     report: pytest.TestReport = yield  # type: ignore[misc,assignment]  # a wrapper is sent the result
+    report.user_properties.append(("processor", _used_since_last()))
     if report.failed:
         for number, child in enumerate(processes.STARTED):
             if number >= alive_before or child.is_alive:
@@ -53,17 +55,37 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 _STARTED_BEFORE = pytest.StashKey[int]()
 
 
+def _used_since_last() -> tuple[float, float]:
+    """Seconds of the processor since the last call: of this process, and of programs that it started and that ended."""
+    now = os.times()
+    own, others = now.user + now.system, now.children_user + now.children_system
+    used = own - _USED[0], others - _USED[1]
+    _USED[:] = own, others
+    return used
+
+
+_USED = [0.0, 0.0]
+
+
+def _file_of(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
+
+
 class Reporting:
     """Collects data for the summary; with several processes, in the controlling one."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.seconds: dict[str, float] = {}
+        self.used: dict[str, list[float]] = {}  # by file: as `_used_since_last`
         self.failed: dict[str, None] = {}  # in order
         self.interleavings: list[Interleavings] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
+        own_and_others = self.used.setdefault(_file_of(report.nodeid), [0.0, 0.0])
+        for used in (value for name, value in report.user_properties[-1:] if name == "processor"):
+            own_and_others[:] = [sum(pair) for pair in zip(own_and_others, used, strict=True)]
         if report.failed:
             self.failed[report.nodeid] = None
         if report.when == "call":
@@ -81,10 +103,11 @@ class Reporting:
                 line(f"  {seconds:6.1f} s  {nodeid}")
             by_file: Counter[str] = Counter()
             for nodeid, seconds in self.seconds.items():
-                by_file[nodeid.partition("::")[0]] += seconds
-            line("slowest files:")
+                by_file[_file_of(nodeid)] += seconds
+            line("slowest files, with the seconds of the processor of the tests and of the programs that they started:")
             for file, seconds in by_file.most_common(SLOWEST_FILES):
-                line(f"  {seconds:6.1f} s  {file}")
+                own, others = self.used[file]
+                line(f"  {seconds:6.1f} s  {own:6.1f}  {others:6.1f}  {file}")
         if self.failed and self.config.getoption("rerun_alone") and not hasattr(self.config, "workerinput"):
             self._rerun(terminalreporter)
 
