@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 
 from ..backends.actions import ActionResult
 from ..clock import instant, iso, now_s
-from ..errors import QueuedeckError
+from ..errors import BackendUnavailable, QueuedeckError, join_hint
 from ..model import Value
 from ..redact import mask_text, masked_logger
 from ..sources.source import Source
@@ -30,6 +30,7 @@ MAX_REASON = 500
 READ_AT_ONCE = 1_000
 # Clocks of two servers differ by less than this.
 CLOCKS_DIFFER_S = 600.0
+NOT_RECORDED = "The audit log could not be written, so nothing was done."
 
 log = logging.getLogger("queuedeck.audit")
 own_log = masked_logger(__name__)
@@ -112,6 +113,22 @@ class AuditLog:
             self._chain.note_stored(self._store.run_script(ADD, (AUDIT, HEAD), self.pack_event(event)))
         except (QueuedeckError, ResponseError) as exc:
             own_log.warning("an action could not be stored in the audit stream: %s", exc)
+
+    def require_event(self, event: AuditEvent) -> None:
+        """Record what is allowed only if it is recorded. Cost: 1 round trip.
+
+        Raises BackendUnavailable if it could not be stored: then it must not happen.
+        """
+        self._log("asked", event)
+        try:
+            stored = self._chain.note_stored(self._store.run_script(ADD, (AUDIT, HEAD), self.pack_event(event)))
+            why = None if stored else "Redis refused it."
+        except (QueuedeckError, ResponseError) as exc:
+            why = join_hint(exc.message, exc.hint) if isinstance(exc, QueuedeckError) else str(exc)
+        if why is not None:
+            source = self._store.source.name
+            raise BackendUnavailable(NOT_RECORDED, source=source, reason="forbidden", hint=why)
+        self._log("done", event)
 
     def pack_event(self, event: AuditEvent) -> bytes:
         """The event as the argument of RECORD, for scripts that make the change that they record."""

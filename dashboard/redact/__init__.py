@@ -13,6 +13,7 @@ from __future__ import annotations
 from .log import masked_logger
 from .names import hidden_keys, is_hidden, is_list_of_pairs, is_secret_name
 from .placeholder import MASK
+from .revealing import is_revealing, masks_lifted
 from .rules import RedactionRules, configure, masking_cache
 from .text import LONGEST_WORD, is_hidden_number, mask_text, without_cut_line, without_cut_word
 from .value_patterns import InvalidPattern, check_pattern
@@ -28,10 +29,12 @@ __all__ = [
     "is_hidden",
     "is_hidden_number",
     "is_list_of_pairs",
+    "is_revealing",
     "is_secret_name",
     "mask_text",
     "masked_logger",
     "masking_cache",
+    "masks_lifted",
     "without_cut_line",
     "without_cut_word",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 
-from .text import mask_text
+from .text import always_masked
 
 
 class _Masking(logging.Filter):
@@ -21,7 +21,7 @@ class _Masking(logging.Filter):
 
 def _loggable(text: str) -> str:
     """Return `text` masked and safe for every handler: no encoding can write half a surrogate pair."""
-    return mask_text(text).encode("utf-8", "backslashreplace").decode()
+    return always_masked(text).encode("utf-8", "backslashreplace").decode()
 
 
 _MASKING = _Masking()

@@ -14,6 +14,7 @@ class Right(StrEnum):
     PAUSE = "pause"  # pause and resume queues and schedules, stop workers
     BULK = "bulk"  # act on many jobs at once, in addition to the right for the action
     ALERTS = "alerts"  # acknowledge and silence alerts
+    PAYLOAD = "payload"  # see the masked values of a job, which is recorded
     RULES = "rules"  # change alert rules; only for all queues
     ADMIN = "admin"  # audit log, API tokens; only for all queues
 

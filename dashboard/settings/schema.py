@@ -158,7 +158,7 @@ class OidcSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ca_file: str | None = None  # a private CA of the provider
 
 
-RightName = Literal["view", "retry", "delete", "pause", "bulk", "alerts", "rules", "admin"]
+RightName = Literal["view", "retry", "delete", "pause", "bulk", "alerts", "payload", "rules", "admin"]
 
 
 class GrantSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -36,6 +36,7 @@ from .api import rules as api_rules
 from .api import trash as api_trash
 from .api.incidents import incidents as api_incidents
 from .api.responses import ErrorDetailJson, ErrorJson, encode_json
+from .api.reveal import reveal as api_reveal
 from .api.servers import servers as api_servers
 from .api.slos import slos as api_slos
 from .context import EXTENSION, AppContext, app_context
@@ -62,6 +63,7 @@ from .pages.dead_letters import groups, notes
 from .pages.incidents import incident_pages
 from .pages.marks import mark_forms
 from .pages.moments import asked_moment
+from .pages.reveal import reveal
 from .pages.search import actions as search_actions
 from .pages.search import results as search_results
 from .pages.servers import leftovers, memory, servers
@@ -110,6 +112,7 @@ READS = (
     *(groups.bp, api_dead_letters.bp, rules.bp),
     *(sign_in.bp, bulk_list.bp, audit.bp, api_actions.bulk_bp, api_actions.audit_bp, alerts.bp, firing_groups.bp),
     *(api_alerts.bp, api_rules.bp, trash.bp, api_trash.bp, api_marks.bp),
+    *(reveal.bp, api_reveal.bp),  # reveals what is masked and changes no queue
     *(incident_pages.bp, api_incidents.bp, tokens.bp, rights.bp, rights.own_bp),
 )
 # In read-only mode these routes do not exist.

@@ -469,6 +469,7 @@ WRITES = [
     "/queues/main/rq/mail/act",
     "/queues/main/rq/mail/queue",
     "/queues/main/rq/mail/jobs/x/act",
+    "/queues/main/rq/mail/jobs/x/reveal",
     "/schedules/act",
     "/workers/act",
     "/dead/0123456789abcdef/note",
@@ -491,6 +492,7 @@ WRITES = [
     "/api/v1/bulk/0123/pause",
     "/api/v1/queues/main/rq/mail/pause",
     "/api/v1/queues/main/rq/mail/jobs/x/retry",
+    "/api/v1/queues/main/rq/mail/jobs/x/reveal",
 ]
 
 

@@ -6,7 +6,16 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
-from ...redact import MASK, hidden_keys, is_hidden, is_hidden_number, is_list_of_pairs, mask_text, masking_cache
+from ...redact import (
+    MASK,
+    hidden_keys,
+    is_hidden,
+    is_hidden_number,
+    is_list_of_pairs,
+    is_revealing,
+    mask_text,
+    masking_cache,
+)
 from .json_values import JSONNumber, plain_text, plain_value
 
 MAX_DEPTH = 64
@@ -15,7 +24,8 @@ CUT = "…"
 
 
 def mask_payload(value: Any, *, exact: bool = False) -> tuple[Any, bool]:
-    """Return (`value` with secrets masked and depth and size bounded, whether anything was cut).
+    """Return (`value` with secrets masked, unless masks are lifted, and depth and size bounded, whether anything was
+    cut).
 
     With `exact` nothing else changes; without, the result can be displayed: it has no JSONNumber, infinity or lone
     surrogate.
@@ -30,6 +40,7 @@ class _MaskedCopy:
     def __init__(self, *, exact: bool) -> None:
         self.cut = False
         self._exact = exact
+        self._masks = not is_revealing()
         self._left = MAX_NODES
         self._readable: Callable[[str], str] = str if exact else plain_text
 
@@ -43,18 +54,18 @@ class _MaskedCopy:
             return self._copy_list(item, depth + 1) if isinstance(item, list) else self._copy_dict(item, depth + 1)
         if isinstance(item, str) and not isinstance(item, JSONNumber):
             return mask_text(self._readable(item))
-        if isinstance(item, JSONNumber | int | float) and not isinstance(item, bool) and is_hidden_number(str(item)):
+        if self._hides_number(item):
             return MASK
         return item if self._exact and isinstance(item, JSONNumber) else plain_value(item)
 
     def _copy_dict(self, item: dict[str, Any], depth: int) -> dict[str, Any]:
-        hidden = hidden_keys({key: _number(child) for key, child in item.items()} if self._exact else item)
+        hidden = self._hidden_keys(item)
         found: dict[str, Any] = {}
         for key, child in self._first_of(item.items()):
-            name = _masked_name(self._readable(key))
+            name = self._name(key)
             number = 2
             while name in found:  # two keys that differ only in their masked part
-                name, number = f"{_masked_name(self._readable(key))} {number}", number + 1
+                name, number = f"{self._name(key)} {number}", number + 1
             found[name] = MASK if key in hidden else self.copy_value(child, depth)
         return found
 
@@ -64,10 +75,23 @@ class _MaskedCopy:
         return [
             [
                 mask_text(self._readable(name)),
-                MASK if is_hidden(name, _number(child)) else self.copy_value(child, depth + 1),
+                MASK if self._masks and is_hidden(name, _number(child)) else self.copy_value(child, depth + 1),
             ]
             for name, child in self._first_of(items)
         ]
+
+    def _hides_number(self, item: Any) -> bool:
+        is_number = isinstance(item, JSONNumber | int | float) and not isinstance(item, bool)
+        return self._masks and is_number and is_hidden_number(str(item))
+
+    def _hidden_keys(self, item: dict[str, Any]) -> set[str]:
+        if not self._masks:
+            return set()
+        return hidden_keys({key: _number(child) for key, child in item.items()} if self._exact else item)
+
+    def _name(self, key: str) -> str:
+        # What is remembered of names is masked, so it is not asked while masks are lifted.
+        return _masked_name(self._readable(key)) if self._masks else self._readable(key)
 
     def _first_of(self, children: Iterable[Any]) -> list[Any]:
         """Return as many of `children` as there is room for."""

@@ -11,13 +11,16 @@ from ...backends.actions import Action
 from ...backends.base import Backend
 from ...dead_letters.fingerprint import normalize_job_error
 from ...model import Capability, Job, Payload, QueueStats, State
+from ...redact import MASK
 from ...sources.metering import measure_cost
 from ...units import format_number
 from ..access.security import has_role
 from ..context import app_context, app_services, read_context
+from ..rights.revealing import may_reveal
 from ..views.flash import ActionFlash
 from ..views.jobs.after_action import describe_since
 from ..views.jobs.job_facts import describe_facts, describe_progress, former_error_title
+from ..views.jobs.masked_parts import masked_parts
 from ..views.jobs.payload_tree import NONE, PayloadNode, build_tree
 from ..views.jobs.stack_trace import frames
 from ..views.jobs.timeline import story
@@ -67,16 +70,18 @@ def job_context(source: str, backend: str, name: str, job_id: str) -> dict[str, 
         "progress": describe_progress(job.progress),
         "former_error": former_error_title(job),
         "frames": frames(job.error.stack) if job.error and job.error.stack else (),
-        "sections": _payload_sections(job, library),
+        "sections": payload_sections(job, library),
         "flash": flash,
         "since_action": describe_since(flash, job),
         "offered": job_verbs(library, queue, job) if has_role(Role.OPERATOR) else (),
+        "can_reveal": may_reveal(queue.ref, job) and bool(masked_parts(job)),
+        "mask": MASK,
         "keeps_logs": Capability.LOGS in library.capabilities,
         "cost": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
     }
 
 
-def _payload_sections(job: Job, library: Backend) -> tuple[tuple[str, str, Payload, PayloadNode | None], ...]:
+def payload_sections(job: Job, library: Backend) -> tuple[tuple[str, str, Payload, PayloadNode | None], ...]:
     """The payload, result, options and meta of a job: key, title, value, and a tree of those that are JSON."""
     values = (
         ("payload", "Payload", job.payload, NONE, NONE),

@@ -42,6 +42,8 @@ ROUTES: dict[str, Required | None] = {
     "incidents": Required(Role.VIEWER, whole=True),
     "api_incidents": Required(Role.VIEWER, whole=True),
     "jobs": Required(Role.VIEWER),
+    "reveal": Required(Role.ADMIN, right=Right.PAYLOAD),
+    "api_reveal": Required(Role.ADMIN, right=Right.PAYLOAD),
     "workers": Required(Role.VIEWER),
     "schedules": Required(Role.VIEWER),
     "search": Required(Role.VIEWER),

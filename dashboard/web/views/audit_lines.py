@@ -20,6 +20,7 @@ _JOB_LINES = {
     "edit": ("edited and re-ran {}", "edit and re-run {}"),
     "move": ("moved {}", "move {}"),
     "undo": ("restored {}", "restore {}"),
+    "reveal": ("revealed the masked values of {}", "reveal the masked values of {}"),
 }
 _QUEUE_LINES = {
     "pause": ("paused {}", "pause {}"),

@@ -20,6 +20,7 @@ MEANINGS = {
     Right.PAUSE: "pause and resume queues and schedules; stop workers",
     Right.BULK: "bulk operations, with the right for their action",
     Right.ALERTS: "acknowledge and silence alerts",
+    Right.PAYLOAD: "reveal the masked values of a job",
     Right.RULES: "change alert rules",
     Right.ADMIN: "audit log, API tokens, longer silences",
 }

@@ -1,0 +1,1 @@
+"""The values behind the masks of a job."""
