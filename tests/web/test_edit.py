@@ -6,7 +6,7 @@ import base64
 import html
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 
 from dashboard.redact import MASK
 from dashboard.web.urls import quote_segment
+from tests.redaction import any_redaction
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 from tests.web.test_api import SAME
@@ -33,16 +34,16 @@ class Case(NamedTuple):
 
     library: str
     queue: str
-    fill: Callable[[redis.Redis], None]
+    fill: Callable[..., None]
     made: Callable[[redis.Redis], list[str]]  # DATA of the jobs that were made, as JSON
     wrap: Callable[[str], str]  # DATA as the form has it
     path: str  # where DATA is, in messages
 
 
-def fill_bullmq(client: redis.Redis) -> None:
+def fill_bullmq(client: redis.Redis, data: str = DATA) -> None:
     client.hset("bull:mails:meta", mapping={"opts.maxLenEvents": 10000, "version": "bullmq:6.7.0"})
     client.zadd("bull:mails:failed", {"j7": NOW})
-    client.hset("bull:mails:j7", mapping={"name": "send", "data": DATA, "opts": "{}", "timestamp": NOW, "atm": 1})
+    client.hset("bull:mails:j7", mapping={"name": "send", "data": data, "opts": "{}", "timestamp": NOW, "atm": 1})
 
 
 def made_by_bullmq(client: redis.Redis) -> list[str]:
@@ -50,9 +51,9 @@ def made_by_bullmq(client: redis.Redis) -> list[str]:
     return [(client.hget(b"bull:mails:" + name, "data") or b"").decode() for name in names]
 
 
-def fill_sidekiq(client: redis.Redis) -> None:
+def fill_sidekiq(client: redis.Redis, data: str = DATA) -> None:
     client.sadd("queues", "work")
-    job = f'{{"class": "Mail", "args": [{DATA}], "jid": "{"0" * 24}", "queue": "work", "error_class": "E"}}'
+    job = f'{{"class": "Mail", "args": [{data}], "jid": "{"0" * 24}", "queue": "work", "error_class": "E"}}'
     client.zadd("dead", {job: NOW})
 
 
@@ -61,20 +62,20 @@ def made_by_sidekiq(client: redis.Redis) -> list[str]:
     return [re.sub(r'^.*"args":\[(.*?)\],"jid".*\Z', r"\1", raw, flags=re.DOTALL) for raw in found]
 
 
-def fill_celery_dead(client: redis.Redis) -> None:
+def fill_celery_dead(client: redis.Redis, data: str = DATA) -> None:
     client.sadd("_kombu.binding.alpha", "alpha\x06\x16\x06\x16alpha")
     client.set(
         "celery-task-meta-c1",
         '{"status": "FAILURE", "result": {"exc_type": "E", "exc_message": ["x"]}, "date_done": "2031-01-01T00:00:00", '
-        f'"name": "pay", "args": [{DATA}], "kwargs": {{}}, "queue": "alpha", "task_id": "c1", "retries": 0}}',
+        f'"name": "pay", "args": [{data}], "kwargs": {{}}, "queue": "alpha", "task_id": "c1", "retries": 0}}',
     )
     client.zadd("{queuedeck}:celery:main:dead", {"c1": NOW})
     client.set("{queuedeck}:celery:main:filled", 1)
 
 
-def fill_celery_waiting(client: redis.Redis) -> None:
+def fill_celery_waiting(client: redis.Redis, data: str = DATA) -> None:
     client.sadd("_kombu.binding.alpha", "alpha\x06\x16\x06\x16alpha")
-    body = f'[[{DATA}], {{}}, {{"chord": null, "chain": null}}]'.encode()
+    body = f'[[{data}], {{}}, {{"chord": null, "chain": null}}]'.encode()
     message = {
         "body": base64.b64encode(body).decode(),
         "content-encoding": "utf-8",
@@ -225,3 +226,42 @@ def test_the_current_value_of_a_changed_secret_is_used(client: FlaskClient, redi
     assert form.post(form.text).status_code == 303
     (made,) = made_by_bullmq(redis_client)
     assert same(made, DATA.replace("opensesame", "another"))
+
+
+OWN_DATA = (
+    '{"to": "ann", "customer_id": 4711, "born": {"birth_date": ["1999", 1]}, "n": 4020123456, "email": true, '
+    '"note": "for CUST-12345678, then CUST-87654321", "CUST-11112222": {"x": 1}, "CUST-33334444": 2, '
+    '"all": [4020999999, "CUST-55556666"]}'
+)
+OWN_RULES = {"names": ["customer_id", "*birth*", "email"], "patterns": ["CUST-[0-9]{8}", "4020[0-9]{6}"]}
+OWN_SECRETS = ("4711", "1999", "12345678", "87654321", "4020", "11112222", "33334444", "55556666", "true")
+
+
+@pytest.fixture
+def own_form(make_app: MakeApp, case: Case, redis_client: redis.Redis) -> Iterator[Form]:
+    """The form of a job with OWN_DATA, which the settings mask."""
+    redis_client.flushdb()
+    case.fill(redis_client, OWN_DATA)
+    with any_redaction():
+        yield Form(make_app(redaction=OWN_RULES).test_client(), case)
+
+
+def test_what_only_the_settings_mask_is_kept(own_form: Form, case: Case, redis_client: redis.Redis) -> None:
+    assert own_form.text.count(MASK) >= 9
+    assert not [secret for secret in OWN_SECRETS if secret in own_form.text]
+    assert own_form.post(own_form.text.replace('"ann"', '"eve"')).status_code == 303
+    (made,) = case.made(redis_client)
+    assert same(made, OWN_DATA.replace('"ann"', '"eve"'))
+
+
+def test_a_mask_of_the_settings_is_not_stored_elsewhere(own_form: Form, case: Case, redis_client: redis.Redis) -> None:
+    for old, new in (
+        ('"ann"', f'"{MASK}"'),
+        ('"note": "for ', '"note": "not for '),
+        ('"customer_id"', '"customer"'),
+        (f'"{MASK} 2": 2', f'"{MASK} 3": 2'),
+    ):
+        text = own_form.text.replace(old, new)
+        assert text != own_form.text
+        assert own_form.post(text).status_code == 422, (old, new)
+    assert case.made(redis_client) == []
