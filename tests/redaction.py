@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from dashboard.redact.host_hook import HostHook, RedactHook
 from dashboard.redact.rules import RedactionRules, configure, forget_rules
 
 
@@ -20,9 +21,13 @@ def any_redaction() -> Iterator[None]:
 
 @contextmanager
 def masking_by(
-    *, names: tuple[str, ...] = (), patterns: tuple[str, ...] = (), allow: tuple[str, ...] = ()
+    *,
+    names: tuple[str, ...] = (),
+    patterns: tuple[str, ...] = (),
+    allow: tuple[str, ...] = (),
+    hook: RedactHook | None = None,
 ) -> Iterator[None]:
     """Mask by these rules within the block, and by the built-in ones alone after it."""
     with any_redaction():
-        configure(RedactionRules(names, patterns, allow))
+        configure(RedactionRules(names, patterns, allow, HostHook(hook, "tests:hook") if hook else None))
         yield

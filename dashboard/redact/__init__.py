@@ -10,6 +10,8 @@ was searched for the end of a value is masked and skipped.
 
 from __future__ import annotations
 
+from .host_hook import NAME as HOOK_NAME
+from .host_hook import RedactHook, load_hook, name_hook
 from .log import masked_logger
 from .names import hidden_keys, is_hidden, is_list_of_pairs, is_secret_name
 from .placeholder import MASK
@@ -19,9 +21,11 @@ from .text import LONGEST_WORD, is_hidden_number, mask_text, without_cut_line, w
 from .value_patterns import InvalidPattern, check_pattern
 
 __all__ = [
+    "HOOK_NAME",
     "LONGEST_WORD",
     "MASK",
     "InvalidPattern",
+    "RedactHook",
     "RedactionRules",
     "check_pattern",
     "configure",
@@ -31,10 +35,12 @@ __all__ = [
     "is_list_of_pairs",
     "is_revealing",
     "is_secret_name",
+    "load_hook",
     "mask_text",
     "masked_logger",
     "masking_cache",
     "masks_lifted",
+    "name_hook",
     "without_cut_line",
     "without_cut_word",
 ]

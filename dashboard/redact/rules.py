@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from ..errors import ConfigurationError
 from ..globs import glob_matches, is_plain
+from .host_hook import HostHook
 from .value_patterns import ValuePatterns
 from .written_names import last_words, plain_name
 
@@ -24,12 +25,13 @@ class RedactionRules:
     """What the settings say.
 
     `names`: globs of names whose values are hidden. `patterns`: of values that are, in the syntax of RE2. `allow`:
-    names whose values are shown although the name is built in.
+    names whose values are shown although the name is built in. `hook`: the host's function that hides more.
     """
 
     names: tuple[str, ...] = ()
     patterns: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
+    hook: HostHook | None = None
 
 
 class NameRules:
@@ -80,6 +82,7 @@ class _Active:
         self.configured: RedactionRules | None = None
         self.names: NameRules | None = None  # None: there are none, and masking costs nothing more
         self.values: ValuePatterns | None = None
+        self.hook: HostHook | None = None
 
 
 ACTIVE = _Active()
@@ -126,6 +129,7 @@ def _apply(rules: RedactionRules | None) -> None:
     values = ValuePatterns(given.patterns) if given.patterns else None
     ACTIVE.names = NameRules(given) if given.names or given.allow else None
     ACTIVE.values = values
+    ACTIVE.hook = given.hook
     ACTIVE.configured = rules
     for clear in _caches:
         clear()

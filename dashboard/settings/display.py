@@ -16,7 +16,7 @@ _PLAIN_TEXT = {
     *("unacked_key", "unacked_index_key", "trusted_hosts", "trusted_proxies", "dlq_queues"),
     *("root_path", "peers", "user_header", "groups_header", "groups_separator", "default_role", "sign_out_url"),
     *("issuer", "client_id", "title", "scopes", "name_claim", "groups_claim"),
-    *("names", "patterns", "allow"),
+    *("names", "patterns", "allow", "hook"),
     *("kind", "type", "severity", "metric", "source", "backend", "queue"),
     *("match", "owner", "runbook", "note", "queues_not"),
     *("cluster", "sentinels", "service", "ca_file", "cert_file", "key_file"),

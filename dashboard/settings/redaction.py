@@ -1,9 +1,9 @@
-"""What `[redaction]` may say: names to hide, patterns of values to hide, names to show. Pure."""
+"""What `[redaction]` may say: names to hide, patterns of values to hide, names to show, a hook. Pure."""
 
 from __future__ import annotations
 
 from ..globs import GLOB_LIMIT, is_glob, is_plain
-from ..redact import InvalidPattern, RedactionRules, check_pattern
+from ..redact import HOOK_NAME, InvalidPattern, RedactionRules, check_pattern, load_hook
 from .schema import RedactionSettings
 
 MAX_NAMES = 200
@@ -12,8 +12,10 @@ LEAST_LETTERS = 2
 
 
 def rules_of(redaction: RedactionSettings) -> RedactionRules:
-    """The rules by which a process with these settings masks."""
-    return RedactionRules(redaction.names, redaction.patterns, redaction.allow)
+    """The rules by which a process with these settings masks. Imports their hook; raises ConfigurationError if that
+    fails."""
+    hook = load_hook(redaction.hook) if redaction.hook is not None else None
+    return RedactionRules(redaction.names, redaction.patterns, redaction.allow, hook)
 
 
 def find_problem(redaction: RedactionSettings) -> str | None:
@@ -29,6 +31,8 @@ def find_problem(redaction: RedactionSettings) -> str | None:
                 return f"{field}: {name[:GLOB_LIMIT]!r}: expected a name of {LEAST_LETTERS} to {GLOB_LIMIT} characters"
             if field == "allow" and not is_plain(name):
                 return f"{field}: {name!r}: expected the whole name, without * and ?"
+    if redaction.hook is not None and not HOOK_NAME.match(redaction.hook):
+        return "hook: expected module:function, such as myapp.queues:redact"
     if len(redaction.patterns) > MAX_PATTERNS:
         return f"patterns: expected at most {MAX_PATTERNS} patterns"
     for pattern in redaction.patterns:

@@ -180,6 +180,7 @@ class RedactionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     names: tuple[str, ...] = ()  # globs of names whose values are hidden
     patterns: tuple[str, ...] = ()  # of values that are hidden, in the syntax of RE2
     allow: tuple[str, ...] = ()  # names whose values are shown although the name is built in
+    hook: str | None = None  # module:function that returns the parts of a text to hide
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -13,11 +13,12 @@ from flask.typing import ResponseReturnValue
 from htmx_flask import Htmx
 from jinja2 import StrictUndefined
 from msgspec import UNSET
+from msgspec.structs import replace
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from .. import errors
 from ..auth import Identify, parse_networks
-from ..redact import mask_text, masked_logger
+from ..redact import RedactHook, mask_text, masked_logger, name_hook
 from ..settings import Settings, load
 from ..sources.request_timeouts import wait_once
 from . import assets, formatting, fragments, health, prometheus
@@ -158,15 +159,19 @@ def create_app(
     config: str | None = None,
     identify: Identify | None = None,
     start_token: str | None = None,
+    redact: RedactHook | None = None,
     **keywords: Any,
 ) -> Flask:
     """The dashboard as a Flask app. Settings come from `config` (TOML), the environment and keywords; later ones win.
 
     `identify(environ)` returns the user's identity when the app is part of another one. `start_token` gives access to
-    anyone who opens `/?token=…`. Without either, and without users, every page returns 403 and says what to configure.
+    anyone who opens `/?token=…`. `redact(text)` returns the parts of a text from Redis to hide, as a list of texts.
+    Without either, and without users, every page returns 403 and says what to configure.
     Raises ConfigurationError. Opens no connection and starts no thread before the first request; see `AppContext`.
     """
     settings = settings or load(config=config, keywords=keywords)
+    if redact is not None:
+        settings = _with_hook(settings, redact)
     knows_people = identify or settings.users or settings.oidc or settings.proxy_sign_in
     if settings.bulk_approval_over is not None and not knows_people:
         raise errors.ConfigurationError("bulk_approval_over: expected only with users or another sign-in")
@@ -206,6 +211,14 @@ def create_app(
     inner = _with_one_wait(EncodedPath(app.wsgi_app))
     app.wsgi_app = _behind_proxies(inner, settings)  # type: ignore[assignment, method-assign]
     return app
+
+
+def _with_hook(settings: Settings, redact: RedactHook) -> Settings:
+    """The settings with the hook that the application passes. Raises ConfigurationError if they name another one."""
+    name = name_hook(redact)
+    if settings.redaction.hook not in (None, name):
+        raise errors.ConfigurationError("redaction.hook: expected either this setting or redact=…, not both")
+    return replace(settings, redaction=replace(settings.redaction, hook=name))
 
 
 def mount(wsgi_app: WSGIApplication, path: str, **settings: Any) -> WSGIApplication:

@@ -54,7 +54,9 @@ IN_ENVIRONMENT: dict[str, str] = {
     "queues": json.dumps([{"match": ["mail-*"], "owner": "payments", "runbook": URL, "note": "Ask first."}]),
     "read_only": "true",
     "grants": json.dumps([{"groups": ["mail-team"], "queues": ["mail-*"], "allow": ["view", "retry"]}]),
-    "redaction": json.dumps({"names": ["customer_id"], "patterns": ["CUST-[0-9]{8}"], "allow": ["session_id"]}),
+    "redaction": json.dumps(
+        {"names": ["customer_id"], "patterns": ["CUST-[0-9]{8}"], "allow": ["session_id"], "hook": "json:dumps"}
+    ),
     "redis_url": "redis://127.0.0.1:1/0",
     "require_reason": "true",
     "root_path": "/queues",

@@ -70,6 +70,8 @@ PURE = {
     "dashboard.redact.values": set(),
     "dashboard.redact.shapes": set(),
     "dashboard.redact.rules": set(),
+    "dashboard.redact.host_hook": set(),
+    "dashboard.redact.revealing": set(),
     "dashboard.redact.written_names": set(),
     "dashboard.redact.value_patterns": {"re2"},
     "dashboard.settings": {"msgspec"},

@@ -217,7 +217,7 @@ def test_patterns_need_re2(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_settings_are_printed_as_they_are() -> None:
     settings = load(environ={}, keywords={"redaction": RedactionSettings(names=("email",), patterns=("C-[0-9]",))})
-    assert '* redaction = {"names":["email"],"patterns":["C-[0-9]"],"allow":[]}' in describe(settings)
+    assert '* redaction = {"names":["email"],"patterns":["C-[0-9]"],"allow":[],"hook":null}' in describe(settings)
 
 
 def test_a_process_has_one_redaction() -> None:

@@ -22,6 +22,9 @@ REDACTION = {
     "patterns": ["CUST-[0-9]{8}", "4020[0-9]{6}"],
     "allow": ["session_token"],
 }
+# With a function of the host application, which knows the secrets of one more kind.
+OWN_FUNCTION = "own function"
+WITH_HOOK = {**REDACTION, "hook": "tests.web.seeded_secrets:find_tickets"}
 
 
 def base64_of(text: str) -> str:
@@ -94,7 +97,13 @@ KINDS: dict[str, Callable[[str, str], str]] = {
     "own name in prose": lambda s, n: f"Full Name: {s} {s[::-1]}, next",
     "own glob": lambda s, n: json.dumps({"date_of_birth": {"at": [s]}}),
     "own pattern": lambda s, n: f"no customer CUST-{n} here",
+    OWN_FUNCTION: lambda s, n: f"ticket/{s} is open, ticket/{n} too",
 }
+
+
+def find_tickets(text: str) -> list[str]:
+    """The parts of a text to hide: what follows the word "ticket"."""
+    return re.findall(r"(?<=ticket/)\w{2,40}", text)
 
 
 # Everything that may be one of the secrets.
@@ -106,7 +115,9 @@ SUSPECTS = re.compile(
 class Seeds:
     """Makes secrets that occur nowhere else, and remembers how each of them may be written."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, with_hook: bool = False) -> None:
+        """`with_hook`: also those that only the function of WITH_HOOK knows."""
+        self._kinds = [kind for kind in KINDS if with_hook or kind != OWN_FUNCTION]
         self._random = random.Random(20310101)
         self.made: dict[str, str] = {}  # what must not be seen, and the kind
 
@@ -125,13 +136,13 @@ class Seeds:
 
     def lines(self) -> str:
         """A line for each kind, as programs write them into errors and logs."""
-        return f"{SEEN}\n" + "\n".join(map(self.text, KINDS))
+        return f"{SEEN}\n" + "\n".join(map(self.text, self._kinds))
 
     def value(self) -> dict[str, Any]:
         """All kinds as a payload."""
         n = "".join(self._random.choices("0123456789", k=6))
         self.made[f"4020{n}"] = "own pattern in a number"
-        texts = {kind: self.text(kind) for kind in KINDS}
+        texts = {kind: self.text(kind) for kind in self._kinds}
         decoded = [json.loads(text) for text in texts.values() if text[:1] in "{[" and '"' in text]
         return {
             SEEN: "x",

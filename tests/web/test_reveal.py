@@ -22,7 +22,7 @@ from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 from tests.web.granted import as_user
 from tests.web.granted import fill as fill_granted
-from tests.web.seeded_secrets import REDACTION, Seeds, fill
+from tests.web.seeded_secrets import OWN_FUNCTION, REDACTION, WITH_HOOK, Seeds, fill
 
 BUTTON = "Reveal masked values"
 NAMES = {"ada": Role.ADMIN, "otto": Role.OPERATOR, "vera": Role.VIEWER, "root": Role.ADMIN, "pia": Role.VIEWER}
@@ -184,6 +184,20 @@ def test_read_only_mode_reveals_too(make_app: MakeApp, seeds: Seeds, redis_clien
         assert BUTTON in client.get(url).text
         assert len(seeds.leaked(reveal(client, url).text)) > 40
         assert len(events_of(client)) == 1
+
+
+def test_what_the_hook_of_the_application_hides_stays_hidden(make_app: MakeApp, redis_client: redis.Redis) -> None:
+    seeds = Seeds(with_hook=True)
+    fill(redis_client, seeds)
+    with any_redaction():
+        client = make_app(identify=identify, redaction=WITH_HOOK).test_client()
+        url = find_url(client, "rq")
+        answer = reveal(client, url)
+        assert answer.status_code == 200
+        leaks = seeds.leaked(answer.text)
+        assert OWN_FUNCTION not in leaks
+        assert len(leaks) > 40
+        assert MASK in answer.text
 
 
 def test_a_job_without_masks_has_nothing_to_reveal(make_app: MakeApp, redis_client: redis.Redis) -> None:

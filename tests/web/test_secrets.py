@@ -30,7 +30,7 @@ from tests.redaction import any_redaction
 from tests.unit.alerts.test_message import notification
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
-from tests.web.seeded_secrets import KINDS, NOW, REDACTION, SEEN, SUSPECTS, Seeds, fill
+from tests.web.seeded_secrets import KINDS, NOW, SEEN, SUSPECTS, WITH_HOOK, Seeds, fill
 
 # What each kind of channel sends of a message.
 SENT: dict[str, Callable[[Message], Any]] = {
@@ -49,7 +49,7 @@ SENT: dict[str, Callable[[Message], Any]] = {
 
 @pytest.fixture
 def seeds(redis_client: redis.Redis) -> Seeds:
-    found = Seeds()
+    found = Seeds(with_hook=True)
     fill(redis_client, found)
     return found
 
@@ -63,7 +63,7 @@ def app(make_app: MakeApp, seeds: Seeds) -> Iterator[Flask]:
 
     with any_redaction():
         made = make_app(
-            identify=identify, sample_interval_s=0.5, redaction=REDACTION, checker="auto", metrics_public=True
+            identify=identify, sample_interval_s=0.5, redaction=WITH_HOOK, checker="auto", metrics_public=True
         )
         client = made.test_client()
         wait_until(lambda: client.get("/api/v1/dead").get_json()["scanned"] == 4, what="all dead jobs in groups")

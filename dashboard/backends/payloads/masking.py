@@ -82,7 +82,7 @@ class _MaskedCopy:
 
     def _hides_number(self, item: Any) -> bool:
         is_number = isinstance(item, JSONNumber | int | float) and not isinstance(item, bool)
-        return self._masks and is_number and is_hidden_number(str(item))
+        return is_number and is_hidden_number(str(item))
 
     def _hidden_keys(self, item: dict[str, Any]) -> set[str]:
         if not self._masks:
@@ -91,7 +91,7 @@ class _MaskedCopy:
 
     def _name(self, key: str) -> str:
         # What is remembered of names is masked, so it is not asked while masks are lifted.
-        return _masked_name(self._readable(key)) if self._masks else self._readable(key)
+        return _masked_name(self._readable(key)) if self._masks else mask_text(self._readable(key))
 
     def _first_of(self, children: Iterable[Any]) -> list[Any]:
         """Return as many of `children` as there is room for."""
