@@ -230,9 +230,32 @@ def in_a_cluster(folder: Path) -> Iterator[Deployment]:
         yield Deployment(lines, environ={"REDIS_PASSWORD": protection.password}, jobs=jobs)
 
 
+# What the providers of managed servers do not permit, each some of them.
+NOT_MANAGED = (
+    *("ACL", "BGREWRITEAOF", "BGSAVE", "CLIENT", "CONFIG", "DEBUG", "LATENCY", "MEMORY", "MIGRATE", "MODULE", "MONITOR"),
+    *("PSYNC", "REPLICAOF", "SAVE", "SHUTDOWN", "SLAVEOF", "SLOWLOG", "SWAPDB", "SYNC"),
+)
+
+
+@contextmanager
+def managed(folder: Path) -> Iterator[Deployment]:
+    certificate, key = make_certificate(folder)
+    tls = ("--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-auth-clients", "no")
+    users = folder / "users.acl"
+    users.write_text(f"user default on nopass ~* &* +@all\nuser queuedeck on >{PASSWORD} ~* &* +@all\n")
+    forbidden = [part for name in NOT_MANAGED for part in ("--rename-command", name, "")]
+    with (
+        reserved_port() as tls_port,
+        start_server("redis-7", "--tls-port", str(tls_port), *tls, "--aclfile", str(users), *forbidden) as server,
+    ):
+        lines = example("Managed servers", **{"queues.example.com:6379": f"127.0.0.1:{tls_port}"})
+        environ = {"REDIS_PASSWORD": "p%40ss%2Fword", "SSL_CERT_FILE": str(certificate)}
+        yield Deployment(lines, lambda: redis.Redis(port=server.port), environ)
+
+
 FORMS = (
     *(one_server, second_database, unix_socket, user_and_password, tls_with_client_certificates, behind_sentinels),
-    in_a_cluster,
+    *(in_a_cluster, managed),
 )
 
 
