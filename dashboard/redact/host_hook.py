@@ -25,6 +25,7 @@ RedactHook = Callable[[str], Iterable[str]]
 MAX_PARTS, MAX_PLACES = 1000, 10_000
 FAILED = f"{MASK} (the redact hook failed)"
 NAME = re.compile(r"[A-Za-z_][\w.]{0,199}:[A-Za-z_][\w.]{0,199}\Z")
+_MASKS = re.compile(MASK)
 _NO_NAME = re.compile(r"[^\w.]")
 # JSON that is not decoded can write any letter as an escape, and those beyond a plane as two.
 _ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4})++")
@@ -118,10 +119,10 @@ def _spans_of(text: str, parts: list[str]) -> list[tuple[int, int]] | None:
             found.append((at, at + len(part)))
             if len(found) > MAX_PLACES:
                 return None
-            at = text.find(part, at + len(part))
+            at = text.find(part, at + 1)  # also where it overlaps itself
     if not found:
         return []
-    found += [(each.start(), each.end()) for each in re.finditer(MASK, text)]
+    found += [(each.start(), each.end()) for each in _MASKS.finditer(text)]
     spans: list[tuple[int, int]] = []
     for begin, end in sorted(found):
         if spans and begin <= spans[-1][1]:

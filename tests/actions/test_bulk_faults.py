@@ -23,7 +23,7 @@ from dashboard.sources.source import Source
 from dashboard.store.redis_store import Store
 from tests.actions.test_bulk_libraries import DEAD, WAITING, read_library_keys
 from tests.bench.bulk import LIBRARIES, Parts
-from tests.conftest import NEWEST, SERVERS, start_server
+from tests.conftest import SERVERS, USUAL, start_server
 from tests.waiting import wait_until
 
 JOBS = 600
@@ -31,10 +31,10 @@ BATCHES = 3  # succeed before Redis refuses writes
 
 
 # The error of a replica is the same in each version and does not depend on the library.
-OLDER_IN_SOAK = [name if name == NEWEST else pytest.param(name, marks=pytest.mark.soak) for name in SERVERS]
+OTHERS_IN_SOAK = [name if name == USUAL else pytest.param(name, marks=pytest.mark.soak) for name in SERVERS]
 
 
-@pytest.fixture(params=OLDER_IN_SOAK)
+@pytest.fixture(params=OTHERS_IN_SOAK)
 def server(request: pytest.FixtureRequest) -> Iterator[EmbeddedRedis]:
     """The Redis with the jobs."""
     with start_server(request.param) as found:

@@ -17,7 +17,7 @@ from tests.alerts.channels.fake_providers import SOON_S, HttpSink, at_most, stat
 from tests.alerts.channels.smtp import SmtpSink
 from tests.alerts.harness import DEEP, Process, Recorder, deep
 from tests.alerts.test_outbox import make_due
-from tests.conftest import newest_in_gate
+from tests.conftest import usual_in_gate
 from tests.waiting import wait_until
 
 Make = Callable[..., Process]
@@ -74,7 +74,7 @@ def post(server: SmtpSink) -> Any:
     return build_channel({**table, "from": "deck@example.com", "to": ["ops@example.com"]})
 
 
-@newest_in_gate
+@usual_in_gate
 @pytest.mark.parametrize(
     "answer",
     [
@@ -105,7 +105,7 @@ def test_a_failed_http_delivery_is_retried_with_the_same_id(
     assert names == [message["id"] for message in sent]
 
 
-@newest_in_gate
+@usual_in_gate
 @pytest.mark.parametrize("code", [301, 302, 307, 400, 401, 404, 410])
 def test_a_permanent_http_refusal_goes_to_the_fallback_channel(
     make_process: Make,
@@ -122,7 +122,7 @@ def test_a_permanent_http_refusal_goes_to_the_fallback_channel(
     assert len(sink.requests) == 1
 
 
-@newest_in_gate
+@usual_in_gate
 @pytest.mark.parametrize("answer", ["451 try later", "421 going down", "hang"])
 def test_a_failed_mail_delivery_is_retried_with_the_same_id(
     make_process: Make,
@@ -139,7 +139,7 @@ def test_a_failed_mail_delivery_is_retried_with_the_same_id(
     assert end["References"] == first["Message-ID"]
 
 
-@newest_in_gate
+@usual_in_gate
 def test_a_permanent_mail_refusal_goes_to_the_fallback_channel(
     make_process: Make,
     smtp_sink: Callable[..., SmtpSink],  # noqa: F811

@@ -9,7 +9,7 @@ import redis
 
 from tests.alerts.channels.smtp import SmtpSink
 from tests.alerts.incident_scenario import QUICK, IncidentScenario
-from tests.conftest import NEWEST, OLDER
+from tests.conftest import OTHERS, USUAL
 from tests.waiting import wait_until
 
 MIB = 1024 * 1024
@@ -59,7 +59,7 @@ def fill_to(client: redis.Redis, share: float) -> None:
         client.set(f"first:{number}", b"x" * 100_000)
 
 
-@pytest.mark.parametrize("name", [NEWEST, *(pytest.param(name, marks=pytest.mark.soak) for name in OLDER)])
+@pytest.mark.parametrize("name", [USUAL, *(pytest.param(name, marks=pytest.mark.soak) for name in OTHERS)])
 def test_a_redis_that_fills_up_is_forecast_and_reported_when_full(
     make_scenario: Callable[..., IncidentScenario], name: str
 ) -> None:

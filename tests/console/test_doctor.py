@@ -462,8 +462,8 @@ def sample_everything(settings: Settings) -> None:
 
 @pytest.mark.parametrize(
     ("line", "version"),
-    [(READER, "redis-7"), (READER, "redis-6"), (PUBLISHER, "redis-7")],
-    ids=["reader-7", "reader-6", "publisher-7"],
+    [(READER, "redis-7"), (READER, "redis-6"), (READER, "valkey-9"), (PUBLISHER, "redis-7")],
+    ids=["reader-7", "reader-6", "reader-valkey", "publisher-7"],
 )
 def test_the_users_of_the_readme_can_do_their_work(
     own_server: Any, capsys: pytest.CaptureFixture[str], line: str, version: str

@@ -25,7 +25,7 @@ from tests.processes import ROOT
 
 PASSWORD = "of-the-test"
 ACTOR = Actor(name="anna", role="admin")
-newer = pytest.mark.parametrize("any_server", ["redis-7"], indirect=True)
+newer = pytest.mark.parametrize("any_server", ["redis-7", "valkey-9"], indirect=True)
 that_act = pytest.mark.parametrize("key_space", ACTING, ids=repr, indirect=True)
 
 

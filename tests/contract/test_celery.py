@@ -23,7 +23,7 @@ from dashboard.model import JobQuery, Quality, QueueRef, QueueStats, State, Work
 from dashboard.settings import SourceSettings
 from dashboard.sources.metering import measure_cost
 from dashboard.sources.source import Source
-from tests.conftest import newest_in_gate
+from tests.conftest import usual_in_gate
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.celery_live import Shop
 from tests.contract.test_bullmq import READER
@@ -453,7 +453,7 @@ def test_a_worker_that_removed_its_mailbox_is_not_listed_as_dead(
     assert backend.list_workers(refs) == []
 
 
-@newest_in_gate
+@usual_in_gate
 @pytest.mark.parametrize(("number", "listed"), [(signal.SIGKILL, ["one@shop"]), (signal.SIGTERM, [])])
 def test_a_real_worker_that_ended_is_not_counted(
     any_server: EmbeddedRedis,

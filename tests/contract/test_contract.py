@@ -16,7 +16,7 @@ from dashboard.model import Capability, JobQuery, Quality, State, WorkerState
 from dashboard.settings import SourceSettings
 from dashboard.sources.metering import measure_cost
 from dashboard.sources.source import Source
-from tests.conftest import newest_in_gate
+from tests.conftest import usual_in_gate
 from tests.contract.conftest import WITH_HASHES, Stage
 from tests.search import search
 
@@ -32,7 +32,7 @@ def test_a_search_finds_every_queue(stage: Stage) -> None:
     assert {(ref.source, ref.backend) for ref in found.values()} == {("main", stage.backend.name)}
 
 
-@newest_in_gate
+@usual_in_gate
 def test_a_search_shows_only_the_queues_that_the_settings_want(stage: Stage) -> None:
     settings = SourceSettings(name="main", url=stage.url, backends=(stage.backend.name,), queues=("al*", "later"))
     backend = type(stage.backend)(stage.backend.source, settings)
@@ -51,7 +51,7 @@ def test_counts_equal_those_of_the_library(stage: Stage) -> None:
         assert stats.counts.of(State.WAITING) == stats.depth
 
 
-@newest_in_gate
+@usual_in_gate
 def test_states_that_the_library_lacks_are_unknown(stage: Stage) -> None:
     for name, ref in stage.discover().items():
         stats = stage.backend.read_stats([ref])[0]
@@ -61,7 +61,7 @@ def test_states_that_the_library_lacks_are_unknown(stage: Stage) -> None:
                 stage.page(ref, state)
 
 
-@newest_in_gate
+@usual_in_gate
 def test_stats_contain_the_wait_of_the_oldest_job(stage: Stage) -> None:
     stats = stage.backend.read_stats([stage.ref()])[0]
     if not stage.library.keeps_ages:
@@ -73,7 +73,7 @@ def test_stats_contain_the_wait_of_the_oldest_job(stage: Stage) -> None:
     assert stats.overdue_s == (None if stage.library.shared else 0)
 
 
-@newest_in_gate
+@usual_in_gate
 def test_stats_have_the_requested_order(stage: Stage) -> None:
     refs = stage.discover()
     requested = [refs["beta"], refs["alpha"]]
@@ -96,7 +96,7 @@ def test_each_list_shows_the_jobs_of_the_library(stage: Stage) -> None:
                 assert job.payload is None
 
 
-@newest_in_gate
+@usual_in_gate
 def test_pages_have_no_gaps_or_repetitions(stage: Stage) -> None:
     for name, ref in stage.discover().items():
         for state in stage.library.states(name):
@@ -208,7 +208,7 @@ def test_reading_changes_nothing(stage: Stage) -> None:
     assert stage.changes() == before + 1
 
 
-@newest_in_gate
+@usual_in_gate
 def test_the_storage_of_a_queue_has_all_its_jobs_and_no_leftovers(stage: Stage) -> None:
     refs = list(stage.discover().values())
     stats = stage.backend.read_stats(refs)
@@ -261,7 +261,7 @@ def test_flow_counts_jobs_that_ended_between_two_samples(stage: Stage) -> None:
     assert {(flow.completed, flow.dead) for flow in delta.queues} == {(0, 0)}
 
 
-@newest_in_gate
+@usual_in_gate
 @pytest.mark.parametrize("key_space", WITH_HASHES, indirect=True, ids=repr)
 def test_flow_of_a_new_queue_covers_the_last_minutes(stage: Stage) -> None:
     _, cursor = stage.flow(list(stage.discover().values()), None)
@@ -278,7 +278,7 @@ def test_flow_of_a_new_queue_covers_the_last_minutes(stage: Stage) -> None:
     assert unproven or (first.completed, first.dead) == (completed, 3)
 
 
-@newest_in_gate
+@usual_in_gate
 @pytest.mark.parametrize("name", ["weird ünïcode/<b>&?#", "%2F..", "q" * 200])
 def test_a_queue_may_have_any_name(stage: Stage, name: str) -> None:
     stage.library.run_jobs(stage.url, name, good=1, bad=1)
@@ -298,7 +298,7 @@ def test_a_queue_may_have_any_name(stage: Stage, name: str) -> None:
         assert stage.backend.read_job(ref, job.id).state is state
 
 
-@newest_in_gate
+@usual_in_gate
 @pytest.mark.parametrize("key_space", WITH_HASHES, indirect=True, ids=repr)
 def test_a_job_without_data_does_not_affect_other_rows(stage: Stage) -> None:
     ref, ids = stage.ref(), stage.filled.ids["alpha"]
@@ -310,7 +310,7 @@ def test_a_job_without_data_does_not_affect_other_rows(stage: Stage) -> None:
         assert stage.backend.read_job(ref, gone).problem
 
 
-@newest_in_gate
+@usual_in_gate
 @pytest.mark.parametrize("key_space", WITH_HASHES, indirect=True, ids=repr)
 def test_a_job_key_of_the_wrong_type_does_not_affect_other_rows(stage: Stage) -> None:
     ref, ids = stage.ref(), stage.filled.ids["alpha"]
@@ -324,7 +324,7 @@ def test_a_job_key_of_the_wrong_type_does_not_affect_other_rows(stage: Stage) ->
         assert stage.backend.read_job(ref, wrong).problem
 
 
-@newest_in_gate
+@usual_in_gate
 @pytest.mark.parametrize("key_space", WITH_HASHES, indirect=True, ids=repr)
 @pytest.mark.parametrize(
     "junk", [b"\xff\xfe\x00{[", b"", b"9" * 5000, b'{"a":' * 5000, b"NaN", b"\x80\x05cos\nsystem\n"]
@@ -362,7 +362,7 @@ def test_huge_values_are_not_fetched(stage: Stage) -> None:
     stage.backend.read_flow([ref], None)
 
 
-@newest_in_gate
+@usual_in_gate
 def test_an_unreachable_server_is_unavailable(stage: Stage) -> None:
     ref = stage.ref()
     with socket.socket() as held:
@@ -398,7 +398,7 @@ def test_a_search_page_has_the_rows_of_the_page_with_text(stage: Stage) -> None:
     assert Capability.SEARCH in stage.backend.capabilities
 
 
-@newest_in_gate
+@usual_in_gate
 def test_listed_workers_have_a_source_an_id_and_a_reason(stage: Stage) -> None:
     refs = list(stage.discover().values())
     for worker in stage.backend.list_workers(refs):

@@ -22,7 +22,7 @@ from dashboard.model import JobQuery, QueueStats, State
 from dashboard.services import Services
 from dashboard.web.context import EXTENSION
 from dashboard.web.pages.trash import restore
-from tests.conftest import NEWEST, start_server
+from tests.conftest import USUAL, start_server
 from tests.contract.test_actions_celery import META, NIGHTLY
 from tests.contract.test_celery import declare_queues
 from tests.waiting import wait_until
@@ -427,7 +427,7 @@ def test_what_a_stopped_operation_deleted_without_noting_it_is_restored(
 def test_a_source_that_is_down_does_not_stop_the_restore_of_others(
     make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis, request: pytest.FixtureRequest
 ) -> None:
-    other = start_server(NEWEST)
+    other = start_server(USUAL)
     request.addfinalizer(other.close)
     sources = [{"name": "main", "url": server.url}, {"name": "other", "url": other.url}]
     client = make_app(sources=sources).test_client()

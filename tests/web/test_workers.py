@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from rq import Queue, SimpleWorker
 
 from dashboard.demo.embedded import EmbeddedRedis
-from tests.conftest import NEWEST, start_server
+from tests.conftest import USUAL, start_server
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 
@@ -118,7 +118,7 @@ def test_seen_queues_and_jobs_are_suggested(make_app: MakeApp, redis_client: red
 
 @pytest.mark.usefixtures("redis_client")
 def test_of_a_redis_that_is_down_nothing_is_called_empty(make_app: MakeApp, server: EmbeddedRedis) -> None:
-    other = start_server(NEWEST)
+    other = start_server(USUAL)
     try:
         sources = [{"name": "main", "url": server.url}, {"name": "beta", "url": other.url}]
         client = make_app(sources=sources).test_client()
