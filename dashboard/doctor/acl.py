@@ -89,7 +89,8 @@ def reading_line(version: Version = (7, 0), *, is_cluster: bool = False) -> str:
 
 def publishing_line(version: Version = (7, 0), prefix: str = PREFIX, *, is_cluster: bool = False) -> str:
     """Return the command for a user that also stores Queuedeck's own data, on a monitored server."""
-    return _user_line((*_all_keys(version), f"~{prefix}:*"), own_commands(), version, is_cluster=is_cluster)
+    own = (f"~{prefix}:*",) if version >= (7, 0) else ()  # Redis 6 refuses patterns after ~*, which includes them
+    return _user_line((*_all_keys(version), *own), own_commands(), version, is_cluster=is_cluster)
 
 
 def store_line(version: Version = (7, 0), prefix: str = PREFIX, *, is_cluster: bool = False) -> str:

@@ -27,7 +27,7 @@ from dashboard.sampling.sampler import Sampler
 from dashboard.sampling.snapshot_store import SnapshotStore
 from dashboard.settings import Settings, load
 from tests.certificates import make_certificate
-from tests.conftest import start_server
+from tests.conftest import SERVERS, start_server
 from tests.contract.celery_live import Shop
 from tests.readme_users import CELERY_GRANTS, PUBLISHER, READER
 from tests.waiting import wait_until
@@ -541,6 +541,23 @@ def test_the_lines_for_acl_setuser_are_printed_for_each_server(
     assert lines[-1] == acl.store_line()
     assert acl.publishing_line() not in lines
     assert print_acl(load(environ={}, keywords={"redis_url": "redis://127.0.0.1:1"})) == 2
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_server_accepts_the_lines_that_are_printed_for_it(
+    own_server: Any, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    server = own_server(*HEALTHY, name=name)
+    add_jobs(server.url)
+    with redis.Redis.from_url(server.url) as client:
+        add_celery(client)
+    assert print_acl(load(environ={}, keywords={"redis_url": server.url})) == 0
+    for line in capsys.readouterr().out.splitlines():
+        if not line.startswith("#"):
+            set_user(server, line.replace(">PASSWORD", f">{PASSWORD}"))
+    code, output = doctor(capsys, as_user(server))
+    assert code == 0, output
+    assert output.count("this user can act on jobs.") == 3, output
 
 
 @pytest.mark.parametrize(

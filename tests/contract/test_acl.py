@@ -20,18 +20,13 @@ from dashboard.model import Job, JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from dashboard.store.redis_store import Store
-from tests.contract.conftest import ACTING, KeySpace, Stage
+from tests.contract.conftest import ACTING, KeySpace, Stage, directly
+from tests.contract.least_user import as_least_user, create_least_user, run_command
 from tests.processes import ROOT
 
-PASSWORD = "of-the-test"
 ACTOR = Actor(name="anna", role="admin")
 newer = pytest.mark.parametrize("any_server", ["redis-7", "valkey-9"], indirect=True)
 that_act = pytest.mark.parametrize("key_space", ACTING, ids=repr, indirect=True)
-
-
-def run_command(client: redis.Redis, line: str) -> None:
-    """Run a line as redis-cli would."""
-    client.execute_command(*line.replace(">PASSWORD", f">{PASSWORD}").split(" "))
 
 
 def reset_keys(stage: Stage, key_space: KeySpace) -> None:
@@ -45,15 +40,8 @@ def reset_keys(stage: Stage, key_space: KeySpace) -> None:
 
 def create_user(stage: Stage, *, acts: bool = True) -> str:
     """The address with the user of the printed lines, who is made."""
-    stage.client.acl_log_reset()
-    version = acl.parse_version(str(stage.client.info("server")["redis_version"]))
-    run_command(stage.client, acl.publishing_line(version))
-    listening = acl.subscribe_grants(stage.backend)
-    if listening:
-        run_command(stage.client, listening)
-    if acts:
-        run_command(stage.client, acl.acting_line(stage.backend, list(stage.discover().values()), version))
-    return stage.url.replace("redis://", f"redis://queuedeck:{PASSWORD}@")
+    create_least_user(stage.client, stage.backend, list(stage.discover().values()), acts=acts)
+    return as_least_user(stage.url)
 
 
 @contextmanager
@@ -111,6 +99,7 @@ def try_action(actions: ActionService, ref: QueueRef, state: State, action: Acti
     return told
 
 
+@directly
 @newer
 @that_act
 def test_the_printed_user_may_do_all_that_is_offered(stage: Stage, key_space: KeySpace) -> None:
@@ -121,6 +110,7 @@ def test_the_printed_user_may_do_all_that_is_offered(stage: Stage, key_space: Ke
     assert log == []
 
 
+@directly
 @newer
 @that_act
 def test_the_printed_user_may_do_nothing_else(stage: Stage, key_space: KeySpace) -> None:
@@ -135,6 +125,7 @@ def test_the_printed_user_may_do_nothing_else(stage: Stage, key_space: KeySpace)
                 client.execute_command(*command)
 
 
+@directly
 @newer
 @that_act
 def test_without_the_acting_line_every_act_is_refused(stage: Stage, key_space: KeySpace) -> None:
@@ -156,6 +147,7 @@ def test_without_the_acting_line_every_act_is_refused(stage: Stage, key_space: K
 OURS = [library for library in ACTING if library.backend.__module__.startswith("dashboard.")]
 
 
+@directly
 @pytest.mark.parametrize("key_space", OURS, ids=repr, indirect=True)
 def test_the_readme_shows_these_lines(stage: Stage) -> None:
     readme = (ROOT / "README.md").read_text().splitlines()
@@ -174,6 +166,7 @@ def test_our_own_scripts_run_no_other_commands() -> None:
     assert used & acl.WRITING <= set(acl.own_commands())
 
 
+@directly
 def test_redis_6_cannot_say_who_may_act(stage: Stage) -> None:
     if stage.client.info("server")["redis_version"] < "7":
         with pytest.raises(Unsupported, match="cannot report"):

@@ -6,7 +6,7 @@ import pytest
 
 from dashboard.backends.actions import Action, JobBackup, Outcome
 from dashboard.model import JobQuery, State
-from tests.contract.conftest import ACTING, LIBRARIES, Stage
+from tests.contract.conftest import ACTING, LIBRARIES, Stage, directly
 from tests.contract.library import Library
 
 ONE_EACH = tuple({library.backend.name: library for library in reversed(ACTING)}.values())
@@ -17,6 +17,7 @@ def test_every_library_with_actions_is_tested_for_them(library: Library) -> None
     assert library.acts == bool(library.backend.job_actions)
 
 
+@directly
 @pytest.mark.parametrize("any_server", ["redis-7"], indirect=True)
 @pytest.mark.parametrize("key_space", ONE_EACH, ids=repr, indirect=True)
 def test_queues_are_read_and_dead_jobs_are_deleted_and_restored(stage: Stage) -> None:
