@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from dashboard.actions.approval import APPROVAL_S, ApprovalNeeded, ApprovalRule
 from dashboard.actions.bulk import runner as running
+from dashboard.actions.bulk.collection import JobCollector
 from dashboard.actions.bulk.operation import BulkOperation, BulkPhase
 from dashboard.actions.bulk.runner import NOT_APPROVED, BulkRunner
 from dashboard.actions.bulk.store import BulkStore, SamePerson
@@ -99,14 +101,54 @@ def test_who_started_it_cannot_approve_or_reject_but_withdraw_it(
 ) -> None:
     bulk_id, runner = waiting()
     for command in ("approve", "reject"):
-        with pytest.raises(SamePerson):
-            store.change_phase(bulk_id, command, who=ACTOR.name)
+        for who in (ACTOR.name, ACTOR.name.upper()):
+            with pytest.raises(SamePerson):
+                store.change_phase(bulk_id, command, who=who)
     for command in ("pause", "resume"):
         with pytest.raises(Conflict, match="waiting for approval"):
             store.change_phase(bulk_id, command)
     assert store.change_phase(bulk_id, "abort") is BulkPhase.ABORTED
     assert finish(runner, store, bulk_id).outcomes == {}
     assert len(bench.dead()) == 20
+
+
+@pytest.mark.parametrize("command", ["pause", "abort"])
+def test_a_pause_while_its_jobs_are_listed_does_not_replace_the_approval(
+    bench: Bench, store: BulkStore, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    bury(bench.client, "mail", 20)
+    bulk_id = store.create(bench.request(Action.DELETE))
+    finish_collection = JobCollector._finish_collection
+
+    def finish_late(collector: Any, operation: BulkOperation, collected: Any) -> BulkPhase | None:
+        monkeypatch.undo()
+        store.change_phase(bulk_id, command)
+        return finish_collection(collector, operation, collected)
+
+    monkeypatch.setattr(JobCollector, "_finish_collection", finish_late)
+    runner = bench.make_runner("here")
+    run_turns_until(runner, lambda: store.get(bulk_id).phase is not BulkPhase.COLLECTING, what="the command")
+    if command == "abort":
+        assert finish(runner, store, bulk_id).phase is BulkPhase.ABORTED
+    else:
+        assert store.get(bulk_id).approval_until is None
+        assert store.change_phase(bulk_id, "resume") is BulkPhase.COLLECTING
+        run_turns_until(runner, lambda: store.get(bulk_id).phase is BulkPhase.APPROVAL, what="waiting for approval")
+        store.change_phase(bulk_id, "abort")
+    assert len(bench.dead()) == 20
+
+
+def test_without_approval_nothing_runs_however_it_came_to_that_phase(
+    bench: Bench, store: BulkStore, waiting: Waiting
+) -> None:
+    """As if an older copy of the store were restored."""
+    bulk_id, runner = waiting()
+    store.change_phase(bulk_id, "approve", who=BEN)
+    bench.client.hdel(f"{{queuedeck}}:bulk:{bulk_id}", "approved_by", "before", "approval_until")
+    run_turns_until(runner, lambda: store.get(bulk_id).phase is BulkPhase.APPROVAL, what="waiting for approval")
+    assert len(bench.dead()) == 20
+    store.change_phase(bulk_id, "approve", who=BEN)
+    assert finish(runner, store, bulk_id).outcomes == {"done": 20}
 
 
 def test_a_rejected_operation_ends_and_cannot_be_approved_any_more(

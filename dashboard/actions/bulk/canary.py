@@ -84,7 +84,8 @@ class CanaryWatch:
             return self._progress.write(operation, **counts)
         else:
             return self._progress.write(operation, to=BulkPhase.RUNNING, **counts)
-        return self._progress.write(operation, to=BulkPhase.PAUSED, note=note, before=BulkPhase.RUNNING.value, **counts)
+        following = {"before": BulkPhase.RUNNING.value}
+        return self._progress.write(operation, to=BulkPhase.PAUSED, note=note, entering=following, **counts)
 
 
 def judge_canary(

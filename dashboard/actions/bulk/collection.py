@@ -122,9 +122,7 @@ class JobCollector:
         following = BulkPhase.CANARY if 0 < request.canary < matched else BulkPhase.RUNNING
         fields: dict[str, Any] = {}
         if request.needs_approval(matched):
-            # As after a pause, `before` is the phase that follows.
-            fields = {"before": following.value, "approval_until": now_s() + APPROVAL_S}
-            fields["event"] = replace(event_of(operation, matched), action=WAITS, detail=request.action.value)
+            fields = approval_fields(operation, following, matched)
             following = BulkPhase.APPROVAL
         return self._progress.write(
             operation,
@@ -136,3 +134,12 @@ class JobCollector:
             **unread_fields,
             request=pack(replace(request, job_lists=tuple(collected.job_lists))),
         )
+
+
+def approval_fields(operation: BulkOperation, following: BulkPhase, matched: int) -> dict[str, Any]:
+    """What is written when the operation begins to wait for approval; `following`: its phase after that."""
+    return {
+        # As after a pause, `before` is the phase that follows.
+        "entering": {"before": following.value, "approval_until": now_s() + APPROVAL_S},
+        "event": replace(event_of(operation, matched), action=WAITS, detail=operation.request.action.value),
+    }

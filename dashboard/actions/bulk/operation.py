@@ -94,8 +94,11 @@ class BulkRequest(Value, frozen=True, kw_only=True):
         return self.action is Action.MOVE and self.options.target is None and not self.job_refs and self.q is None
 
     def is_by(self, who: str) -> bool:
-        """Whether that person started the operation, also with a token."""
-        return who in (self.actor.name, self.token_of)
+        """Whether that person started the operation, also with a token.
+
+        A sign-in may accept names in any case: "Ada" is the same person as "ada".
+        """
+        return who.casefold() in (self.actor.name.casefold(), (self.token_of or self.actor.name).casefold())
 
     def needs_approval(self, jobs: int) -> bool:
         """Whether a second person has to approve the operation if it is on so many jobs."""
@@ -124,6 +127,11 @@ class BulkOperation(Value, frozen=True, kw_only=True):
     approved_by: str | None = None
     restored: int = 0  # deleted jobs that were restored
     leased: bool | None = None  # whether a process runs it; None if not checked
+
+    @property
+    def lacks_approval(self) -> bool:
+        """Whether a second person has to approve it and has not."""
+        return self.approved_by is None and self.request.needs_approval(self.matched)
 
     @property
     def recorded_as(self) -> str:

@@ -20,7 +20,7 @@ from ..service import ActionService
 from . import selection
 from .batches import BatchRunner
 from .canary import CanaryWatch
-from .collection import JobCollector
+from .collection import JobCollector, approval_fields
 from .operation import ENDED, BulkOperation, BulkPhase
 from .progress import ProgressWriter
 from .running_operation import RunningOperation
@@ -197,6 +197,10 @@ class BulkRunner:
         match operation.phase:
             case BulkPhase.COLLECTING:
                 return self._collector.collect_jobs(operation)
+            case BulkPhase.CANARY | BulkPhase.RUNNING if operation.lacks_approval:
+                # However it came to this phase: an older copy of the store may have been restored, for example.
+                fields = approval_fields(operation, operation.phase, operation.matched)
+                return self._progress.write(operation, to=BulkPhase.APPROVAL, **fields)
             case BulkPhase.CANARY | BulkPhase.RUNNING:
                 return self._batches.run_batches(operation, running)
             case BulkPhase.WATCHING:

@@ -50,25 +50,28 @@ return redis.call('HGETALL', KEYS[1])
 # canary results, head of the audit. ARGV holder, lease ms, expected phase, next phase or "", id, number of jobs
 # restored, number of the first job of a batch or "", new lifetime of record, batch starts, job refs and canary results,
 # event to record when it enters the next phase or "", then fields and values; a value is added to a field that starts
-# with +, and one that starts with = is the number of a canary result. Returns {phase, whether the event was due, what
-# `record` returned or 0}, 0 if another process runs it, -1 if the record no longer exists.
+# with +, one that starts with = is the number of a canary result, and one that starts with > is only stored when it
+# enters the next phase. Returns {phase, whether the event was due, what `record` returned or 0}, 0 if another process
+# runs it, -1 if the record no longer exists.
 WRITE_PROGRESS = f"""{RECORD}
 if redis.call('HEXISTS', KEYS[1], 'phase') == 0 then return -1 end
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
+local phase, recorded, kept = redis.call('HGET', KEYS[1], 'phase'), 0, 0
+local enters = phase == ARGV[3] and ARGV[4] ~= ''
 for n = 10, #ARGV, 2 do
-  local name = ARGV[n]
-  if string.sub(name, 1, 1) == '+' then add(KEYS[1], string.sub(name, 2), ARGV[n + 1])
-  elseif string.sub(name, 1, 1) == '=' then redis.call('HSET', KEYS[8], string.sub(name, 2), ARGV[n + 1])
-  else redis.call('HSET', KEYS[1], name, ARGV[n + 1]) end
+  local kind, name = string.sub(ARGV[n], 1, 1), string.sub(ARGV[n], 2)
+  if kind == '+' then add(KEYS[1], name, ARGV[n + 1])
+  elseif kind == '=' then redis.call('HSET', KEYS[8], name, ARGV[n + 1])
+  elseif kind ~= '>' then redis.call('HSET', KEYS[1], ARGV[n], ARGV[n + 1])
+  elseif enters then redis.call('HSET', KEYS[1], name, ARGV[n + 1]) end
 end
 if ARGV[7] ~= '' then redis.call('RPUSH', KEYS[5], ARGV[7]) end
 for _, key in ipairs({{KEYS[1], KEYS[5], KEYS[6], KEYS[8]}}) do redis.call('EXPIRE', key, ARGV[8]) end
 if tonumber(ARGV[6]) > 0 and redis.call('EXISTS', KEYS[4]) == 1 then
   add(KEYS[4], 'restored', ARGV[6])
 end
-local phase, recorded, kept = redis.call('HGET', KEYS[1], 'phase'), 0, 0
-if phase == ARGV[3] and ARGV[4] ~= '' then
+if enters then
   redis.call('HSET', KEYS[1], 'phase', ARGV[4])
   phase = ARGV[4]
   if ARGV[9] ~= '' then recorded, kept = 1, record(KEYS[7], KEYS[9], ARGV[9]) end

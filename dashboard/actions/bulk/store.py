@@ -190,12 +190,14 @@ class BulkStore:
         batch_start: int | None = None,
         event: AuditEvent | None = None,
         canary_results: Mapping[int, bytes] = MappingProxyType({}),
+        entering: Mapping[str, str | float] = MappingProxyType({}),
         **fields: Any,
     ) -> BulkPhase | None:
         """Store progress and go from phase `expected` to `to`. Returns the phase after it; None if the lease is lost.
 
-        If a user has paused or aborted it in the meantime, that phase stays. Values in dicts are added to the stored
-        ones. The note is cleared unless it is among the fields. `restored` = (operation id, number of its deleted jobs
+        If a user has paused or aborted it in the meantime, that phase stays, and `entering`, the fields that belong to
+        `to`, are not stored. Values in dicts are added to the stored ones. The note is cleared unless it is among the
+        fields. `restored` = (operation id, number of its deleted jobs
         that this batch restored); `batch_start` = the number of the first job of the batch. `event` goes into the audit
         log if this call changes the phase to `to`. `canary_results`: see OperationJobs.list_canary. Everything stored
         of the operation expires KEEP_S from now. Raises BulkOperationNotFound. Cost: 1 round trip.
@@ -205,6 +207,8 @@ class BulkStore:
         arguments: list[str | int | float | bytes] = []
         for number, result in canary_results.items():
             arguments += [f"={number}", result]
+        for name, value in entering.items():
+            arguments += [f">{name}", value]
         for name, value in fields.items():
             if isinstance(value, dict):
                 for key, more in value.items():
