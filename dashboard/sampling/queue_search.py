@@ -37,14 +37,21 @@ class QueueSearch:
     commands: int = 0  # of the current search
     due: float = 0.0  # monotonic; when the next search may start
     problem: str | None = None  # why the last search could not find all queues
-    server: str | None = None  # that is being searched; None if unknown
+    server: str | None = None  # that was read last; None if unknown
+    servers: set[str] = field(default_factory=set)  # that the current search has read
 
     def follow_server(self, run_id: str | None) -> None:
-        """Start again if another server is searched now, after a failover or a restart: a cursor of SCAN means nothing
-        to it, so that the rest of a search would miss keys that exist. `run_id`: of the server; None if unknown."""
-        if run_id != self.server and self.server is not None:
+        """Start the current search again if it began on another server, before a failover or a restart: a cursor of
+        SCAN means nothing to this one, so that the rest of the search would miss keys that exist.
+
+        Behind an address of several servers that take turns, it starts again once for each. `run_id`: of the server;
+        None if unknown.
+        """
+        if run_id is None:
+            return
+        self.server = run_id
+        if self.cursor is not None and run_id not in self.servers:
             self.cursor, self.seen, self.commands, self.due = None, set(), 0, 0.0
-        self.server = run_id or self.server
 
     def add_queue(self, ref: QueueRef) -> None:
         """Add a queue found elsewhere; the current search may have passed its key before it existed."""
@@ -66,6 +73,8 @@ class QueueSearch:
         """
         if self.cursor is None and monotonic_s() < self.due:
             return self.problem
+        if self.server is not None:
+            self.servers.add(self.server)
         commands, seconds = LATER_BUDGET if self.complete else FIRST_BUDGET
         budget = Budget(commands, seconds)
         step = self._discover(backend, budget)
@@ -75,7 +84,7 @@ class QueueSearch:
             self.seen.add(ref.key)
         if step.problem is not None:
             # Queues that it did not find may exist.
-            self.seen, self.commands, self.complete = set(), 0, False
+            self.seen, self.servers, self.commands, self.complete = set(), set(), 0, False
             self.due, self.cursor = monotonic_s() + SEARCH_PAUSE_S, None
             self.problem = step.problem
         elif step.complete:
@@ -83,7 +92,7 @@ class QueueSearch:
             self.known = {key: ref for key, ref in self.known.items() if key in self.seen}
             # By its cost, not its steps: one slow moment of the server must not hide new queues for a minute.
             pause = SEARCH_PAUSE_S if self.commands <= LATER_BUDGET[0] else LONG_SEARCH_PAUSE_S
-            self.seen, self.commands, self.complete = set(), 0, True
+            self.seen, self.servers, self.commands, self.complete = set(), set(), 0, True
             self.due = monotonic_s() + pause
             self.cursor = None
         else:

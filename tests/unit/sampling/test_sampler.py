@@ -13,8 +13,10 @@ from redis.exceptions import ResponseError
 from dashboard.backends.base import Budget, Discovery
 from dashboard.forecasts.queue_forecaster import TOO_SHORT
 from dashboard.model import ForecastState, QueueForecast
+from dashboard.sampling.queue_search import QueueSearch
 from dashboard.sampling.recent_history import History
 from dashboard.sampling.sampler import Sampler
+from dashboard.settings import SourceSettings
 from dashboard.sources.metering import measure_cost
 from dashboard.sources.source import Source
 from tests.conftest import start_server
@@ -114,7 +116,7 @@ def test_an_unreachable_source_is_reported_and_its_queues_become_unknown() -> No
         recovered = sampler.sample()
         assert recovered.sources[0].reachable
         assert recovered.sources[0].unreachable_since is None
-        assert recovered.queues == ()  # this Redis keeps nothing over a restart
+        assert recovered.queues[0].depth == 0  # this Redis keeps nothing over a restart
         source.close()
 
 
@@ -339,6 +341,18 @@ def test_a_search_starts_again_on_another_server(monkeypatch: pytest.MonkeyPatch
             client.set("descending", 1)
         assert [names() for _ in range(2)] == [["images", "mail"]] * 2
         source.close()
+
+
+def test_a_search_ends_on_servers_that_take_turns(source: Source, redis_client: redis.Redis) -> None:
+    """Behind one address: each of them makes it start again once."""
+    fill(redis_client, mail=3, images=1)
+    backend, search = TwoSteps(source, SourceSettings(name="main", url=source.address)), QueueSearch()
+    for steps in range(1, 6):
+        search.follow_server("one" if steps % 2 else "two")
+        search.take_step(backend)
+        if search.complete:
+            break
+    assert (steps, sorted(search.known)) == (3, ["images", "mail"])
 
 
 def test_their_history_is_kept_until_they_are_found_again(source: Source, redis_client: redis.Redis) -> None:
