@@ -27,8 +27,10 @@ FAILED = f"{MASK} (the redact hook failed)"
 NAME = re.compile(r"[A-Za-z_][\w.]{0,199}:[A-Za-z_][\w.]{0,199}\Z")
 _MASKS = re.compile(MASK)
 _NO_NAME = re.compile(r"[^\w.]")
-# JSON that is not decoded can write any letter as an escape, and those beyond a plane as two.
-_ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4})++")
+# What JSON within a text, and `repr`, can write as an escape; letters beyond a plane as two.
+_ESCAPES = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\[\"'\\/bfnrt]")
+# JSON within JSON has escapes of escapes.
+MAX_LEVELS = 3
 
 # Not `masked_logger`, which calls the hook: what is logged here has no text from Redis.
 log = logging.getLogger(__name__)
@@ -49,7 +51,7 @@ class HostHook:
         return isinstance(other, HostHook) and other.function == self.function
 
     def __hash__(self) -> int:
-        return hash(self.function)
+        return hash(HostHook)  # not every function that can be called can be hashed
 
     def mask(self, text: str) -> str:
         """Return `text` with MASK in place of the parts to hide; FAILED if the function raises or returns no texts.
@@ -63,11 +65,15 @@ class HostHook:
         token = _is_asking.set(True)
         try:
             masked = self._masked(text)
-            if "\\u" in text and (plain := _ESCAPES.sub(_unescaped, text)) != text:
+            plain = text
+            for _ in range(MAX_LEVELS):
+                former, plain = plain, _ESCAPES.sub(_unescaped, plain) if "\\" in plain else plain
+                if plain == former:
+                    break
                 masked_plain = self._masked(plain)
                 # A text without anything to hide stays as it is, so that editing it changes nothing.
                 masked = masked_plain if masked_plain != plain else masked
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:
             self._note_failure(exc)
             return FAILED
         finally:
@@ -94,7 +100,7 @@ class HostHook:
             raise TypeError("expected a list of texts")
         return [part for part in parts if part]
 
-    def _note_failure(self, exc: Exception) -> None:
+    def _note_failure(self, exc: BaseException) -> None:
         """Log the first failure. What an exception says can be the text itself, so only its class is logged, and where
         it was raised."""
         if self._has_failed:
@@ -133,8 +139,10 @@ def _spans_of(text: str, parts: list[str]) -> list[tuple[int, int]] | None:
 
 
 def _unescaped(found: re.Match[str]) -> str:
+    if found[0] == "\\'":
+        return "'"
     decoded: str = json.loads(f'"{found[0]}"')
-    return decoded if decoded.isprintable() else found[0]
+    return found[0] if "\ud800" <= decoded <= "\udfff" else decoded  # half a pair is no letter
 
 
 def name_hook(function: object) -> str:

@@ -19,6 +19,7 @@ _OF_WORDS = string.ascii_letters + string.digits + "-_.+/=~%$:"
 _ESCAPED_LINE = re.compile(r"\\[nrt](?=\w)")
 _MARK = "\ue000"
 _ASCII_ESCAPE = re.compile(r"\\u00(2[dD]|3\d|4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aA])")
+_SPACES = " \t\r\n"
 
 
 def mask_text(text: str) -> str:
@@ -61,7 +62,10 @@ def without_cut_word(beginning: str) -> str:
     To be called before masking.
     """
     at = max(0, len(beginning) - LONGEST_WORD)
-    return beginning[:at] + beginning[at:].rstrip(_OF_WORDS)
+    last = beginning[at:]
+    if ACTIVE.hook is not None:  # what it hides can have any letters and signs
+        return beginning[:at] + last[: max(last.rfind(space) for space in _SPACES) + 1]
+    return beginning[:at] + last.rstrip(_OF_WORDS)
 
 
 def without_cut_line(end: str) -> str:
@@ -70,7 +74,13 @@ def without_cut_line(end: str) -> str:
     To be called before masking.
     """
     line = end.find("\n", 0, LONGEST_LINE)
-    return end[line + 1 :] if line >= 0 else end[:LONGEST_WORD].lstrip(_OF_WORDS) + end[LONGEST_WORD:]
+    if line >= 0:
+        return end[line + 1 :]
+    first = end[:LONGEST_WORD]
+    if ACTIVE.hook is not None:
+        at = min((at for space in _SPACES if (at := first.find(space)) >= 0), default=len(first))
+        return end[at:]
+    return first.lstrip(_OF_WORDS) + end[LONGEST_WORD:]
 
 
 def is_hidden_number(written: str) -> bool:

@@ -245,7 +245,11 @@ class _BackendSampler:
 
     def known_queues(self, why: str) -> list[QueueStats]:
         """The queues known so far without figures, which are out of date: they cannot be read now, and `why`."""
-        refs = self._backend.disambiguate(list(self.search.known.values()))
+        refs = list(self.search.known.values())
+        try:
+            refs = self._backend.disambiguate(refs)
+        except Exception:  # it may be why nothing could be read
+            log.exception("the queues of %s on %s have no unique names", self._backend.name, self._backend.source.name)
         return [_unread_stats(ref, why, self._last.get(ref.key)) for ref in refs]
 
     def search_progress(self, keys: int | None) -> float | None:

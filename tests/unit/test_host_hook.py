@@ -15,7 +15,16 @@ from dashboard.backends.payloads.decoding import written
 from dashboard.backends.payloads.editing import InvalidPayload, decoded_edit, with_originals
 from dashboard.backends.payloads.masking import mask_payload
 from dashboard.errors import ConfigurationError
-from dashboard.redact import MASK, load_hook, mask_text, masked_logger, masks_lifted, name_hook
+from dashboard.redact import (
+    MASK,
+    load_hook,
+    mask_text,
+    masked_logger,
+    masks_lifted,
+    name_hook,
+    without_cut_line,
+    without_cut_word,
+)
 from dashboard.redact.host_hook import FAILED, MAX_PARTS, MAX_PLACES, RedactHook
 from dashboard.settings import load
 from dashboard.settings.redaction import rules_of
@@ -26,7 +35,8 @@ NO_REDIS = "redis://127.0.0.1:1/0"
 
 def names_of(text: str) -> list[str]:
     """The customers that a text names."""
-    return [name for name in ("Ann", "Ann Smith", "Zoë", "🦊", "4711", "aba") if name in text]
+    names = ("Ann", "Ann Smith", "Zoë", "🦊", "4711", "aba", 'O"Neil', "a/b", "line\nnext", "it's")
+    return [name for name in names if name in text]
 
 
 @pytest.fixture
@@ -48,6 +58,12 @@ def by_name() -> Iterator[None]:
         ('{"a": "Zo\\u00eb", "b": 1}', f'{{"a": "{MASK}", "b": 1}}'),
         ('{"a": "\\ud83e\\udd8a"}', f'{{"a": "{MASK}"}}'),
         ('{"a": "\\u00e9t\\u00e9"}', '{"a": "\\u00e9t\\u00e9"}'),
+        ("\\u0041\\u006e\\u006e\\u000a", f"{MASK}\n"),  # beside a letter that cannot be printed
+        ("\\ud800\\u0041nn", f"\\ud800{MASK}"),
+        (r'{"a": "O\"Neil"}', f'{{"a": "{MASK}"}}'),
+        (r"a\/b, line\nnext, it\'s", f"{MASK}, {MASK}, {MASK}"),
+        (r'{"a": "{\"b\": \"O\\\"Neil\"}"}', f'{{"a": "{{"b": "{MASK}"}}"}}'),  # JSON in JSON
+        (r"C:\new\table", r"C:\new\table"),
         ("", ""),
     ],
 )
@@ -60,6 +76,15 @@ def test_keys_values_and_numbers_of_payloads_are_hidden() -> None:
     payload = {"Ann": [1, 4711, {"deep": ["to Zoë"]}], "ok": True, "none": None}
     masked = {MASK: [1, MASK, {"deep": [f"to {MASK}"]}], "ok": True, "none": None}
     assert mask_payload(payload) == (masked, False)
+
+
+def test_where_a_text_is_cut_nothing_is_left_of_a_word() -> None:
+    with masking_by(hook=names_of):
+        assert without_cut_word("customer Müller-Lüdensch") == "customer "
+        assert without_cut_word("customer") == ""
+        assert without_cut_line("ller-Lüdenscheid paid") == " paid"
+        assert without_cut_line("ller-Lüdenscheid") == ""
+        assert without_cut_line("half\nwhole") == "whole"
 
 
 @pytest.mark.usefixtures("by_name")
@@ -92,12 +117,18 @@ def raises(text: str) -> Iterable[str]:
     raise ValueError(text)
 
 
+def exits(text: str) -> Iterable[str]:
+    raise SystemExit(text)
+
+
 def raises_later(text: str) -> Iterable[str]:
     yield "a"
     raise ValueError(text)
 
 
-@pytest.mark.parametrize("hook", [raises, raises_later, lambda text: text, lambda text: None, lambda text: [text, 1]])
+@pytest.mark.parametrize(
+    "hook", [raises, exits, raises_later, lambda text: text, lambda text: None, lambda text: [text, 1]]
+)
 def test_a_text_that_it_fails_for_is_hidden_as_a_whole(hook: Any, caplog: pytest.LogCaptureFixture) -> None:
     with masking_by(hook=hook), caplog.at_level(logging.DEBUG):
         assert mask_text("open sesame") == FAILED

@@ -120,6 +120,11 @@ def test_a_queue_that_may_not_be_seen_does_not_exist(app: Flask, redis_client: r
     before = keys_of(redis_client)
     hidden, absent = f"/queues/main/{library}/payroll-run", f"/queues/main/{library}/no-such"
     client = app.test_client()
+    # While queues are being searched for, both answers say so, and how far that is.
+    wait_until(
+        lambda: client.get("/api/v1/overview", headers=as_user("root")).get_json()["sources"][0]["discovered"],
+        what="the end of the search for queues",
+    )
     for user in ("mia", "mona", "den"):
         answers = [client.get(f"/api/v1{queue}", headers=as_user(user)) for queue in (hidden, absent)]
         assert [each.status_code for each in answers] == [404, 404]
