@@ -38,14 +38,17 @@ class JobReader:
 
     def read_job(self, queue: QueueStats, job_id: str) -> Job:
         """One job, with links to queues that are watched here. Raises NotFound, BackendUnavailable."""
-        with data_errors_foreseen(f"Job {job_id[:200]!r} of {queue.name!r}"):
-            job = self._sources.backend(queue.source, queue.backend).read_job(queue.ref, job_id)
-        return with_addresses(job, self._current_queues())
+        return with_addresses(self._read_job(queue, job_id), self._current_queues())
 
     def reveal_job(self, queue: QueueStats, job_id: str) -> Job:
         """As read_job, with the values that are masked there: only for someone who may see them. Raises as read_job."""
-        with masks_lifted():
-            return self.read_job(queue, job_id)
+        with masks_lifted():  # not around the queues, which this thread may have to sample for all users
+            job = self._read_job(queue, job_id)
+        return with_addresses(job, self._current_queues())
+
+    def _read_job(self, queue: QueueStats, job_id: str) -> Job:
+        with data_errors_foreseen(f"Job {job_id[:200]!r} of {queue.name!r}"):
+            return self._sources.backend(queue.source, queue.backend).read_job(queue.ref, job_id)
 
     def search_jobs(self, query: SearchQuery, queues: Sequence[QueueStats], cursor: str | None) -> SearchResult:
         """Search the lists of `queues` for jobs, within the limits of a search."""
